@@ -1,0 +1,249 @@
+//! What can be asked: every method the lab knows, as plain data.
+//!
+//! Each method file declares one [`Entry`]: what it is called, who published it, which knobs it has and how to build it.
+//! The lab's tables of entries become a [`Catalog`], a plain value without functions.
+//! The screen, the help, the command line and the session header know the lab through that value alone, so an old
+//! session still shows the right titles after a method was renamed or removed.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{KnobValue, Setting};
+
+/// Text that is a constant in a method's file and owned in a catalog read back from a session.
+pub type Text = Cow<'static, str>;
+
+/// A constant text.
+pub const fn text(words: &'static str) -> Text {
+    Cow::Borrowed(words)
+}
+
+/// What a method is called and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Kebab-case and permanent: it lives in saved sessions.
+    pub id: Text,
+    /// What people call it, for headings.
+    pub title: Text,
+    /// One or two sentences for the form's right side.
+    pub summary: Text,
+    /// Where it was published: `arXiv:…`, a DOI, or author and year.
+    pub reference: Text,
+    /// The kind of method (`pruning`, `quantization`, `distillation`, `noise`, `blur` …), which decides its glyph.
+    pub family: Text,
+    /// For a compression: what its ratio counts (`weights`), if it has one. The ratio is the share removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_of: Option<Text>,
+}
+
+/// One thing a user may turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Knob {
+    /// Kebab-case and permanent.
+    pub id: Text,
+    /// Shown beside the value.
+    pub title: Text,
+    /// One sentence: what turning it does.
+    pub summary: Text,
+    /// Which values it takes.
+    pub range: Range,
+}
+
+/// The values that a knob takes, and where it stands by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Range {
+    /// A whole number, both ends included.
+    Integer { least: i64, most: i64, default: i64 },
+    /// A real number, both ends included; `step` is what one key press changes.
+    Real {
+        least: f64,
+        most: f64,
+        step: f64,
+        default: f64,
+    },
+    /// One of a few words.
+    Choice {
+        options: Cow<'static, [Text]>,
+        default: Text,
+    },
+    /// On or off.
+    Flag { default: bool },
+}
+
+impl Range {
+    /// Where the knob stands when nobody turns it.
+    pub fn default(&self) -> KnobValue {
+        match self {
+            Self::Integer { default, .. } => KnobValue::Integer(*default),
+            Self::Real { default, .. } => KnobValue::Real(*default),
+            Self::Choice { default, .. } => KnobValue::Choice(default.to_string()),
+            Self::Flag { default } => KnobValue::Flag(*default),
+        }
+    }
+
+    /// The value in the knob's own type, or `None` if the knob does not take it.
+    ///
+    /// A whole number is taken for a real knob, and `8` for the choice `"8"`, since both are what a person types.
+    pub fn accept(&self, value: &KnobValue) -> Option<KnobValue> {
+        match (self, value) {
+            (Self::Integer { least, most, .. }, KnobValue::Integer(v)) => {
+                (least..=most).contains(&v).then(|| value.clone())
+            }
+            (Self::Integer { .. }, KnobValue::Real(v)) if v.fract() == 0.0 && v.abs() < 9e15 => {
+                self.accept(&KnobValue::Integer(*v as i64))
+            }
+            (Self::Real { least, most, .. }, KnobValue::Real(v)) => {
+                (*least..=*most).contains(v).then(|| value.clone())
+            }
+            (Self::Real { .. }, KnobValue::Integer(v)) => self.accept(&KnobValue::Real(*v as f64)),
+            (Self::Choice { options, .. }, KnobValue::Choice(v)) => options
+                .iter()
+                .any(|option| option == v)
+                .then(|| value.clone()),
+            (Self::Choice { .. }, KnobValue::Integer(v)) => {
+                self.accept(&KnobValue::Choice(v.to_string()))
+            }
+            (Self::Flag { .. }, KnobValue::Flag(_)) => Some(value.clone()),
+            (Self::Flag { .. }, KnobValue::Choice(v)) => match v.as_str() {
+                "true" | "on" | "yes" => Some(KnobValue::Flag(true)),
+                "false" | "off" | "no" => Some(KnobValue::Flag(false)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Range {
+    /// What is allowed, as it stands in an error: `a number from 0 to 0.999`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer { least, most, .. } => write!(f, "a whole number from {least} to {most}"),
+            Self::Real { least, most, .. } => write!(f, "a number from {least} to {most}"),
+            Self::Choice { options, .. } => {
+                let words: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
+                write!(f, "one of {}", words.join(", "))
+            }
+            Self::Flag { .. } => write!(f, "true or false"),
+        }
+    }
+}
+
+/// One line in the table of a kind of methods.
+#[derive(Debug)]
+pub struct Entry<T: ?Sized> {
+    /// What it is called and where it comes from.
+    pub info: Info,
+    /// What the user may turn; the form is derived from it.
+    pub knobs: &'static [Knob],
+    /// Checked knobs to a typed value, in one place.
+    pub build: fn(&Setting) -> Box<T>,
+}
+
+impl<T: ?Sized> Entry<T> {
+    /// The entry as plain data.
+    pub fn describe(&self) -> Described {
+        Described {
+            info: self.info.clone(),
+            knobs: self.knobs.to_vec(),
+        }
+    }
+}
+
+/// A method as plain data: what a catalog holds of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Described {
+    /// What it is called and where it comes from.
+    #[serde(flatten)]
+    pub info: Info,
+    /// What the user may turn.
+    #[serde(default)]
+    pub knobs: Vec<Knob>,
+}
+
+impl Described {
+    /// The knob of that id.
+    pub fn knob(&self, id: &str) -> Option<&Knob> {
+        self.knobs.iter().find(|knob| knob.id == id)
+    }
+}
+
+/// Everything the lab knows, in the order of its tables, which is the order on screen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Catalog {
+    pub datasets: Vec<Described>,
+    pub architectures: Vec<Described>,
+    pub compressions: Vec<Described>,
+    pub corruptions: Vec<Described>,
+    pub attacks: Vec<Described>,
+    pub probes: Vec<Described>,
+    /// The knobs of a training, and so of a fine-tuning.
+    pub training: Vec<Knob>,
+}
+
+impl Catalog {
+    /// The tables by the name under which the command line lists them.
+    pub fn tables(&self) -> [(&'static str, &[Described]); 6] {
+        [
+            ("datasets", &self.datasets),
+            ("architectures", &self.architectures),
+            ("compressions", &self.compressions),
+            ("corruptions", &self.corruptions),
+            ("attacks", &self.attacks),
+            ("probes", &self.probes),
+        ]
+    }
+
+    /// The method of that id in any table.
+    pub fn find(&self, id: &str) -> Option<&Described> {
+        self.tables()
+            .into_iter()
+            .flat_map(|(_, table)| table)
+            .find(|method| method.info.id == id)
+    }
+
+    /// The title of a method, or its id when this catalog does not know it.
+    pub fn title<'a>(&'a self, id: &'a str) -> &'a str {
+        self.find(id).map_or(id, |method| &method.info.title)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_knob_takes_a_whole_number_and_refuses_what_lies_outside() {
+        let range = Range::Real {
+            least: 0.0,
+            most: 0.999,
+            step: 0.05,
+            default: 0.5,
+        };
+        assert_eq!(
+            range.accept(&KnobValue::Integer(0)),
+            Some(KnobValue::Real(0.0))
+        );
+        assert_eq!(range.accept(&KnobValue::Real(1.5)), None);
+        assert_eq!(range.accept(&KnobValue::Real(f64::NAN)), None);
+        assert_eq!(range.to_string(), "a number from 0 to 0.999");
+    }
+
+    #[test]
+    fn a_choice_of_digits_takes_the_number() {
+        let options = Cow::Borrowed(const { &[text("16"), text("8")] as &[Text] });
+        let range = Range::Choice {
+            options,
+            default: text("8"),
+        };
+        assert_eq!(
+            range.accept(&KnobValue::Integer(8)),
+            Some(KnobValue::Choice("8".into()))
+        );
+        assert_eq!(range.accept(&KnobValue::Integer(1)), None);
+    }
+}

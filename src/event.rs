@@ -1,0 +1,217 @@
+//! What happened: the only words that pass from the lab to the log, and so to the screen.
+//!
+//! Events are past tense and closed; what a newer version wrote is kept as [`Event::Unknown`].
+//! A clock reading stands in a record's time and in measurements of latency, nowhere else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::measurement::{Measurement, Score};
+use crate::spec::{Branch, Method, NetworkId, NetworkPlan, StageKind, Study};
+
+/// A fact with its place and time in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Place in the log, from 0.
+    pub seq: u64,
+    /// Milliseconds since the log began.
+    pub at: u64,
+    pub event: Event,
+}
+
+/// How a stage or a study ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Outcome {
+    Completed,
+    /// Somebody stopped it.
+    Cancelled,
+    /// One sentence: what went wrong and what is allowed.
+    Failed {
+        message: String,
+    },
+}
+
+/// Partial trouble, typed; the work goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Warning {
+    /// Fewer training images than the official set has.
+    DataIncomplete {
+        dataset: String,
+        found: u64,
+        official: u64,
+    },
+    /// The loss was not finite at this step; the network's branch ends as failed.
+    LossNotFinite { step: u64 },
+    /// A corruption changed nothing, or hardly anything, at this severity.
+    CorruptionWithoutEffect {
+        corruption: String,
+        severity: u8,
+        mean_absolute_change: Score,
+    },
+    /// Anything else, as one sentence.
+    Other { message: String },
+}
+
+/// What a data set turned out to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataFacts {
+    /// Which reference of the study it is for, counted from 0.
+    pub reference: u32,
+    pub dataset: String,
+    /// Images after the limits: trained on, validated on, tested on.
+    pub train: u64,
+    pub validation: u64,
+    pub test: u64,
+    /// Channels, height, width.
+    pub shape: [u32; 3],
+    /// Names of the classes, in the order of the labels.
+    pub classes: Vec<String>,
+    /// SHA-256 over the images and labels in use, in hexadecimal.
+    pub digest: String,
+}
+
+/// One layer, for the list of layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerFacts {
+    pub name: String,
+    pub kind: String,
+    /// Shape of one example's output.
+    pub output: Vec<u32>,
+    pub parameters: u64,
+    pub macs: u64,
+}
+
+/// What a stage used up. Wall time is the difference of the records' times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Images that went through a training step.
+    pub images: u64,
+    /// Gradient evaluations, counted per image.
+    pub gradients: u64,
+}
+
+/// A loss and hits over a number of examples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Mean cross-entropy in nats.
+    pub loss: Score,
+    pub correct: u64,
+    pub n: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The question, complete, and the networks it will make.
+    StudyStarted {
+        study: Study,
+        networks: Vec<NetworkPlan>,
+    },
+    /// A user added a branch. After `StudyEnded` it opens the study again.
+    BranchAdded {
+        reference: u32,
+        branch: Branch,
+        network: NetworkPlan,
+    },
+    DataReady(DataFacts),
+    /// `steps` is what the stage expects to do: optimizer steps, or parts of a measurement; 0 if unknown.
+    StageStarted {
+        network: NetworkId,
+        stage: u32,
+        kind: StageKind,
+        title: String,
+        steps: u64,
+    },
+    NetworkBuilt {
+        network: NetworkId,
+        architecture: String,
+        parameters: u64,
+        layers: Vec<LayerFacts>,
+    },
+    /// `done` of `total` parts of a stage that does not train.
+    Progressed {
+        network: NetworkId,
+        stage: u32,
+        done: u64,
+        total: u64,
+        what: String,
+    },
+    /// Some optimizer steps: `step` is the last one's number in the network's life, from 1; the loss is over `count`.
+    StepsTrained {
+        network: NetworkId,
+        stage: u32,
+        step: u64,
+        count: u32,
+        images: u64,
+        loss_mean: Score,
+        loss_min: Score,
+        loss_max: Score,
+        learning_rate: Score,
+    },
+    /// `epoch` is its number in the network's life, from 1; `step` the number of its last step.
+    EpochEnded {
+        network: NetworkId,
+        stage: u32,
+        epoch: u32,
+        step: u64,
+        train: Tally,
+        validation: Tally,
+        best: bool,
+    },
+    /// A compression made a new network. `asked` and `reached` are ratios of what `counts` names.
+    NetworkCompressed {
+        network: NetworkId,
+        stage: u32,
+        method: Method,
+        counts: Option<String>,
+        asked: Option<Score>,
+        reached: Option<Score>,
+        /// Anything else worth saying, as short sentences: what is simulated and what is real.
+        remarks: Vec<String>,
+    },
+    Measured(Measurement),
+    Warned {
+        network: Option<NetworkId>,
+        warning: Warning,
+    },
+    /// A user's words at the place where they were typed; a chapter of the replay.
+    NoteAdded {
+        text: String,
+    },
+    /// Training was held at a step, and went on.
+    Paused,
+    Resumed,
+    StageEnded {
+        network: NetworkId,
+        stage: u32,
+        outcome: Outcome,
+        cost: Cost,
+    },
+    StudyEnded {
+        outcome: Outcome,
+    },
+    /// A study that was interrupted goes on in the same file.
+    Continued,
+    /// What this version does not know: kind and facts, word for word.
+    Unknown {
+        kind: String,
+        facts: String,
+    },
+}
+
+impl Event {
+    /// Whether a person made it happen, so that it is no part of what a seed determines.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(
+            self,
+            Self::BranchAdded { .. }
+                | Self::NoteAdded { .. }
+                | Self::Paused
+                | Self::Resumed
+                | Self::Continued
+        )
+    }
+}

@@ -1,0 +1,5 @@
+//! The lab: it knows networks and data, and states facts; it knows no screen.
+
+pub mod corruption;
+pub mod data;
+pub mod error;

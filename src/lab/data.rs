@@ -1,0 +1,223 @@
+//! Data sets: images as bytes, labels, and how they are split.
+//!
+//! Images are kept as they are published, one byte a value, channel by channel (`C`, `H`, `W`), and become `f32` in
+//! [0, 1] batch by batch. Nothing is ever chosen on the test images: what needs choosing uses the validation split.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::catalog::Entry;
+use crate::event::Warning;
+use crate::lab::error::Result;
+use crate::nn::ImageShape;
+use crate::nn::rng::Rng;
+
+/// Some labelled images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examples {
+    pub shape: ImageShape,
+    /// `n` images after one another, each `C`, `H`, `W`.
+    pub images: Vec<u8>,
+    /// One label an image, below the number of classes.
+    pub labels: Vec<u32>,
+    /// One group an image, or empty where the data set has none.
+    pub groups: Vec<u8>,
+}
+
+impl Examples {
+    /// How many images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The bytes of one image.
+    pub fn image(&self, index: usize) -> &[u8] {
+        let values = self.shape.values();
+        &self.images[index * values..(index + 1) * values]
+    }
+
+    /// The images of these indices, in this order.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let mut images = Vec::with_capacity(indices.len() * self.shape.values());
+        for &index in indices {
+            images.extend_from_slice(self.image(index));
+        }
+        Self {
+            shape: self.shape,
+            images,
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            groups: if self.groups.is_empty() {
+                Vec::new()
+            } else {
+                indices.iter().map(|&index| self.groups[index]).collect()
+            },
+        }
+    }
+
+    /// The first `limit` images, or all.
+    pub fn limited(self, limit: Option<u32>) -> Self {
+        match limit {
+            Some(limit) if (limit as usize) < self.len() => {
+                let first: Vec<usize> = (0..limit as usize).collect();
+                self.select(&first)
+            }
+            _ => self,
+        }
+    }
+
+    /// Mean and standard deviation of each channel's values in [0, 1], for the network's first layer.
+    pub fn mean_and_deviation(&self) -> (Vec<f32>, Vec<f32>) {
+        let plane = self.shape.height * self.shape.width;
+        let mut sums = vec![(0_u64, 0_u64); self.shape.channels];
+        for (index, values) in self.images.chunks_exact(plane).enumerate() {
+            let (sum, squares) = &mut sums[index % self.shape.channels];
+            for &value in values {
+                *sum += u64::from(value);
+                *squares += u64::from(value) * u64::from(value);
+            }
+        }
+        let count = (self.len() * plane).max(1) as f64;
+        sums.iter()
+            .map(|&(sum, squares)| {
+                let mean = sum as f64 / count;
+                let variance = (squares as f64 / count - mean * mean).max(0.0);
+                // A channel without contrast is left as it is.
+                let deviation = if variance > 0.0 {
+                    variance.sqrt() / 255.0
+                } else {
+                    1.0
+                };
+                ((mean / 255.0) as f32, deviation as f32)
+            })
+            .unzip()
+    }
+
+    /// A fixed subset of at most `n` images with every class in its share, in ascending order of index.
+    ///
+    /// The count of each class is its share of `n`, rounded by largest remainders.
+    pub fn stratified(&self, n: usize, seed: u64) -> Vec<usize> {
+        if n >= self.len() {
+            return (0..self.len()).collect();
+        }
+        let mut classes = self.by_class();
+        let exact: Vec<f64> = classes
+            .iter()
+            .map(|members| members.len() as f64 * n as f64 / self.len() as f64)
+            .collect();
+        let mut counts: Vec<usize> = exact.iter().map(|share| share.floor() as usize).collect();
+        let mut order: Vec<usize> = (0..classes.len()).collect();
+        order.sort_by(|&a, &b| {
+            (exact[b].fract())
+                .total_cmp(&exact[a].fract())
+                .then(a.cmp(&b))
+        });
+        let missing = n - counts.iter().sum::<usize>();
+        for &class in order.iter().take(missing) {
+            counts[class] += 1;
+        }
+        let mut chosen = Vec::with_capacity(n);
+        for (class, members) in classes.iter_mut().enumerate() {
+            Rng::stream(seed, "stratified", &[class as u64]).shuffle(members);
+            chosen.extend_from_slice(&members[..counts[class]]);
+        }
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// Indices by class.
+    fn by_class(&self) -> Vec<Vec<usize>> {
+        let classes = self
+            .labels
+            .iter()
+            .max()
+            .map_or(0, |&most| most as usize + 1);
+        let mut members = vec![Vec::new(); classes];
+        for (index, &label) in self.labels.iter().enumerate() {
+            members[label as usize].push(index);
+        }
+        members
+    }
+}
+
+/// A data set as its source delivers it.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub train: Examples,
+    pub test: Examples,
+    /// Names of the classes, in the order of the labels.
+    pub classes: Vec<String>,
+    /// Names of the groups, or empty.
+    pub groups: Vec<String>,
+    /// What should be known about it: an incomplete training set.
+    pub warnings: Vec<Warning>,
+}
+
+impl Dataset {
+    /// SHA-256 over shape, images, labels of both parts, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [&self.train, &self.test] {
+            for side in [
+                part.shape.channels,
+                part.shape.height,
+                part.shape.width,
+                part.len(),
+            ] {
+                hash.update((side as u64).to_le_bytes());
+            }
+            hash.update(&part.images);
+            for label in &part.labels {
+                hash.update(label.to_le_bytes());
+            }
+        }
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// Which training images are trained on and which validate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub train: Vec<usize>,
+    pub validation: Vec<usize>,
+}
+
+impl Split {
+    /// The last tenth of a seeded shuffle validates, class by class, so that every class has its share in both parts.
+    pub fn new(examples: &Examples, seed: u64) -> Self {
+        let mut split = Self {
+            train: Vec::new(),
+            validation: Vec::new(),
+        };
+        for (class, mut members) in examples.by_class().into_iter().enumerate() {
+            Rng::stream(seed, "split", &[class as u64]).shuffle(&mut members);
+            let kept = members.len() - members.len() / 10;
+            split.validation.extend_from_slice(&members[kept..]);
+            members.truncate(kept);
+            split.train.extend_from_slice(&members);
+        }
+        split.train.sort_unstable();
+        split.validation.sort_unstable();
+        split
+    }
+}
+
+/// Where a data set comes from.
+pub trait Source {
+    /// Reads or draws it. `folders` are the places to look, in order; each holds one folder per data set.
+    ///
+    /// # Errors
+    /// Names the file and what was wrong with it, or the folders where it was not found.
+    fn load(&self, folders: &[PathBuf]) -> Result<Dataset>;
+}
+
+/// Every data set, in the order on screen.
+pub const ALL: &[Entry<dyn Source>] = &[];

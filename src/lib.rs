@@ -1,0 +1,8 @@
+//! shrinklab: a terminal laboratory that shows what compression really does to a neural network.
+
+pub mod catalog;
+pub mod event;
+pub mod lab;
+pub mod measurement;
+pub mod nn;
+pub mod spec;

@@ -1,0 +1,321 @@
+//! What was found: a number or a shape, with its unit, its direction, its n and its interval.
+//!
+//! Probes return shapes and widgets draw shapes; neither knows the other.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::NetworkId;
+
+/// A number that survives being written down: not-finite values are spelled `"nan"`, `"inf"` and `"-inf"`.
+///
+/// Plain JSON writes them as `null` and refuses to read them back.
+/// Two scores are equal when they are the same number or both not a number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Score(pub f64);
+
+impl Score {
+    /// The shortest decimal that is this `f32`, so that `0.1_f32` is written `0.1` and not `0.10000000149`.
+    pub fn short(value: f32) -> Self {
+        Self(if value.is_finite() {
+            value.to_string().parse().unwrap_or(f64::from(value))
+        } else {
+            f64::from(value)
+        })
+    }
+}
+
+impl PartialEq for Score {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || (self.0.is_nan() && other.0.is_nan())
+    }
+}
+
+impl From<f64> for Score {
+    fn from(value: f64) -> Self {
+        Self(value)
+    }
+}
+
+impl Serialize for Score {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_finite() {
+            serializer.serialize_f64(self.0)
+        } else if self.0.is_nan() {
+            serializer.serialize_str("nan")
+        } else {
+            serializer.serialize_str(if self.0 > 0.0 { "inf" } else { "-inf" })
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Score {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScoreVisitor;
+        impl Visitor<'_> for ScoreVisitor {
+            type Value = Score;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"nan\", \"inf\" or \"-inf\"")
+            }
+            fn visit_f64<E: de::Error>(self, v: f64) -> Result<Score, E> {
+                Ok(Score(v))
+            }
+            fn visit_i64<E: de::Error>(self, v: i64) -> Result<Score, E> {
+                Ok(Score(v as f64))
+            }
+            fn visit_u64<E: de::Error>(self, v: u64) -> Result<Score, E> {
+                Ok(Score(v as f64))
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Score, E> {
+                match v {
+                    "nan" => Ok(Score(f64::NAN)),
+                    "inf" => Ok(Score(f64::INFINITY)),
+                    "-inf" => Ok(Score(f64::NEG_INFINITY)),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(v), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(ScoreVisitor)
+    }
+}
+
+/// What the number is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// A share in [0, 1].
+    Fraction,
+    /// Natural-logarithm units of information.
+    Nats,
+    /// A plain count: parameters, multiply-accumulates.
+    Count,
+    Bytes,
+    Milliseconds,
+    ImagesPerSecond,
+    /// No unit: coordinates of a map, ratios.
+    None,
+}
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    HigherIsBetter,
+    LowerIsBetter,
+    Neutral,
+}
+
+/// What the number is of. The names are permanent: reports and other programs read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    Accuracy,
+    Error,
+    Agreement,
+    ChurnGood,
+    ChurnBad,
+    ChurnUgly,
+    Js,
+    Parameters,
+    Nonzero,
+    Macs,
+    Bytes,
+    LatencyMsP50,
+    LatencyMsP10,
+    LatencyMsP90,
+    Throughput,
+    /// A shape without a single number: the functional landscape's rows and maps.
+    Landscape,
+    /// Whether a branch lies nearer to its reference than a twin does.
+    NearerThanTwin,
+}
+
+impl Metric {
+    /// Every metric, in the order of the table of measurements.
+    pub const ALL: [Self; 17] = [
+        Self::Accuracy,
+        Self::Error,
+        Self::Agreement,
+        Self::ChurnGood,
+        Self::ChurnBad,
+        Self::ChurnUgly,
+        Self::Js,
+        Self::Parameters,
+        Self::Nonzero,
+        Self::Macs,
+        Self::Bytes,
+        Self::LatencyMsP50,
+        Self::LatencyMsP10,
+        Self::LatencyMsP90,
+        Self::Throughput,
+        Self::Landscape,
+        Self::NearerThanTwin,
+    ];
+
+    /// The name in reports and sessions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Error => "error",
+            Self::Agreement => "agreement",
+            Self::ChurnGood => "churn_good",
+            Self::ChurnBad => "churn_bad",
+            Self::ChurnUgly => "churn_ugly",
+            Self::Js => "js",
+            Self::Parameters => "parameters",
+            Self::Nonzero => "nonzero",
+            Self::Macs => "macs",
+            Self::Bytes => "bytes",
+            Self::LatencyMsP50 => "latency_ms_p50",
+            Self::LatencyMsP10 => "latency_ms_p10",
+            Self::LatencyMsP90 => "latency_ms_p90",
+            Self::Throughput => "throughput",
+            Self::Landscape => "landscape",
+            Self::NearerThanTwin => "nearer_than_twin",
+        }
+    }
+
+    /// Whether a number of this metric differs from run to run because it reads the clock.
+    pub fn reads_the_clock(self) -> bool {
+        matches!(
+            self,
+            Self::LatencyMsP50 | Self::LatencyMsP10 | Self::LatencyMsP90 | Self::Throughput
+        )
+    }
+}
+
+/// One point of a map: a network at an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MapPoint {
+    pub network: NetworkId,
+    /// Epochs that this network had been trained for; 0 is before its first.
+    pub epoch: u32,
+    pub x: Score,
+    pub y: Score,
+}
+
+/// What a paired comparison with the twins says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The branch's function is nearer to its reference than the nearest twin's is.
+    Nearer,
+    /// It is farther.
+    Farther,
+    /// The interval holds zero, or there are too few twins to say.
+    Undecided,
+}
+
+/// The shapes that a finding can have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Value {
+    Scalar(Score),
+    /// One new row of a growing lower-triangular distance matrix: the distances of a new point (its network and
+    /// epoch are the measurement's) to all points before it, in the order in which they joined.
+    Row(Vec<Score>),
+    /// Coordinates in the plane of all points so far. `method` is `mds`, `pca` or `t-sne`.
+    Scatter {
+        method: String,
+        points: Vec<MapPoint>,
+    },
+    /// d = JS(branch, reference) - min over twins JS(twin, reference), in nats, with its bootstrap interval in the
+    /// measurement.
+    Verdict {
+        verdict: Verdict,
+        difference: Score,
+        twins: u32,
+    },
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The probe's id.
+    pub probe: String,
+    pub metric: Metric,
+    /// The network that was measured.
+    pub network: NetworkId,
+    /// Which of the network's stages had just ended, counted from 0 over the stages of its plan.
+    pub stage: u32,
+    /// Epochs that the network had been trained for when it was measured.
+    pub epoch: u32,
+    /// The network it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<NetworkId>,
+    /// Under which condition: a corruption's id, or `batch-256` for a latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// 1 to 5 where the condition is a corruption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<u8>,
+    pub value: Value,
+    pub unit: Unit,
+    pub direction: Direction,
+    /// 95 % interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(Score, Score)>,
+    /// How many examples or repetitions the number rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+}
+
+impl Measurement {
+    /// The number, where the finding is one.
+    pub fn scalar(&self) -> Option<f64> {
+        match &self.value {
+            Value::Scalar(score) => Some(score.0),
+            Value::Row(_) | Value::Scatter { .. } | Value::Verdict { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_that_is_not_finite_survives_being_written() {
+        for value in [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            0.1,
+            -0.0,
+            5e-324,
+            f64::MAX,
+        ] {
+            let written = serde_json::to_string(&Score(value)).unwrap();
+            let read: Score = serde_json::from_str(&written).unwrap();
+            assert_eq!(read, Score(value), "{written}");
+        }
+        assert!(serde_json::from_str::<Score>("null").is_err());
+    }
+
+    #[test]
+    fn an_f32_is_written_short() {
+        assert_eq!(serde_json::to_string(&Score::short(0.1)).unwrap(), "0.1");
+        assert_eq!(
+            serde_json::to_string(&Score::short(f32::NAN)).unwrap(),
+            "\"nan\""
+        );
+    }
+
+    /// The names are a promise to whoever reads a report.
+    #[test]
+    fn metric_names_are_pinned() {
+        let names: Vec<&str> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        assert_eq!(
+            names[..15].join(", "),
+            "accuracy, error, agreement, churn_good, churn_bad, churn_ugly, js, parameters, nonzero, macs, bytes, \
+             latency_ms_p50, latency_ms_p10, latency_ms_p90, throughput"
+        );
+        for metric in Metric::ALL {
+            let written = serde_json::to_string(&metric).unwrap();
+            assert_eq!(written, format!("\"{}\"", metric.name()));
+        }
+    }
+}

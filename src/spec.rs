@@ -1,0 +1,299 @@
+//! What is asked: a study is a tree of references, each with twins and branches.
+//!
+//! ```toml
+//! seed = 7
+//! [[references]]
+//! dataset = "glyphs"
+//! architecture = "lenet5"
+//! training = { epochs = 3 }
+//! twins = 1
+//!   [[references.branches]]
+//!   stages = [{ compress = { id = "magnitude-pruning", ratio = 0.5 } }, { fine-tune = { epochs = 1 } }]
+//! ```
+//!
+//! A study is plain data. [`Study::check`] holds it against a catalog, finds everything that is wrong at once, fills in
+//! what was left open, and yields a [`CheckedStudy`]; only that can run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+mod check;
+mod plan;
+
+pub use check::{CheckedStudy, SpecError};
+pub use plan::{NetworkPlan, Role, StageKind, StagePlan};
+
+/// A network of a study, for life. Numbered in the order of the plan; branches added later follow.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct NetworkId(pub u32);
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// What a knob stands at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum KnobValue {
+    Flag(bool),
+    Integer(i64),
+    Real(f64),
+    Choice(String),
+}
+
+impl KnobValue {
+    /// What a person typed: a number where it reads as one, a word otherwise.
+    pub fn parse(typed: &str) -> Self {
+        if let Ok(v) = typed.parse::<i64>() {
+            Self::Integer(v)
+        } else if let Ok(v) = typed.parse::<f64>() {
+            Self::Real(v)
+        } else {
+            match typed {
+                "true" => Self::Flag(true),
+                "false" => Self::Flag(false),
+                word => Self::Choice(word.to_owned()),
+            }
+        }
+    }
+}
+
+impl fmt::Display for KnobValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(v) => write!(f, "{v}"),
+            Self::Integer(v) => write!(f, "{v}"),
+            Self::Real(v) => write!(f, "{v}"),
+            Self::Choice(v) => f.write_str(v),
+        }
+    }
+}
+
+/// Knobs by id. After checking, every knob of the method is present, in its own type.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Setting(pub BTreeMap<String, KnobValue>);
+
+impl Setting {
+    /// The setting with one more knob turned.
+    pub fn with(mut self, id: &str, value: KnobValue) -> Self {
+        self.0.insert(id.to_owned(), value);
+        self
+    }
+
+    /// A whole-number knob of a checked setting.
+    ///
+    /// # Panics
+    /// When the knob is missing or of another type, which checking excludes.
+    pub fn integer(&self, id: &str) -> i64 {
+        match self.0.get(id) {
+            Some(KnobValue::Integer(v)) => *v,
+            other => panic!("knob {id} of a checked setting is a whole number, not {other:?}"),
+        }
+    }
+
+    /// A real knob of a checked setting; panics as [`Self::integer`] does.
+    pub fn real(&self, id: &str) -> f64 {
+        match self.0.get(id) {
+            Some(KnobValue::Real(v)) => *v,
+            other => panic!("knob {id} of a checked setting is a number, not {other:?}"),
+        }
+    }
+
+    /// A choice of a checked setting; panics as [`Self::integer`] does.
+    pub fn choice(&self, id: &str) -> &str {
+        match self.0.get(id) {
+            Some(KnobValue::Choice(v)) => v,
+            other => panic!("knob {id} of a checked setting is a word, not {other:?}"),
+        }
+    }
+
+    /// A flag of a checked setting; panics as [`Self::integer`] does.
+    pub fn flag(&self, id: &str) -> bool {
+        match self.0.get(id) {
+            Some(KnobValue::Flag(v)) => *v,
+            other => panic!("knob {id} of a checked setting is a flag, not {other:?}"),
+        }
+    }
+}
+
+/// A method and how its knobs stand.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Method {
+    pub id: String,
+    #[serde(flatten)]
+    pub setting: Setting,
+}
+
+impl Method {
+    /// The method with every knob where it stands by itself.
+    pub fn plain(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            setting: Setting::default(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Method {
+    /// Either `"glyphs"` or `{ id = "glyphs", domain = "ink" }`.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Plain(String),
+            Table {
+                id: String,
+                #[serde(flatten)]
+                setting: BTreeMap<String, KnobValue>,
+            },
+        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Plain(id) => Self::plain(id),
+            Either::Table { id, setting } => Self {
+                id,
+                setting: Setting(setting),
+            },
+        })
+    }
+}
+
+/// One step in the life of a branch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// A compression; its knobs are the method's.
+    Compress(Method),
+    /// More training of what came before, with masks and quantizers kept; its knobs are those of a training.
+    FineTune(Setting),
+}
+
+/// Which checkpoint of the reference a branch starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checkpoint {
+    /// After the last epoch.
+    #[default]
+    Last,
+    /// The epoch with the lowest validation loss.
+    Best,
+}
+
+/// A line of stages that starts from a reference.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Branch {
+    /// How people call it; made from its stages when left out.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
+    pub stages: Vec<Stage>,
+}
+
+/// A network trained from scratch, with the networks that are compared with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Reference {
+    /// Data set and domain.
+    pub dataset: Method,
+    pub architecture: Method,
+    /// The recipe: knobs of a training.
+    #[serde(default)]
+    pub training: Setting,
+    /// Seed of its initial weights and data order; the study's by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// How many networks of the same recipe and another seed: the null model for "different function".
+    #[serde(default)]
+    pub twins: u32,
+    /// Also one with the same initial weights and another data order: the control for self-distillation.
+    #[serde(default)]
+    pub same_start_twin: bool,
+    #[serde(default)]
+    pub branches: Vec<Branch>,
+}
+
+/// What every network of a study is measured by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Suite {
+    /// Probes; all that the catalog knows when empty.
+    pub probes: Vec<Method>,
+    /// Corruptions; all that the catalog knows when empty.
+    pub corruptions: Vec<Method>,
+    /// Test images per corruption and severity, a fixed stratified subset.
+    pub corrupted_images: u32,
+    /// All test images instead.
+    pub full: bool,
+}
+
+impl Default for Suite {
+    fn default() -> Self {
+        Self {
+            probes: Vec::new(),
+            corruptions: Vec::new(),
+            corrupted_images: 1_000,
+            full: false,
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Study {
+    #[serde(default)]
+    pub seed: u64,
+    /// Threads that compute; part of the question, since sums depend on their number. All when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// `cpu`, `auto`, `cuda` or `cuda:N`.
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// Training images to use, validation included; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<u32>,
+    /// Test images to use; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<u32>,
+    pub references: Vec<Reference>,
+    #[serde(default)]
+    pub suite: Suite,
+}
+
+fn cpu() -> String {
+    "cpu".to_owned()
+}
+
+/// What the lab is told while it works.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// One more branch for a reference of the running study, queued behind the planned ones.
+    AddBranch { reference: u32, branch: Branch },
+    /// Hold at the next step.
+    Pause,
+    /// Go on after [`Command::Pause`].
+    Resume,
+    /// End at the next step; what was recorded stays.
+    Stop,
+    /// Nobody will add another branch: end when the queue is empty.
+    Finish,
+}
+
+/// Names that are all different, by numbering repeated ones.
+fn distinct(name: &str, taken: &BTreeSet<String>) -> String {
+    if !taken.contains(name) {
+        return name.to_owned();
+    }
+    (2..)
+        .map(|n| format!("{name} ({n})"))
+        .find(|candidate| !taken.contains(candidate))
+        .expect("infinitely many candidates")
+}

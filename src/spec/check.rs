@@ -1,0 +1,327 @@
+//! Holding a study against a catalog: everything that is wrong, at once, before anything runs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Branch, Method, Setting, Stage, Study};
+use crate::catalog::{Catalog, Described, Knob};
+
+/// One thing that is wrong with a study.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecError {
+    /// Where: `reference 1, branch 2: ratio`, or just `train-limit`. The last word is the field's or the knob's id.
+    pub field: String,
+    /// What was wrong and what is allowed.
+    pub problem: String,
+}
+
+impl SpecError {
+    fn new(place: &str, field: &str, problem: impl Into<String>) -> Self {
+        let field = if place.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{place}: {field}")
+        };
+        Self {
+            field,
+            problem: problem.into(),
+        }
+    }
+
+    /// The last word of [`Self::field`]: the knob or field itself.
+    pub fn knob(&self) -> &str {
+        self.field.rsplit(": ").next().unwrap_or(&self.field)
+    }
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl std::error::Error for SpecError {}
+
+/// A study that was held against a catalog: ids known, every knob present and in its own type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CheckedStudy(Study);
+
+impl CheckedStudy {
+    /// The study, complete.
+    pub fn study(&self) -> &Study {
+        &self.0
+    }
+}
+
+impl Study {
+    /// Everything that is wrong, or the study with all that was left open filled in.
+    ///
+    /// # Errors
+    /// One [`SpecError`] per field.
+    pub fn check(mut self, catalog: &Catalog) -> Result<CheckedStudy, Vec<SpecError>> {
+        let mut errors = Vec::new();
+        if self.references.is_empty() {
+            errors.push(SpecError::new(
+                "",
+                "references",
+                "a study needs at least one reference",
+            ));
+        }
+        for (name, limit) in [
+            ("train-limit", self.train_limit),
+            ("test-limit", self.test_limit),
+        ] {
+            if limit.is_some_and(|n| n < 20) {
+                errors.push(SpecError::new("", name, "at least 20 images are needed"));
+            }
+        }
+        match self.threads {
+            Some(0) => errors.push(SpecError::new("", "threads", "at least 1 thread is needed")),
+            Some(n) if n > 1024 => {
+                errors.push(SpecError::new(
+                    "",
+                    "threads",
+                    format!("{n} is more than 1024, the most"),
+                ));
+            }
+            _ => {}
+        }
+        if !(self.device == "cpu" || self.device == "auto" || is_cuda(&self.device)) {
+            let problem = format!("\"{}\" is none of cpu, auto, cuda, cuda:N", self.device);
+            errors.push(SpecError::new("", "device", problem));
+        }
+        if self.suite.corrupted_images < 10 {
+            let problem = format!(
+                "{} images are too few; at least 10",
+                self.suite.corrupted_images
+            );
+            errors.push(SpecError::new("suite", "corrupted-images", problem));
+        }
+        for (table, methods, what) in [
+            (&catalog.probes, &mut self.suite.probes, "probe"),
+            (
+                &catalog.corruptions,
+                &mut self.suite.corruptions,
+                "corruption",
+            ),
+        ] {
+            if methods.is_empty() {
+                *methods = table
+                    .iter()
+                    .map(|method| Method::plain(&*method.info.id))
+                    .collect();
+            }
+            for method in methods {
+                check_method(method, table, "suite", what, &mut errors);
+            }
+        }
+        let several = self.references.len() > 1;
+        let (seed, train_limit) = (self.seed, self.train_limit);
+        for (index, reference) in self.references.iter_mut().enumerate() {
+            let place = if several {
+                format!("reference {}", index + 1)
+            } else {
+                String::new()
+            };
+            check_method(
+                &mut reference.dataset,
+                &catalog.datasets,
+                &place,
+                "dataset",
+                &mut errors,
+            );
+            check_method(
+                &mut reference.architecture,
+                &catalog.architectures,
+                &place,
+                "architecture",
+                &mut errors,
+            );
+            check_setting(
+                &mut reference.training,
+                &catalog.training,
+                &place,
+                "a training",
+                &mut errors,
+            );
+            check_batch(&reference.training, train_limit, &place, &mut errors);
+            reference.seed.get_or_insert(seed);
+            if reference.twins > 100 {
+                let problem = format!("{} is more than 100, the most", reference.twins);
+                errors.push(SpecError::new(&place, "twins", problem));
+            }
+            for (number, branch) in reference.branches.iter_mut().enumerate() {
+                let comma = if place.is_empty() { "" } else { ", " };
+                let place = format!("{place}{comma}branch {}", number + 1);
+                branch.fill(catalog, &reference.training, &place, &mut errors);
+            }
+        }
+        if errors.is_empty() {
+            Ok(CheckedStudy(self))
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+impl Branch {
+    /// The branch with all that was left open filled in, for one that is added to a running study.
+    ///
+    /// # Errors
+    /// One [`SpecError`] per field.
+    pub fn check(mut self, catalog: &Catalog, training: &Setting) -> Result<Self, Vec<SpecError>> {
+        let mut errors = Vec::new();
+        self.fill(catalog, training, "branch", &mut errors);
+        if errors.is_empty() {
+            Ok(self)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Fine-tuning inherits what it does not say itself from the reference's recipe, apart from the number of epochs.
+    fn fill(
+        &mut self,
+        catalog: &Catalog,
+        training: &Setting,
+        place: &str,
+        errors: &mut Vec<SpecError>,
+    ) {
+        if self.stages.is_empty() {
+            errors.push(SpecError::new(
+                place,
+                "stages",
+                "a branch needs at least one stage",
+            ));
+        }
+        for stage in &mut self.stages {
+            match stage {
+                Stage::Compress(method) => {
+                    check_method(method, &catalog.compressions, place, "compression", errors);
+                }
+                Stage::FineTune(setting) => {
+                    for (id, value) in &training.0 {
+                        if id != "epochs" {
+                            setting.0.entry(id.clone()).or_insert_with(|| value.clone());
+                        }
+                    }
+                    setting
+                        .0
+                        .entry("epochs".to_owned())
+                        .or_insert(super::KnobValue::Integer(1));
+                    check_setting(setting, &catalog.training, place, "a fine-tuning", errors);
+                }
+            }
+        }
+    }
+}
+
+fn is_cuda(device: &str) -> bool {
+    device == "cuda"
+        || device
+            .strip_prefix("cuda:")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn check_batch(
+    training: &Setting,
+    train_limit: Option<u32>,
+    place: &str,
+    errors: &mut Vec<SpecError>,
+) {
+    let (Some(limit), Some(super::KnobValue::Integer(batch))) =
+        (train_limit, training.0.get("batch"))
+    else {
+        return;
+    };
+    // A tenth of the images is kept for validation.
+    let images = i64::from(limit) * 9 / 10;
+    if *batch > images {
+        let problem = format!(
+            "a batch of {batch} is larger than the {images} training images left by train-limit"
+        );
+        errors.push(SpecError::new(place, "batch", problem));
+    }
+}
+
+/// Fills in the knobs of a method, or says what is wrong with it.
+fn check_method(
+    method: &mut Method,
+    table: &[Described],
+    place: &str,
+    what: &str,
+    errors: &mut Vec<SpecError>,
+) {
+    let Some(described) = table
+        .iter()
+        .find(|described| described.info.id == method.id)
+    else {
+        let known: Vec<&str> = table.iter().map(|described| &*described.info.id).collect();
+        let problem = format!(
+            "\"{}\" is not known; one of {}",
+            printable(&method.id),
+            known.join(", ")
+        );
+        errors.push(SpecError::new(place, what, problem));
+        return;
+    };
+    if method.setting.0.contains_key("ratio") && described.knob("ratio").is_none() {
+        let problem = format!("{} has no ratio", described.info.id);
+        errors.push(SpecError::new(place, "ratio", problem));
+        method.setting.0.remove("ratio");
+    }
+    check_setting(
+        &mut method.setting,
+        &described.knobs,
+        place,
+        &described.info.id,
+        errors,
+    );
+}
+
+fn check_setting(
+    setting: &mut Setting,
+    knobs: &[Knob],
+    place: &str,
+    owner: &str,
+    errors: &mut Vec<SpecError>,
+) {
+    for (id, value) in &setting.0 {
+        let problem = match knobs.iter().find(|knob| knob.id == *id) {
+            None if knobs.is_empty() => format!("{owner} has no knobs"),
+            None => {
+                let known: Vec<&str> = knobs.iter().map(|knob| &*knob.id).collect();
+                format!("{owner} has no such knob; one of {}", known.join(", "))
+            }
+            Some(knob) if knob.range.accept(value).is_none() => {
+                format!(
+                    "{} is not allowed; {}",
+                    printable(&value.to_string()),
+                    knob.range
+                )
+            }
+            Some(_) => continue,
+        };
+        errors.push(SpecError::new(place, &printable(id), problem));
+    }
+    for knob in knobs {
+        let value = setting
+            .0
+            .get(&*knob.id)
+            .and_then(|value| knob.range.accept(value));
+        setting.0.insert(
+            knob.id.to_string(),
+            value.unwrap_or_else(|| knob.range.default()),
+        );
+    }
+}
+
+/// A stranger's text without control characters, cut to a line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(60)
+        .collect()
+}
