@@ -1,0 +1,53 @@
+//! Compressions: a network goes in, a new one comes out; the reference stays untouched, it is teacher and yardstick.
+
+use crate::catalog::Entry;
+use crate::event::Cost;
+use crate::lab::context::{Context, Observer};
+use crate::lab::error::Result;
+use crate::lab::subject::Subject;
+use crate::lab::train::{Life, Recipe};
+use crate::nn::network::Network;
+
+/// What a compression starts from.
+pub struct Start<'a> {
+    /// Data, reference (the teacher), twins.
+    pub subject: &'a Subject<'a>,
+    /// The network to compress: a checkpoint of the reference, or what an earlier stage made of it.
+    pub network: &'a Network,
+    /// The reference's recipe, for compressions that train.
+    pub recipe: &'a Recipe,
+    /// Where the network stands in its own life, for compressions that train.
+    pub life: Life,
+}
+
+/// What a compression made.
+pub struct Compressed {
+    pub network: Network,
+    /// The network at its epoch of lowest validation loss, for compressions that train.
+    pub best: Option<Network>,
+    /// The ratio that was asked for and the one that came out, of what the entry's `ratio_of` names.
+    pub asked: Option<f64>,
+    pub reached: Option<f64>,
+    /// Short sentences: what is simulated and what is real.
+    pub remarks: Vec<String>,
+    pub cost: Cost,
+    /// Where the network stands in its life now.
+    pub life: Life,
+}
+
+/// A compression.
+pub trait Compression {
+    /// Makes a new network.
+    ///
+    /// # Errors
+    /// When it cannot be done for this network, or the user stopped it.
+    fn compress(&self, start: &Start<'_>, observer: &mut dyn Observer, cx: &mut Context<'_>) -> Result<Compressed>;
+
+    /// Epochs it trains, for the progress of its stage; most do not.
+    fn epochs(&self) -> u32 {
+        0
+    }
+}
+
+/// Every compression, in the order on screen.
+pub const ALL: &[Entry<dyn Compression>] = &[];

@@ -1,0 +1,132 @@
+//! A view of the study: its networks with their checkpoints and outputs, and its data.
+//!
+//! Compressions get their teacher, initial weights and calibration images from it; probes their references and twins.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::lab::corruption::{self, Severity};
+use crate::lab::data::{Examples, Split};
+use crate::lab::error::{Error, Result};
+use crate::lab::outputs::Outputs;
+use crate::nn::network::Network;
+use crate::spec::{NetworkId, NetworkPlan, Role, Setting};
+
+/// The data of one reference and all that is compared with it.
+#[derive(Debug)]
+pub struct Data {
+    pub train: Examples,
+    pub split: Split,
+    pub test: Examples,
+    pub classes: Vec<String>,
+}
+
+/// A network that has been made, with what was kept of its life.
+pub struct Kept {
+    pub plan: NetworkPlan,
+    /// Before its first step; only for networks trained from scratch.
+    pub initial: Option<Network>,
+    /// As it is now.
+    pub last: Network,
+    /// At the epoch with the lowest validation loss; `last` where nothing was trained.
+    pub best: Network,
+    /// Epochs it has been trained for in its own life.
+    pub epoch: u32,
+    /// Softmax outputs on the test images after each epoch or stage, with the epoch's number.
+    pub outputs: Vec<(u32, Rc<Outputs>)>,
+}
+
+impl Kept {
+    /// The outputs of the network as it is now.
+    pub fn latest(&self) -> Option<&Rc<Outputs>> {
+        self.outputs.last().map(|(_, outputs)| outputs)
+    }
+}
+
+/// The same corrupted bytes for every network of a study, made once.
+///
+/// Sets beyond the budget are drawn again when asked for: the streams are seeded per image, so the bytes are the same.
+#[derive(Debug, Default)]
+pub struct CorruptedSets {
+    sets: RefCell<BTreeMap<(String, Severity), Rc<Examples>>>,
+}
+
+/// Bytes of corrupted images that are kept in memory.
+const CORRUPTED_BUDGET: usize = 256 << 20;
+
+impl CorruptedSets {
+    /// `examples` under the corruption of that id.
+    ///
+    /// # Errors
+    /// When the id is not in the table, which checking excludes.
+    pub fn get(
+        &self,
+        id: &str,
+        setting: &Setting,
+        severity: Severity,
+        examples: &Examples,
+        seed: u64,
+    ) -> Result<Rc<Examples>> {
+        let key = (id.to_owned(), severity);
+        if let Some(set) = self.sets.borrow().get(&key) {
+            return Ok(Rc::clone(set));
+        }
+        let entry = corruption::ALL
+            .iter()
+            .find(|entry| entry.info.id == id)
+            .ok_or_else(|| Error::Internal(format!("corruption {id} is not in the table")))?;
+        let method = (entry.build)(setting);
+        let set = Rc::new(corruption::corrupted_set(&*method, id, examples, severity, seed));
+        let held: usize = self.sets.borrow().values().map(|set| set.images.len()).sum();
+        if held + set.images.len() <= CORRUPTED_BUDGET {
+            self.sets.borrow_mut().insert(key, Rc::clone(&set));
+        }
+        Ok(set)
+    }
+}
+
+/// What a method may see of its study.
+pub struct Subject<'a> {
+    /// The study's seed: splits, subsets and corruptions hang on it.
+    pub seed: u64,
+    pub data: &'a Data,
+    /// Networks of the same reference that have been made, by id.
+    pub networks: &'a BTreeMap<NetworkId, Kept>,
+    /// The network in question. A compression's is not among `networks` yet.
+    pub network: &'a NetworkPlan,
+    /// Test images under every corruption, a fixed stratified subset.
+    pub corrupted: &'a CorruptedSets,
+    pub corruptions: &'a [crate::spec::Method],
+    /// Indices of the test images that are corrupted.
+    pub corrupted_subset: &'a [usize],
+    /// How many threads compute, for what names them.
+    pub threads: usize,
+}
+
+impl Subject<'_> {
+    /// The network that this one is compared with: its reference.
+    ///
+    /// # Errors
+    /// When the reference has not been made.
+    pub fn reference(&self) -> Result<&Kept> {
+        self.networks
+            .get(&self.network.against)
+            .ok_or_else(|| Error::Internal(format!("the reference of {} was not made", self.network.name)))
+    }
+
+    /// The network in question, once it has been made.
+    ///
+    /// # Errors
+    /// When it has not been made.
+    pub fn candidate(&self) -> Result<&Kept> {
+        self.networks
+            .get(&self.network.id)
+            .ok_or_else(|| Error::Internal(format!("{} was not made", self.network.name)))
+    }
+
+    /// The twins of the reference that have been made, in order.
+    pub fn twins(&self) -> impl Iterator<Item = &Kept> {
+        self.networks.values().filter(|kept| kept.plan.role == Role::Twin)
+    }
+}

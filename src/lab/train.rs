@@ -1,0 +1,341 @@
+//! The training loop, readable in one go; what is learnt is handed in as an [`Objective`].
+//!
+//! An epoch is: a seeded shuffle of the training images, batches of them (the last one may be smaller), a step of SGD
+//! for each, then the validation images in evaluation mode. Nothing here looks at the test images.
+
+use crate::catalog::{Knob, Range, text};
+use crate::event::{Cost, Event, Tally, Warning};
+use crate::lab::context::{Context, Observer};
+use crate::lab::data::Examples;
+use crate::lab::error::{Error, Result};
+use crate::lab::outputs::{batch, outputs};
+use crate::lab::subject::Data;
+use crate::measurement::Score;
+use crate::nn::Mode;
+use crate::nn::loss::{self, KlDirection};
+use crate::nn::network::{Network, Wanted, Workspace};
+use crate::nn::optimizer::Sgd;
+use crate::nn::rng::Rng;
+use crate::nn::schedule::Schedule;
+use crate::spec::Setting;
+
+/// The knobs of a training, and so of a fine-tuning.
+pub const KNOBS: &[Knob] = &[
+    Knob {
+        id: text("epochs"),
+        title: text("epochs"),
+        summary: text("How often every training image is seen."),
+        range: Range::Integer { least: 1, most: 10_000, default: 3 },
+    },
+    Knob {
+        id: text("batch"),
+        title: text("batch size"),
+        summary: text("Images per optimizer step."),
+        range: Range::Integer { least: 1, most: 65_536, default: 64 },
+    },
+    Knob {
+        id: text("learning-rate"),
+        title: text("learning rate"),
+        summary: text("The schedule's highest rate."),
+        range: Range::Real { least: 1e-6, most: 10.0, step: 0.01, default: 0.05 },
+    },
+    Knob {
+        id: text("schedule"),
+        title: text("schedule"),
+        summary: text("How the rate falls over the stage: cosine to zero, linearly to zero, in two steps of ten, or not."),
+        range: Range::Choice {
+            options: std::borrow::Cow::Borrowed(&[text("constant"), text("step"), text("linear"), text("cosine")]),
+            default: text("cosine"),
+        },
+    },
+    Knob {
+        id: text("momentum"),
+        title: text("momentum"),
+        summary: text("Share of the last step that is repeated."),
+        range: Range::Real { least: 0.0, most: 0.999, step: 0.05, default: 0.9 },
+    },
+    Knob {
+        id: text("weight-decay"),
+        title: text("weight decay"),
+        summary: text("Pull of the weights towards zero; biases are left alone."),
+        range: Range::Real { least: 0.0, most: 1.0, step: 0.0001, default: 0.0005 },
+    },
+];
+
+/// Steps between two reports of the loss. A count and no clock, so that two runs report alike.
+const REPORT_EVERY: u64 = 10;
+
+/// How a network is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    pub epochs: u32,
+    pub batch: usize,
+    pub learning_rate: f64,
+    pub schedule: Schedule,
+    pub momentum: f64,
+    pub weight_decay: f64,
+}
+
+impl Recipe {
+    /// The recipe that a checked setting of [`KNOBS`] describes.
+    pub fn new(setting: &Setting) -> Self {
+        Self {
+            epochs: setting.integer("epochs") as u32,
+            batch: setting.integer("batch") as usize,
+            learning_rate: setting.real("learning-rate"),
+            schedule: match setting.choice("schedule") {
+                "step" => Schedule::Step,
+                "linear" => Schedule::Linear,
+                "cosine" => Schedule::Cosine,
+                _ => Schedule::Constant,
+            },
+            momentum: setting.real("momentum"),
+            weight_decay: setting.real("weight-decay"),
+        }
+    }
+
+    /// Optimizer steps that a training on so many images takes.
+    pub fn steps(&self, images: usize) -> u64 {
+        u64::from(self.epochs) * images.div_ceil(self.batch) as u64
+    }
+}
+
+/// What is learnt.
+pub enum Objective<'a> {
+    /// The labels: cross-entropy.
+    Classify,
+    /// The labels and a teacher's outputs: (1 - a) CE + a T^2 KL.
+    Distill { teacher: &'a Network, temperature: f64, teacher_weight: f64, direction: KlDirection },
+}
+
+/// Where a network stands in its own life: optimizer steps and epochs behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    pub step: u64,
+    pub epoch: u32,
+}
+
+/// What came out of a training, beside the network itself.
+pub struct Trained {
+    /// The network at its epoch of lowest validation loss.
+    pub best: Network,
+    pub cost: Cost,
+    pub life: Life,
+}
+
+/// The means to go on in the middle of a stage after an interruption.
+pub trait Checkpoints {
+    /// Keeps what is needed to go on after `epochs` of this stage.
+    fn save(&mut self, at: &Halfway<'_>, kept: &[Event]) -> Result<()>;
+
+    /// What was kept last, if anything: puts it into the network, the best network and the optimizer, and yields the
+    /// number of epochs that were done with their facts.
+    fn restore(&mut self, into: HalfwayMut<'_>) -> Result<Option<(u32, f64, Vec<Event>)>>;
+}
+
+/// A stage of training after some of its epochs.
+pub struct Halfway<'a> {
+    pub network: &'a Network,
+    pub best: &'a Network,
+    pub best_loss: f64,
+    pub optimizer: &'a Sgd,
+    /// Epochs of this stage that are done.
+    pub epochs: u32,
+}
+
+/// Where a restored stage is put.
+pub struct HalfwayMut<'a> {
+    pub network: &'a mut Network,
+    pub best: &'a mut Network,
+    pub optimizer: &'a mut Sgd,
+}
+
+/// Keeps nothing.
+pub struct NoCheckpoints;
+
+impl Checkpoints for NoCheckpoints {
+    fn save(&mut self, _: &Halfway<'_>, _: &[Event]) -> Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _: HalfwayMut<'_>) -> Result<Option<(u32, f64, Vec<Event>)>> {
+        Ok(None)
+    }
+}
+
+/// Everything that a training needs beside the network.
+pub struct Training<'a> {
+    pub data: &'a Data,
+    pub recipe: &'a Recipe,
+    pub objective: Objective<'a>,
+    /// Seed of the order in which images are seen.
+    pub order_seed: u64,
+    pub life: Life,
+}
+
+/// The loss over the steps since the last report.
+#[derive(Default)]
+struct Since {
+    losses: Vec<f64>,
+    images: u64,
+}
+
+impl Since {
+    fn report(&mut self, life: Life, learning_rate: f64, cx: &mut Context<'_>) -> Result<()> {
+        if self.losses.is_empty() {
+            return Ok(());
+        }
+        let losses = std::mem::take(&mut self.losses);
+        let short = |value: f64| Score::short(value as f32);
+        cx.emit(Event::StepsTrained {
+            network: cx.network,
+            stage: cx.stage,
+            step: life.step,
+            count: losses.len() as u32,
+            images: std::mem::take(&mut self.images),
+            loss_mean: short(losses.iter().sum::<f64>() / losses.len() as f64),
+            loss_min: short(losses.iter().copied().fold(f64::INFINITY, f64::min)),
+            loss_max: short(losses.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+            learning_rate: short(learning_rate),
+        })
+    }
+}
+
+/// Trains `network` in place.
+///
+/// # Errors
+/// [`Error::Diverged`] when the loss is not finite, [`Error::Impossible`] when the batch is larger than the data,
+/// [`Error::Cancelled`] when the user stopped it.
+pub fn train(
+    network: &mut Network,
+    training: &Training<'_>,
+    observer: &mut dyn Observer,
+    checkpoints: &mut dyn Checkpoints,
+    cx: &mut Context<'_>,
+) -> Result<Trained> {
+    let Training { data, recipe, objective, order_seed, .. } = training;
+    let images = data.split.train.len();
+    if recipe.batch > images {
+        let problem = format!("a batch of {} is larger than the {images} training images", recipe.batch);
+        return Err(Error::Impossible { knob: "batch".into(), problem });
+    }
+    let validation = data.train.select(&data.split.validation);
+    let total = recipe.steps(images);
+    let mut workspace = Workspace::default();
+    let mut optimizer = Sgd::new(network.parameters(), recipe.momentum, recipe.weight_decay)?;
+    let mut best = network.duplicate()?;
+    let mut best_loss = f64::INFINITY;
+    let mut life = training.life;
+    let mut cost = Cost::default();
+    let mut first = 0;
+    let into = HalfwayMut { network, best: &mut best, optimizer: &mut optimizer };
+    if let Some((epochs, loss, facts)) = checkpoints.restore(into)? {
+        // The epochs that are done say again what they said then.
+        for fact in facts {
+            cx.emit(fact)?;
+        }
+        let steps = recipe.steps(images) / u64::from(recipe.epochs) * u64::from(epochs);
+        let seen = u64::from(epochs) * images as u64;
+        cost = Cost { steps, images: seen, gradients: seen };
+        life = Life { step: life.step + steps, epoch: life.epoch + epochs };
+        (first, best_loss) = (epochs, loss);
+    }
+    for epoch in first..recipe.epochs {
+        let mut order = data.split.train.clone();
+        Rng::stream(*order_seed, "order", &[u64::from(cx.stage), u64::from(epoch)]).shuffle(&mut order);
+        let mut since = Since::default();
+        let (mut loss_sum, mut correct) = (0.0, 0);
+        for indices in order.chunks(recipe.batch) {
+            let done = cost.steps;
+            let learning_rate = recipe.schedule.rate(recipe.learning_rate, done, total);
+            let labels: Vec<u32> = indices.iter().map(|&index| data.train.labels[index]).collect();
+            let loss = step(network, objective, data, indices, &labels, learning_rate, &mut optimizer, &mut workspace)?;
+            life.step += 1;
+            let count = indices.len() as u64;
+            cost = Cost { steps: done + 1, images: cost.images + count, gradients: cost.gradients + count };
+            loss_sum += loss.0 * count as f64;
+            correct += u64::from(loss.1);
+            since.losses.push(loss.0);
+            since.images += count;
+            if !loss.0.is_finite() {
+                since.report(life, learning_rate, cx)?;
+                cx.warn(Warning::LossNotFinite { step: life.step })?;
+                return Err(Error::Diverged { step: life.step });
+            }
+            if life.step == 1 || life.step % REPORT_EVERY == 0 {
+                since.report(life, learning_rate, cx)?;
+            } else {
+                cx.checkpoint()?;
+            }
+        }
+        since.report(life, recipe.schedule.rate(recipe.learning_rate, cost.steps.saturating_sub(1), total), cx)?;
+        life.epoch += 1;
+        let tally = validate(network, &validation, &mut workspace, cx)?;
+        let is_best = tally.loss.0 < best_loss;
+        if is_best {
+            best_loss = tally.loss.0;
+            best = network.duplicate()?;
+        }
+        cx.emit(Event::EpochEnded {
+            network: cx.network,
+            stage: cx.stage,
+            epoch: life.epoch,
+            step: life.step,
+            train: Tally { loss: short(loss_sum / images as f64), correct, n: images as u64 },
+            validation: Tally { loss: short(tally.loss.0), ..tally },
+            best: is_best,
+        })?;
+        observer.epoch_ended(network, life.epoch, cx)?;
+        let at = Halfway { network, best: &best, best_loss, optimizer: &optimizer, epochs: epoch + 1 };
+        checkpoints.save(&at, cx.kept_so_far())?;
+    }
+    Ok(Trained { best, cost, life })
+}
+
+fn short(value: f64) -> Score {
+    Score::short(value as f32)
+}
+
+/// One optimizer step; yields the loss and the hits of the batch.
+#[expect(clippy::too_many_arguments, reason = "the loop's own variables, used nowhere else")]
+fn step(
+    network: &mut Network,
+    objective: &Objective<'_>,
+    data: &Data,
+    indices: &[usize],
+    labels: &[u32],
+    learning_rate: f64,
+    optimizer: &mut Sgd,
+    workspace: &mut Workspace,
+) -> Result<(f64, u32)> {
+    let images = batch(&data.train, indices)?;
+    let teacher = match objective {
+        Objective::Classify => None,
+        Objective::Distill { teacher, .. } => {
+            Some(teacher.forward(&images, Mode::Eval, &mut Workspace::default())?.logits().copy()?)
+        }
+    };
+    let trace = network.forward(&images, Mode::Train, workspace)?;
+    let loss = match (objective, &teacher) {
+        (Objective::Distill { temperature, teacher_weight, direction, .. }, Some(teacher)) => {
+            loss::distillation(trace.logits(), teacher, labels, *temperature, *teacher_weight, *direction)?
+        }
+        _ => loss::cross_entropy(trace.logits(), labels)?,
+    };
+    // A loss that is not finite must not reach the weights.
+    if loss.mean.is_finite() {
+        let gradients = trace.backward(&loss.d_logits, Wanted { input: false, parameters: true })?;
+        optimizer.step(network.parameters_mut(), &gradients, learning_rate)?;
+    }
+    Ok((loss.mean, loss.correct))
+}
+
+/// Loss and hits on the validation images, in evaluation mode.
+fn validate(
+    network: &Network,
+    validation: &Examples,
+    workspace: &mut Workspace,
+    cx: &mut Context<'_>,
+) -> Result<Tally> {
+    Ok(outputs(network, validation, workspace, &mut || cx.checkpoint())?.tally(&validation.labels))
+}
