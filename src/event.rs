@@ -103,7 +103,8 @@ pub struct Tally {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "facts")]
 pub enum Event {
     /// The question, complete, and the networks it will make.
     StudyStarted {
@@ -203,6 +204,46 @@ pub enum Event {
 }
 
 impl Event {
+    /// The same fact said of another network at the same stage: what a restored network states again.
+    pub fn said_of(mut self, id: NetworkId, other: NetworkId) -> Self {
+        match &mut self {
+            Self::StageStarted { network, .. }
+            | Self::NetworkBuilt { network, .. }
+            | Self::Progressed { network, .. }
+            | Self::StepsTrained { network, .. }
+            | Self::EpochEnded { network, .. }
+            | Self::NetworkCompressed { network, .. }
+            | Self::StageEnded { network, .. } => *network = id,
+            Self::Measured(measurement) => {
+                measurement.network = id;
+                if measurement.against.is_some() {
+                    measurement.against = Some(other);
+                }
+            }
+            Self::Warned { network, .. } => *network = network.map(|_| id),
+            Self::StudyStarted { .. }
+            | Self::BranchAdded { .. }
+            | Self::DataReady(_)
+            | Self::NoteAdded { .. }
+            | Self::Paused
+            | Self::Resumed
+            | Self::StudyEnded { .. }
+            | Self::Continued
+            | Self::Unknown { .. } => {}
+        }
+        self
+    }
+
+    /// Whether two facts are the same apart from readings of the clock.
+    pub fn repeats(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Measured(a), Self::Measured(b)) if a.metric.reads_the_clock() => {
+                (a.metric, a.network, a.stage, &a.condition) == (b.metric, b.network, b.stage, &b.condition)
+            }
+            _ => self == earlier,
+        }
+    }
+
     /// Whether a person made it happen, so that it is no part of what a seed determines.
     pub fn is_by_hand(&self) -> bool {
         matches!(

@@ -276,7 +276,7 @@ fn cpu() -> String {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// One more branch for a reference of the running study, queued behind the planned ones.
-    AddBranch { reference: u32, branch: Branch },
+    AddBranch { branch: Branch, network: NetworkPlan },
     /// Hold at the next step.
     Pause,
     /// Go on after [`Command::Pause`].
@@ -292,8 +292,12 @@ fn distinct(name: &str, taken: &BTreeSet<String>) -> String {
     if !taken.contains(name) {
         return name.to_owned();
     }
-    (2..)
-        .map(|n| format!("{name} ({n})"))
-        .find(|candidate| !taken.contains(candidate))
-        .expect("infinitely many candidates")
+    let mut number = 2;
+    loop {
+        let candidate = format!("{name} ({number})");
+        if !taken.contains(&candidate) {
+            return candidate;
+        }
+        number += 1;
+    }
 }
