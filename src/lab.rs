@@ -1,12 +1,18 @@
 //! The lab: it knows networks and data, and states facts; it knows no screen.
 
 pub mod architecture;
+pub mod cache;
 pub mod compression;
 pub mod context;
 pub mod corruption;
 pub mod data;
 pub mod error;
+pub mod keeper;
+pub mod landscape;
 pub mod outputs;
 pub mod probe;
+pub mod run;
 pub mod subject;
 pub mod train;
+pub mod worker;
+pub mod workbench;

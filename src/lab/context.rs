@@ -156,6 +156,8 @@ pub struct Context<'a> {
     pub network: NetworkId,
     /// The stage of its plan being worked on.
     pub stage: u32,
+    /// Parts of a measuring stage that other probes have done, and all of them.
+    pub parts: Option<(u64, u64)>,
     /// Facts of this stage, kept for the cache while it is `Some`.
     kept: Option<Vec<Event>>,
 }
@@ -163,7 +165,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A context that works on `network`.
     pub fn new(sink: &'a mut dyn Sink, control: &'a mut Control, network: NetworkId) -> Self {
-        Self { sink, control, network, stage: 0, kept: None }
+        Self { sink, control, network, stage: 0, parts: None, kept: None }
     }
 
     /// States a fact.
@@ -198,6 +200,8 @@ impl<'a> Context<'a> {
     /// States how far a stage that does not train has come.
     pub fn progress(&mut self, done: u64, total: u64, what: &str) -> Result<()> {
         let (network, stage, what) = (self.network, self.stage, what.to_owned());
+        let (before, total) = self.parts.unwrap_or((0, total));
+        let done = before + done;
         self.emit(Event::Progressed { network, stage, done, total, what })
     }
 
