@@ -18,6 +18,13 @@ pub struct Record {
     pub event: Event,
 }
 
+/// What reaches the log: a fact, or a remark for whoever reads the file, which is no event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    Fact(Event),
+    Remark(String),
+}
+
 /// How a stage or a study ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]

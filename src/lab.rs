@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod landscape;
 pub mod outputs;
 pub mod probe;
+pub mod resume;
 pub mod run;
 pub mod subject;
 pub mod train;
