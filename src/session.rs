@@ -100,6 +100,9 @@ pub struct Session {
     pub digest: String,
 }
 
+/// Bytes of a record of training, of which a long file has most.
+const TYPICAL: usize = 160;
+
 impl Session {
     /// Reads a session from a file, which may still be growing.
     pub fn open(path: &Path) -> Result<Self, Error> {
@@ -121,8 +124,6 @@ impl Session {
                 None => break codec::decode_header(path, line.number, line.text)?,
             }
         };
-        // Most of a long file are records of about this length.
-        const TYPICAL: usize = 160;
         let mut session = Self {
             path: path.to_owned(),
             header,

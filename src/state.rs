@@ -13,17 +13,24 @@ use crate::measurement::{Measurement, Value};
 use crate::spec::{Branch, NetworkId, NetworkPlan, Role, StageKind, Study};
 
 mod chunks;
+pub mod comparison;
 mod landscape;
 mod measurements;
 mod network;
 mod pace;
+mod remaining;
 pub mod series;
+mod summary;
+pub mod timeline;
 
+pub use comparison::{Comparison, closing_sentence};
 pub use landscape::{Landscape, Map, Nearness, Point};
 pub use measurements::Measurements;
 pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
 pub use pace::Pace;
 pub use series::{Block, Series, Smoothing};
+pub use summary::plain;
+pub use timeline::{Mode, Timeline};
 
 /// Words of a user, at their place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -458,5 +465,26 @@ pub fn doing(kind: StageKind) -> &'static str {
         StageKind::Compress => "compressing",
         StageKind::FineTune => "fine-tuning",
         StageKind::Measure => "measuring",
+    }
+}
+
+/// A warning as one sentence.
+pub fn say(warning: &Warning) -> String {
+    match warning {
+        Warning::DataIncomplete {
+            dataset,
+            found,
+            official,
+        } => format!("{dataset} has {found} of the official {official} training images here"),
+        Warning::LossNotFinite { step } => format!("the loss was not finite at step {step}"),
+        Warning::CorruptionWithoutEffect {
+            corruption,
+            severity,
+            mean_absolute_change,
+        } => format!(
+            "{corruption} at severity {severity} hardly changes the images: {} on average",
+            mean_absolute_change.0
+        ),
+        Warning::Other { message } => message.clone(),
     }
 }
