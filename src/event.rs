@@ -109,9 +109,9 @@ pub struct Tally {
     pub n: u64,
 }
 
-/// What happened.
+/// What happened. Written down, the variant's name is the kind of a session's record and its fields are the facts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind", content = "facts")]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The question, complete, and the networks it will make.
     StudyStarted {
@@ -204,6 +204,7 @@ pub enum Event {
     /// A study that was interrupted goes on in the same file.
     Continued,
     /// What this version does not know: kind and facts, word for word.
+    #[serde(skip)]
     Unknown {
         kind: String,
         facts: String,
