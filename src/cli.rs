@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+mod ask;
 mod data;
 mod doctor;
 mod list;
-mod ask;
+
+mod progress;
 mod report;
 mod run;
 

@@ -272,6 +272,35 @@ fn cpu() -> String {
     "cpu".to_owned()
 }
 
+impl Default for Study {
+    /// The study that somebody gets who only presses Enter: one reference, one twin, half of the weights pruned and an
+    /// epoch of fine-tuning.
+    fn default() -> Self {
+        let tuning = Setting::default().with("epochs", KnobValue::Integer(1));
+        Self {
+            seed: 0,
+            threads: None,
+            device: cpu(),
+            train_limit: None,
+            test_limit: None,
+            references: vec![Reference {
+                dataset: Method::plain("glyphs"),
+                architecture: Method::plain("lenet5"),
+                training: Setting::default(),
+                seed: None,
+                twins: 1,
+                same_start_twin: false,
+                branches: vec![Branch {
+                    name: String::new(),
+                    checkpoint: Checkpoint::Last,
+                    stages: vec![Stage::Compress(Method::plain("magnitude-pruning")), Stage::FineTune(tuning)],
+                }],
+            }],
+            suite: Suite::default(),
+        }
+    }
+}
+
 /// What the lab is told while it works.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {

@@ -10,7 +10,7 @@ use super::{Ending, RunArguments, UsageError};
 use crate::catalog::Catalog;
 use crate::lab;
 use crate::session::Session;
-use crate::spec::{Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage, Study, Suite};
+use crate::spec::{Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage, Study};
 
 /// Where each flag stood on the command line, in order of appearance.
 #[derive(Clone, Debug, Default)]
@@ -43,33 +43,6 @@ impl Places {
     }
 }
 
-/// The study that somebody gets who only presses Enter: one reference, one twin, half of the weights pruned.
-pub fn default_study() -> Study {
-    let pruning = Method::plain("magnitude-pruning");
-    let tuning = Setting::default().with("epochs", KnobValue::Integer(1));
-    Study {
-        seed: 0,
-        threads: None,
-        device: "cpu".to_owned(),
-        train_limit: None,
-        test_limit: None,
-        references: vec![Reference {
-            dataset: Method::plain("glyphs"),
-            architecture: Method::plain("lenet5"),
-            training: Setting::default(),
-            seed: None,
-            twins: 1,
-            same_start_twin: false,
-            branches: vec![Branch {
-                name: String::new(),
-                checkpoint: Checkpoint::Last,
-                stages: vec![Stage::Compress(pruning), Stage::FineTune(tuning)],
-            }],
-        }],
-        suite: Suite::default(),
-    }
-}
-
 /// One branch as it was typed.
 #[derive(Clone, Debug, Default)]
 struct Typed {
@@ -89,7 +62,7 @@ pub fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
     let mut study = match &arguments.spec {
         Some(file) => read(file)?,
         None => {
-            let mut study = default_study();
+            let mut study = Study::default();
             let asked = arguments.dataset.is_some() || arguments.architecture.is_some();
             if asked || !arguments.compress.is_empty() {
                 study.references[0].branches.clear();
