@@ -31,7 +31,12 @@ pub enum Layer {
     /// `(C, H, W)` -> `(C·H·W)`.
     Flatten,
     /// Quantized and dequantized: simulated low precision.
-    FakeQuant(Levels),
+    FakeQuant {
+        scale: f32,
+        zero_point: i32,
+        q_min: i32,
+        q_max: i32,
+    },
 }
 
 /// A parameter that a layer needs.
@@ -73,7 +78,7 @@ impl Layer {
             Self::Relu => "relu",
             Self::MaxPool2d { .. } => "max-pool2d",
             Self::Flatten => "flatten",
-            Self::FakeQuant(_) => "fake-quant",
+            Self::FakeQuant { .. } => "fake-quant",
         }
     }
 
@@ -108,16 +113,43 @@ impl Layer {
             }
             Self::Flatten => Ok(vec![input.iter().product()]),
             Self::Relu => Ok(input.to_vec()),
-            Self::FakeQuant(levels) => {
-                let ordered = levels.q_min < levels.q_max
-                    && (levels.q_min..=levels.q_max).contains(&levels.zero_point);
-                if !(levels.scale > 0.0 && levels.scale.is_finite() && ordered) {
+            Self::FakeQuant {
+                scale,
+                zero_point,
+                q_min,
+                q_max,
+            } => {
+                let ordered = q_min < q_max && (q_min..=q_max).contains(&zero_point);
+                if !(*scale > 0.0 && scale.is_finite() && ordered) {
                     return Err(invalid(format!(
-                        "fake-quant needs a positive scale and a zero point from q_min to q_max, not {levels:?}"
+                        "fake-quant needs a positive scale and a zero point from q_min to q_max, not scale {scale}, zero point {zero_point} and {q_min} to {q_max}"
                     )));
                 }
                 Ok(input.to_vec())
             }
+        }
+    }
+
+    /// The levels of a simulated quantization.
+    pub fn levels(&self) -> Option<Levels> {
+        match *self {
+            Self::FakeQuant {
+                scale,
+                zero_point,
+                q_min,
+                q_max,
+            } => Some(Levels {
+                scale,
+                zero_point,
+                q_min,
+                q_max,
+            }),
+            Self::Normalize { .. }
+            | Self::Conv2d { .. }
+            | Self::Linear { .. }
+            | Self::Relu
+            | Self::MaxPool2d { .. }
+            | Self::Flatten => None,
         }
     }
 
@@ -183,7 +215,7 @@ impl Layer {
             | Self::Relu
             | Self::MaxPool2d { .. }
             | Self::Flatten
-            | Self::FakeQuant(_) => return Vec::new(),
+            | Self::FakeQuant { .. } => return Vec::new(),
         };
         let bias = bias.then(|| Needed {
             suffix: "bias",
@@ -209,7 +241,7 @@ impl Layer {
             | Self::Relu
             | Self::MaxPool2d { .. }
             | Self::Flatten
-            | Self::FakeQuant(_) => 0,
+            | Self::FakeQuant { .. } => 0,
         };
         n as u64
     }
@@ -233,5 +265,22 @@ fn features(input: &[usize], layer: &Layer) -> Result<usize> {
             "{} takes features in one row, not a shape of {input:?}; flatten first",
             layer.kind()
         ))),
+    }
+}
+
+impl From<Levels> for Layer {
+    fn from(levels: Levels) -> Self {
+        let Levels {
+            scale,
+            zero_point,
+            q_min,
+            q_max,
+        } = levels;
+        Self::FakeQuant {
+            scale,
+            zero_point,
+            q_min,
+            q_max,
+        }
     }
 }

@@ -8,8 +8,8 @@ use super::layer::{Layer, Needed};
 use super::op::tensor;
 use super::parameters::{Parameter, ParameterRole, Parameters};
 use super::rng::Rng;
-use super::trace::{Keep, Trace};
-use super::workspace::Workspace;
+pub use super::trace::{Gradients, Keep, Trace, Wanted};
+pub use super::workspace::Workspace;
 use super::{ImageShape, Mode, Result, cost, invalid};
 use crate::event::LayerFacts;
 

@@ -5,7 +5,6 @@
 
 use candle_core::Tensor;
 
-use super::Result;
 use super::layer::Layer;
 use super::network::{Network, Node};
 use super::op::conv2d::{self, Conv2d, Then};
@@ -13,6 +12,7 @@ use super::op::linear::{self, Size};
 use super::op::{
     Scratch, fake_quant, max_pool2d, normalize, read, read_bytes, relu, write, write_bytes,
 };
+use super::{Result, invalid};
 
 /// Nodes computed in one pass: from `first` to `last`, a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,10 @@ impl Step {
             }
             // A view: there is nothing to compute.
             Layer::Flatten => Ok(()),
-            Layer::FakeQuant(levels) => write(y, |y| fake_quant::forward(levels, &x, y)),
+            Layer::FakeQuant { .. } => {
+                let levels = levels(&node.layer)?;
+                write(y, |y| fake_quant::forward(&levels, &x, y))
+            }
         }
     }
 
@@ -240,7 +243,9 @@ impl Step {
                         let windows = layer.windows(&network.input_shape(self.first))?;
                         max_pool2d::backward(&windows, place, &dy, dx);
                     }
-                    Layer::FakeQuant(levels) => fake_quant::backward(levels, &x, &dy, dx),
+                    Layer::FakeQuant { .. } => {
+                        fake_quant::backward(&levels(layer)?, &x, &dy, dx);
+                    }
                     Layer::Flatten | Layer::Conv2d { .. } | Layer::Linear { .. } => {}
                 }
                 Ok(())
@@ -255,4 +260,11 @@ fn lend<R>(tensor: Option<&Tensor>, fill: impl FnOnce(Option<&mut [f32]>) -> R) 
         Some(tensor) => write(tensor, |values| fill(Some(values))),
         None => Ok(fill(None)),
     }
+}
+
+/// The levels of a layer that has some.
+fn levels(layer: &Layer) -> Result<fake_quant::Levels> {
+    layer
+        .levels()
+        .ok_or_else(|| invalid("only a simulated quantization has levels"))
 }
