@@ -4,7 +4,32 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use candle_core::Result;
+
+pub mod cost;
+pub mod layer;
+pub mod loss;
+pub mod network;
+pub mod op;
+pub mod optimizer;
+pub mod parameters;
 pub mod rng;
+pub mod schedule;
+pub mod step;
+pub mod trace;
+pub mod workspace;
+
+/// Whether a network is being trained or used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Train,
+    Eval,
+}
+
+/// An error of this floor: one sentence.
+pub(crate) fn invalid(sentence: impl Into<String>) -> candle_core::Error {
+    candle_core::Error::Msg(sentence.into())
+}
 
 /// The shape of one image: channels, height, width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,270 @@
+//! A network: layers as an explicit graph in topological order, each with a name, and its parameters.
+//!
+//! One representation serves the forward and the backward pass, cost, taps on activations and the list on screen.
+
+use candle_core::Tensor;
+
+use super::layer::{Layer, Needed};
+use super::op::tensor;
+use super::parameters::{Parameter, ParameterRole, Parameters};
+use super::rng::Rng;
+pub use super::trace::{Gradients, Keep, Trace, Wanted};
+pub use super::workspace::Workspace;
+use super::{ImageShape, Mode, Result, cost, invalid};
+use crate::event::LayerFacts;
+
+/// A layer at its place in the graph.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub name: String,
+    pub layer: Layer,
+    /// The nodes whose outputs it takes, all earlier ones; the first node takes the images instead.
+    pub inputs: Vec<usize>,
+    /// Where its parameters lie among the network's.
+    pub parameters: Vec<usize>,
+}
+
+/// Layers and parameters.
+#[derive(Debug)]
+pub struct Network {
+    name: String,
+    input: ImageShape,
+    classes: usize,
+    nodes: Vec<Node>,
+    /// The shape of one example's output, for each node.
+    shapes: Vec<Vec<usize>>,
+    parameters: Parameters,
+}
+
+impl Network {
+    /// A chain of layers, each taking the one before; the first normalizes, the last gives one logit per class.
+    ///
+    /// Weights are drawn from a normal distribution with variance 2 / fan-in (He et al. 2015, arXiv:1502.01852), from
+    /// the stream `init` of the seed, one stream for each parameter by its place; biases begin at 0.
+    /// Deviation: PyTorch's default for these layers is uniform in ±1/sqrt(fan-in), for biases too.
+    pub fn chain(
+        name: &str,
+        input: ImageShape,
+        classes: usize,
+        layers: Vec<(&str, Layer)>,
+        seed: u64,
+    ) -> Result<Self> {
+        let mut network = Self {
+            name: name.to_owned(),
+            input,
+            classes,
+            nodes: Vec::new(),
+            shapes: Vec::new(),
+            parameters: Parameters::default(),
+        };
+        for (at, (name, layer)) in layers.into_iter().enumerate() {
+            let inputs = at.checked_sub(1).into_iter().collect();
+            network.push(name, layer, inputs, seed)?;
+        }
+        let normalizes = |node: &Node| matches!(node.layer, Layer::Normalize { .. });
+        if !network.nodes.first().is_some_and(normalizes) {
+            return Err(invalid(format!("{name} does not begin by normalizing")));
+        }
+        match network.shapes.last() {
+            Some(shape) if *shape == [classes] => Ok(network),
+            shape => Err(invalid(format!(
+                "{name} ends in {shape:?} instead of {classes} logits"
+            ))),
+        }
+    }
+
+    fn push(&mut self, name: &str, layer: Layer, inputs: Vec<usize>, seed: u64) -> Result<()> {
+        let input = match inputs.first() {
+            Some(input) => self.shapes[*input].clone(),
+            None => vec![self.input.channels, self.input.height, self.input.width],
+        };
+        let shape = layer
+            .output_shape(&input)
+            .map_err(|error| at_layer(name, &error))?;
+        let mut parameters = Vec::new();
+        for needed in layer.needs(&input) {
+            let mut rng = Rng::stream(seed, "init", &[self.parameters.len() as u64]);
+            let parameter = Parameter {
+                name: format!("{name}.{}", needed.suffix),
+                role: needed.role,
+                value: initial(&needed, &mut rng)?,
+                mask: None,
+            };
+            parameters.push(self.parameters.push(parameter));
+        }
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            layer,
+            inputs,
+            parameters,
+        });
+        self.shapes.push(shape);
+        Ok(())
+    }
+
+    /// The architecture's id.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn input(&self) -> ImageShape {
+        self.input
+    }
+
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The place of the node of that name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == name)
+    }
+
+    /// The shape of one example's output of a node.
+    pub fn shape(&self, node: usize) -> &[usize] {
+        &self.shapes[node]
+    }
+
+    /// The shape of one example's input of a node.
+    pub fn input_shape(&self, node: usize) -> Vec<usize> {
+        match self.nodes[node].inputs.first() {
+            Some(input) => self.shapes[*input].clone(),
+            None => vec![self.input.channels, self.input.height, self.input.width],
+        }
+    }
+
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// A copy that shares no memory: changing one never changes the other.
+    pub fn duplicate(&self) -> Result<Self> {
+        Ok(Self {
+            name: self.name.clone(),
+            input: self.input,
+            classes: self.classes,
+            nodes: self.nodes.clone(),
+            shapes: self.shapes.clone(),
+            parameters: self.parameters.duplicate()?,
+        })
+    }
+
+    /// Puts a layer without parameters between a node and everything that took its output.
+    pub fn insert_after(&mut self, node: &str, name: &str, layer: Layer) -> Result<()> {
+        let at = self
+            .position(node)
+            .ok_or_else(|| invalid(format!("the network has no layer named {node}")))?;
+        if self.position(name).is_some() {
+            return Err(invalid(format!(
+                "the network already has a layer named {name}"
+            )));
+        }
+        let input = &self.shapes[at];
+        let shape = layer
+            .output_shape(input)
+            .map_err(|error| at_layer(name, &error))?;
+        if !layer.needs(input).is_empty() || shape != *input {
+            return Err(invalid(format!(
+                "{name} cannot be inserted: only a layer without parameters that keeps its input's shape can"
+            )));
+        }
+        for input in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+            // What took the node takes the new one, and every later place moves up by one.
+            if *input >= at {
+                *input += 1;
+            }
+        }
+        let node = Node {
+            name: name.to_owned(),
+            layer,
+            inputs: vec![at],
+            parameters: Vec::new(),
+        };
+        self.nodes.insert(at + 1, node);
+        self.shapes.insert(at + 1, shape);
+        Ok(())
+    }
+
+    /// Replaces a layer that has no parameters by another such (another scale of a simulated quantization).
+    pub fn replace(&mut self, name: &str, layer: Layer) -> Result<()> {
+        let at = self
+            .position(name)
+            .ok_or_else(|| invalid(format!("the network has no layer named {name}")))?;
+        let input = self.input_shape(at);
+        let same = layer
+            .output_shape(&input)
+            .map_err(|error| at_layer(name, &error))?
+            == self.shapes[at];
+        if !same || !layer.needs(&input).is_empty() || !self.nodes[at].parameters.is_empty() {
+            return Err(invalid(format!(
+                "{name} cannot be replaced: only a layer without parameters by one of the same shape can"
+            )));
+        }
+        self.nodes[at].layer = layer;
+        Ok(())
+    }
+
+    /// The forward pass. `images` are (B, C, H, W) in [0, 1].
+    ///
+    /// In training all that a backward pass needs is kept; in use nothing is but the logits. `trace` says it in detail.
+    pub fn forward<'w>(
+        &'w self,
+        images: &Tensor,
+        mode: Mode,
+        workspace: &'w mut Workspace,
+    ) -> Result<Trace<'w>> {
+        let keep = match mode {
+            Mode::Train => Keep::Gradients,
+            Mode::Eval => Keep::Nothing,
+        };
+        self.trace(images, mode, keep, workspace)
+    }
+
+    /// The forward pass, with a say in what is kept: an attack goes backward in `Mode::Eval`, a probe taps activations.
+    pub fn trace<'w>(
+        &'w self,
+        images: &Tensor,
+        mode: Mode,
+        keep: Keep,
+        workspace: &'w mut Workspace,
+    ) -> Result<Trace<'w>> {
+        Trace::forward(self, images, mode, keep, workspace)
+    }
+
+    /// Facts of every layer, in order.
+    pub fn layers(&self) -> Vec<LayerFacts> {
+        cost::layers(self)
+    }
+
+    /// Multiply-accumulates of one image's forward pass.
+    pub fn macs(&self) -> u64 {
+        cost::macs(self)
+    }
+}
+
+/// An error with the layer's name before it.
+fn at_layer(name: &str, error: &candle_core::Error) -> candle_core::Error {
+    invalid(format!("{name}: {error}"))
+}
+
+/// The values that a parameter begins with.
+fn initial(needed: &Needed, rng: &mut Rng) -> Result<Tensor> {
+    let n = needed.shape.iter().product();
+    let values = match needed.role {
+        ParameterRole::Bias => vec![0.0; n],
+        ParameterRole::Weight => {
+            let fan_in: usize = needed.shape[1..].iter().product();
+            let deviation = (2.0 / fan_in as f64).sqrt();
+            (0..n).map(|_| (deviation * rng.normal()) as f32).collect()
+        }
+    };
+    tensor(values, &needed.shape)
+}

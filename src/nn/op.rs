@@ -1,0 +1,202 @@
+//! Ops: forward and backward of one computation each.
+//!
+//! The kernels are functions on slices, testable without candle.
+//! Results are written into tensors that the caller owns, through candle's in-place ops, so that nothing is allocated or
+//! zero-filled on the way: [`read`] borrows a tensor's values, [`write`] lends them for writing.
+//! Work is divided by rayon over the images of a batch; what is summed over images is summed per part first and the
+//! parts are added in order, so a result depends on the number of threads and on nothing else.
+
+use std::cell::Cell;
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, StorageRef, Tensor};
+
+use super::{Result, invalid};
+
+pub mod conv2d;
+pub mod fake_quant;
+pub mod gemm;
+pub mod linear;
+pub mod max_pool2d;
+pub mod normalize;
+pub mod patches;
+pub mod relu;
+pub mod sgd;
+
+/// A tensor's values, borrowed for reading.
+pub struct Values<'a> {
+    storage: StorageRef<'a>,
+    range: Range<usize>,
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            _ => unreachable!("`read` checked the device and the type"),
+        }
+    }
+}
+
+/// The values of a contiguous 32-bit tensor in main memory.
+pub fn read(tensor: &Tensor) -> Result<Values<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let range = contiguous(layout)?;
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(_)) => Ok(Values { storage, range }),
+        _ => Err(invalid(format!(
+            "a tensor of {:?} on {:?} was given where 32-bit floats in main memory are needed",
+            tensor.dtype(),
+            tensor.device().location()
+        ))),
+    }
+}
+
+/// Lends the values of a contiguous 32-bit tensor for writing.
+pub fn write<R>(tensor: &Tensor, fill: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let lend = Lend {
+        fill: Cell::new(Some(|storage: &mut CpuStorage, range: Range<usize>| {
+            if let CpuStorage::F32(values) = storage {
+                Ok(fill(&mut values[range]))
+            } else {
+                Err(invalid("32-bit floats are needed here"))
+            }
+        })),
+        result: Cell::new(None),
+    };
+    tensor.inplace_op1(&lend)?;
+    lend.result
+        .into_inner()
+        .ok_or_else(|| invalid("a tensor was not lent"))
+}
+
+/// As [`write`], for bytes.
+pub fn write_bytes<R>(tensor: &Tensor, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
+    let lend = Lend {
+        fill: Cell::new(Some(|storage: &mut CpuStorage, range: Range<usize>| {
+            if let CpuStorage::U8(values) = storage {
+                Ok(fill(&mut values[range]))
+            } else {
+                Err(invalid("bytes are needed here"))
+            }
+        })),
+        result: Cell::new(None),
+    };
+    tensor.inplace_op1(&lend)?;
+    lend.result
+        .into_inner()
+        .ok_or_else(|| invalid("a tensor was not lent"))
+}
+
+/// Lends a tensor's storage to a closure, once.
+struct Lend<F, R> {
+    fill: Cell<Option<F>>,
+    result: Cell<Option<R>>,
+}
+
+impl<R, F: FnOnce(&mut CpuStorage, Range<usize>) -> Result<R>> InplaceOp1 for Lend<F, R> {
+    fn name(&self) -> &'static str {
+        "write"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let range = contiguous(layout)?;
+        if let Some(fill) = self.fill.take() {
+            self.result.set(Some(fill(storage, range)?));
+        }
+        Ok(())
+    }
+}
+
+/// Where a contiguous tensor's values lie in its storage.
+fn contiguous(layout: &Layout) -> Result<Range<usize>> {
+    layout
+        .contiguous_offsets()
+        .map(|(start, end)| start..end)
+        .ok_or_else(|| invalid("a tensor was given whose values do not lie side by side"))
+}
+
+/// The bytes of a contiguous tensor of bytes in main memory.
+pub struct Bytes<'a> {
+    storage: StorageRef<'a>,
+    range: Range<usize>,
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::U8(values)) => &values[self.range.clone()],
+            _ => unreachable!("`read_bytes` checked the device and the type"),
+        }
+    }
+}
+
+/// As [`read`], for bytes.
+pub fn read_bytes(tensor: &Tensor) -> Result<Bytes<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let range = contiguous(layout)?;
+    match &*storage {
+        Storage::Cpu(CpuStorage::U8(_)) => Ok(Bytes { storage, range }),
+        _ => Err(invalid("bytes in main memory are needed here")),
+    }
+}
+
+/// A tensor of its own in main memory.
+pub fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// A tensor of that many values, all zero.
+pub(crate) fn zeros(n: usize, dtype: DType) -> Result<Tensor> {
+    Tensor::zeros(n, dtype, &Device::Cpu)
+}
+
+/// Buffers of the CPU kernels: columns, sums of a part. One per part of a batch, growing and never shrinking.
+#[derive(Debug, Default)]
+pub struct Scratch(Vec<Vec<f32>>);
+
+impl Scratch {
+    /// The buffers of `n` parts.
+    pub fn parts(&mut self, n: usize) -> &mut [Vec<f32>] {
+        if self.0.len() < n {
+            self.0.resize_with(n, Vec::new);
+        }
+        &mut self.0[..n]
+    }
+}
+
+/// The first `n` values of a buffer, which grows as needed. What they hold is left over from earlier.
+pub(crate) fn grown(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if buffer.len() < n {
+        buffer.resize(n, 0.0);
+    }
+    &mut buffer[..n]
+}
+
+/// 0..`n` in as many even, contiguous parts as there are threads, and no empty one.
+pub(crate) fn parts(n: usize) -> Vec<Range<usize>> {
+    let count = rayon::current_num_threads().clamp(1, n.max(1));
+    (0..count)
+        .map(|part| n * part / count..n * (part + 1) / count)
+        .collect()
+}
+
+/// A slice cut into the parts' shares of `each` values per item.
+pub(crate) fn shares<'a, T>(
+    mut slice: &'a mut [T],
+    parts: &[Range<usize>],
+    each: usize,
+) -> Vec<&'a mut [T]> {
+    parts
+        .iter()
+        .map(|part| {
+            let (head, tail) = std::mem::take(&mut slice).split_at_mut(part.len() * each);
+            slice = tail;
+            head
+        })
+        .collect()
+}

@@ -1,0 +1,76 @@
+//! Simulated quantization: values are rounded to the levels that an integer would have, and stay floats.
+//!
+//! q = clamp(round(x / s) + z, q_min, q_max), y = s (q - z); ties round to even, as in PyTorch and NumPy.
+//! Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference".
+//! Backward is the straight-through estimator (Bengio et al. 2013): 1 where the value was inside the range, 0 outside.
+//! Deviation: PyTorch's kernel multiplies by the rounded 1/s; dividing by s itself is exact at the ends of a range.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::relu::CHUNK;
+
+/// The levels of a simulated integer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Levels {
+    /// The distance between two levels.
+    pub scale: f32,
+    /// The integer that stands for 0.
+    pub zero_point: i32,
+    pub q_min: i32,
+    pub q_max: i32,
+}
+
+impl Levels {
+    /// The integer nearest to a value, before it is clamped.
+    fn nearest(&self, x: f32) -> f32 {
+        (x / self.scale).round_ties_even() + self.zero_point as f32
+    }
+
+    /// The integer of a value; of NaN the zero point.
+    pub fn quantize(&self, x: f32) -> i32 {
+        if x.is_nan() {
+            return self.zero_point;
+        }
+        self.nearest(x).clamp(self.q_min as f32, self.q_max as f32) as i32
+    }
+
+    /// The value of an integer.
+    pub fn dequantize(&self, q: i32) -> f32 {
+        self.scale * (q - self.zero_point) as f32
+    }
+
+    /// The value that comes back after quantizing; NaN stays NaN.
+    pub fn simulate(&self, x: f32) -> f32 {
+        let q = self.nearest(x).clamp(self.q_min as f32, self.q_max as f32);
+        self.scale * (q - self.zero_point as f32)
+    }
+
+    /// Whether a value's integer needs no clamping.
+    pub fn holds(&self, x: f32) -> bool {
+        let q = self.nearest(x);
+        q >= self.q_min as f32 && q <= self.q_max as f32
+    }
+}
+
+/// y = the simulated values.
+pub fn forward(levels: &Levels, x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(y, x)| {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = levels.simulate(*x);
+            }
+        });
+}
+
+/// dx = dy inside the range, 0 outside.
+pub fn backward(levels: &Levels, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    dx.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK)))
+        .for_each(|(dx, (x, dy))| {
+            for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+                *dx = if levels.holds(*x) { *dy } else { 0.0 };
+            }
+        });
+}

@@ -1,0 +1,54 @@
+//! Rectified linear unit: y = max(x, 0); its derivative at exactly 0 is 0, as in PyTorch.
+
+use rayon::prelude::*;
+
+/// How many values one task takes: large enough that starting it costs nothing beside it.
+pub(crate) const CHUNK: usize = 16_384;
+
+/// y = max(x, 0).
+pub fn forward(x: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(y, x)| {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = rectified(*x);
+            }
+        });
+}
+
+/// dx = dy where y > 0, else 0.
+pub fn backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    dx.par_chunks_mut(CHUNK)
+        .zip(y.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK)))
+        .for_each(|(dx, (y, dy))| masked(y, dy, dx));
+}
+
+/// max(x, 0), keeping a NaN: a diverged network must not look healthy.
+pub(crate) fn rectified(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// `target` = `dy` where `y` > 0, else 0.
+pub(crate) fn masked(y: &[f32], dy: &[f32], target: &mut [f32]) {
+    for ((t, y), dy) in target.iter_mut().zip(y).zip(dy) {
+        *t = if *y > 0.0 { *dy } else { 0.0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_derivative_at_zero_is_zero() {
+        let (mut y, mut dx) = ([9.0; 3], [9.0; 3]);
+        forward(&[-1.0, 0.0, 2.0], &mut y);
+        backward(&y, &[1.0, 1.0, 1.0], &mut dx);
+        assert_eq!((y, dx), ([0.0, 0.0, 2.0], [0.0, 0.0, 1.0]));
+    }
+
+    #[test]
+    fn nan_stays() {
+        assert!(rectified(f32::NAN).is_nan());
+    }
+}

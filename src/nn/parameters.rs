@@ -1,0 +1,280 @@
+//! Named parameters in a fixed order, and their safetensors.
+//!
+//! A mask is a tensor of zeros and ones that a pruned parameter carries along: what it zeroes stays 0 in training.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::op::{read, tensor, write};
+use super::{Result, invalid};
+
+/// What a parameter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParameterRole {
+    Weight,
+    Bias,
+}
+
+/// One parameter of a network.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// The layer's name and what it is there: `conv1.weight`.
+    pub name: String,
+    pub role: ParameterRole,
+    /// A clone shares its memory, and training changes it in place: copy what should stay.
+    pub value: Tensor,
+    /// Zeros and ones of the value's shape.
+    pub mask: Option<Tensor>,
+}
+
+/// All parameters of a network, in the order of its layers.
+#[derive(Debug, Default)]
+pub struct Parameters(Vec<Parameter>);
+
+impl Parameters {
+    pub(crate) fn push(&mut self, parameter: Parameter) -> usize {
+        self.0.push(parameter);
+        self.0.len() - 1
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Parameter> {
+        self.0.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Parameter> {
+        self.0.iter_mut()
+    }
+
+    /// How many there are, counting tensors.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn at(&self, index: usize) -> &Parameter {
+        &self.0[index]
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Parameter> {
+        self.0.iter().find(|parameter| parameter.name == name)
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Parameter> {
+        self.0.iter_mut().find(|parameter| parameter.name == name)
+    }
+
+    fn named(&self, name: &str) -> Result<&Parameter> {
+        self.get(name)
+            .ok_or_else(|| invalid(format!("the network has no parameter named {name}")))
+    }
+
+    /// How many numbers there are.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|p| p.value.elem_count() as u64).sum()
+    }
+
+    /// How many of them are not 0.
+    pub fn nonzero(&self) -> u64 {
+        let nonzero =
+            |p: &Parameter| read(&p.value).map(|v| v.iter().filter(|v| **v != 0.0).count());
+        self.0.iter().map(|p| nonzero(p).unwrap_or(0) as u64).sum()
+    }
+
+    /// A copy of a parameter's values, row by row.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(read(&self.named(name)?.value)?.to_vec())
+    }
+
+    /// Replaces a parameter's values, in place.
+    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let value = &self.named(name)?.value;
+        fits(name, value, values.len())?;
+        write(value, |value| value.copy_from_slice(values))
+    }
+
+    /// Gives a parameter a mask of zeros and ones, and zeroes what it covers.
+    pub fn set_mask(&mut self, name: &str, mask: Vec<f32>) -> Result<()> {
+        let value = &self.named(name)?.value;
+        fits(name, value, mask.len())?;
+        if !mask.iter().all(|m| *m == 0.0 || *m == 1.0) {
+            return Err(invalid(format!(
+                "the mask of {name} holds something else than 0 and 1"
+            )));
+        }
+        let mask = tensor(mask, value.dims())?;
+        cover(value, &mask)?;
+        if let Some(parameter) = self.get_mut(name) {
+            parameter.mask = Some(mask);
+        }
+        Ok(())
+    }
+
+    /// Zeroes again whatever the masks cover.
+    pub fn apply_masks(&mut self) -> Result<()> {
+        for parameter in &self.0 {
+            if let Some(mask) = &parameter.mask {
+                cover(&parameter.value, mask)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy that shares no memory.
+    pub fn duplicate(&self) -> Result<Self> {
+        let copy = |parameter: &Parameter| {
+            Ok(Parameter {
+                name: parameter.name.clone(),
+                role: parameter.role,
+                value: parameter.value.copy()?,
+                mask: parameter.mask.as_ref().map(Tensor::copy).transpose()?,
+            })
+        };
+        Ok(Self(self.0.iter().map(copy).collect::<Result<_>>()?))
+    }
+
+    /// The parameters as a safetensors file; a mask is the tensor `NAME.mask`.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let values = self.0.iter().map(|p| (p.name.clone(), &p.value));
+        let masks = self
+            .0
+            .iter()
+            .filter_map(|p| Some((mask_name(&p.name), p.mask.as_ref()?)));
+        serialize(values.chain(masks))
+    }
+
+    /// Replaces all values and masks by those of a safetensors file; names and shapes must all match.
+    pub fn load_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut stored = deserialize(bytes)?;
+        let mut wrong = Vec::new();
+        let mut loaded = Vec::new();
+        for parameter in &self.0 {
+            let (name, dims) = (&parameter.name, parameter.value.dims());
+            match stored.remove(name) {
+                None => wrong.push(format!("{name} {dims:?} is missing")),
+                Some(value) if value.dims() != dims => {
+                    wrong.push(format!("{name} is {:?} instead of {dims:?}", value.dims()));
+                }
+                Some(value) => loaded.push((value, None)),
+            }
+            match stored.remove(&mask_name(name)) {
+                Some(mask) if mask.dims() != dims => {
+                    wrong.push(format!(
+                        "{} is {:?} instead of {dims:?}",
+                        mask_name(name),
+                        mask.dims()
+                    ));
+                }
+                mask => {
+                    if let Some(last) = loaded.last_mut() {
+                        last.1 = mask;
+                    }
+                }
+            }
+        }
+        let mut unknown: Vec<_> = stored
+            .iter()
+            .map(|(name, value)| format!("{name} {:?} is unknown", value.dims()))
+            .collect();
+        unknown.sort();
+        wrong.extend(unknown);
+        if !wrong.is_empty() {
+            return Err(invalid(format!(
+                "the weights do not fit the network: {}",
+                wrong.join(", ")
+            )));
+        }
+        for (parameter, (value, mask)) in self.0.iter_mut().zip(loaded) {
+            let values = read(&value)?;
+            write(&parameter.value, |value| value.copy_from_slice(&values))?;
+            parameter.mask = mask;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> IntoIterator for &'a Parameters {
+    type Item = &'a Parameter;
+    type IntoIter = std::slice::Iter<'a, Parameter>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+fn mask_name(name: &str) -> String {
+    format!("{name}.mask")
+}
+
+fn fits(name: &str, value: &Tensor, n: usize) -> Result<()> {
+    if value.elem_count() == n {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{name} has {} values of shape {:?}, and {n} were given",
+        value.elem_count(),
+        value.dims()
+    )))
+}
+
+/// value = value · mask, in place.
+fn cover(value: &Tensor, mask: &Tensor) -> Result<()> {
+    let mask = read(mask)?;
+    write(value, |value| {
+        for (v, m) in value.iter_mut().zip(mask.iter()) {
+            if *m == 0.0 {
+                *v = 0.0;
+            }
+        }
+    })
+}
+
+/// Tensors of 32-bit floats as a safetensors file.
+pub(crate) fn serialize<'a>(
+    tensors: impl Iterator<Item = (String, &'a Tensor)>,
+) -> Result<Vec<u8>> {
+    let mut raw = Vec::new();
+    for (name, tensor) in tensors {
+        let bytes: Vec<u8> = read(tensor)?.iter().flat_map(|v| v.to_le_bytes()).collect();
+        raw.push((name, tensor.dims().to_vec(), bytes));
+    }
+    let views = raw
+        .iter()
+        .map(|(name, dims, bytes)| Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?)))
+        .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>();
+    let bytes = views.and_then(|views| safetensors::serialize(views, None));
+    bytes.map_err(|error| invalid(format!("the weights cannot be written: {error}")))
+}
+
+/// The tensors of a safetensors file of 32-bit floats.
+pub(crate) fn deserialize(bytes: &[u8]) -> Result<HashMap<String, Tensor>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| {
+        invalid(format!(
+            "the weights are not a readable safetensors file: {error}"
+        ))
+    })?;
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            if view.dtype() != Dtype::F32 {
+                return Err(invalid(format!(
+                    "{name} holds {:?} instead of 32-bit floats",
+                    view.dtype()
+                )));
+            }
+            let values = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
+            Ok((
+                name,
+                Tensor::from_vec::<_, f32>(values, view.shape(), &Device::Cpu)?,
+            ))
+        })
+        .collect()
+}

@@ -1,0 +1,358 @@
+//! One forward pass and what it kept; from it, backward.
+//!
+//! The network carries its own reverse pass: it walks the steps backward and computes only what is wanted, so that an
+//! attack pays for the images' gradient and for nothing else.
+
+use std::cell::RefCell;
+
+use candle_core::{DType, Tensor};
+
+use super::network::Network;
+use super::op::{self, read, write};
+use super::step::{self, Saved, Step};
+use super::workspace::Workspace;
+use super::{Mode, Result, invalid};
+
+/// What a forward pass keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The logits alone: buffers are used again as soon as nobody reads them any more.
+    Nothing,
+    /// What a backward pass needs: the output of each step.
+    Gradients,
+    /// The output of every layer, each computed by itself; a backward pass is possible too, and gives the same bits.
+    Activations,
+}
+
+/// Which gradients a backward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// With respect to the images.
+    pub input: bool,
+    /// With respect to every parameter.
+    pub parameters: bool,
+}
+
+impl Wanted {
+    /// What training wants.
+    pub const PARAMETERS: Self = Self {
+        input: false,
+        parameters: true,
+    };
+    /// What an attack wants.
+    pub const INPUT: Self = Self {
+        input: true,
+        parameters: false,
+    };
+    pub const ALL: Self = Self {
+        input: true,
+        parameters: true,
+    };
+}
+
+/// The result of a backward pass.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    /// (B, C, H, W), if wanted.
+    pub input: Option<Tensor>,
+    /// One per parameter, in their order; none if not wanted.
+    pub parameters: Vec<Option<Tensor>>,
+    buffers: Vec<Tensor>,
+}
+
+impl Gradients {
+    /// Gradients made elsewhere (averaged over several batches, say).
+    pub fn of_parameters(parameters: Vec<Option<Tensor>>) -> Self {
+        Self {
+            input: None,
+            parameters,
+            buffers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn into_buffers(self) -> Vec<Tensor> {
+        self.buffers
+    }
+}
+
+/// A forward pass that can go backward, as often as is liked.
+///
+/// Its tensors live in the workspace's memory and are overwritten once it is gone: copy what should stay.
+/// The logits and the images' gradient are tensors of their own.
+#[derive(Debug)]
+pub struct Trace<'w> {
+    network: &'w Network,
+    workspace: RefCell<&'w mut Workspace>,
+    keep: Keep,
+    steps: Vec<Step>,
+    images: Tensor,
+    /// For each node what it gave, where it was kept.
+    activations: Vec<Option<Tensor>>,
+    /// For each node where its maxima were.
+    places: Vec<Option<Tensor>>,
+    /// What goes back to the workspace.
+    buffers: Vec<Tensor>,
+    logits: Tensor,
+}
+
+impl<'w> Trace<'w> {
+    pub(crate) fn forward(
+        network: &'w Network,
+        images: &Tensor,
+        mode: Mode,
+        keep: Keep,
+        workspace: &'w mut Workspace,
+    ) -> Result<Self> {
+        // No layer behaves differently in training so far; dropout or batch normalization would ask.
+        let _ = mode;
+        let images = images.contiguous()?;
+        let batch = batch_size(network, &images)?;
+        let steps = step::plan(network, keep == Keep::Activations);
+        let n = network.nodes().len();
+        let mut trace = Self {
+            network,
+            workspace: RefCell::new(workspace),
+            keep,
+            logits: images.clone(),
+            images,
+            activations: vec![None; n],
+            places: vec![None; n],
+            buffers: Vec::new(),
+            steps,
+        };
+        trace.run(batch)?;
+        Ok(trace)
+    }
+
+    fn run(&mut self, batch: usize) -> Result<()> {
+        let network = self.network;
+        let workspace = self.workspace.get_mut();
+        // Only for `Keep::Nothing`: which buffer a node's output lies in, and how many nodes will still read that buffer.
+        let n = network.nodes().len();
+        let mut owner: Vec<usize> = (0..n).collect();
+        let mut held: Vec<Option<Tensor>> = vec![None; n];
+        let mut readers = vec![0_usize; n];
+        for input in network.nodes().iter().flat_map(|node| &node.inputs) {
+            readers[*input] += 1;
+        }
+        for step in &self.steps {
+            let input = step.input(network);
+            let x = match input {
+                None => &self.images,
+                Some(at) => self.activations[at]
+                    .as_ref()
+                    .ok_or_else(|| invalid("a layer's input was not kept"))?,
+            };
+            let shape: Vec<usize> = std::iter::once(batch)
+                .chain(network.shape(step.last).iter().copied())
+                .collect();
+            let values = shape.iter().product();
+            let y = if step.is_view(network) {
+                if let Some(input) = input {
+                    owner[step.last] = owner[input];
+                    readers[owner[input]] += readers[step.last];
+                }
+                x.reshape(shape)?
+            } else if step.last + 1 == n {
+                op::zeros(values, DType::F32)?.reshape(shape)?
+            } else {
+                let buffer = workspace.take(values)?;
+                let y = view(&buffer, &shape)?;
+                held[step.last] = Some(buffer);
+                y
+            };
+            let places = batch * step.places(network);
+            let place = if places > 0 {
+                let buffer = workspace.take_bytes(places)?;
+                let place = view(&buffer, &[places])?;
+                self.buffers.push(buffer);
+                Some(place)
+            } else {
+                None
+            };
+            step.forward(network, x, &y, place.as_ref(), &mut workspace.scratch)?;
+            self.activations[step.last] = Some(y);
+            self.places[step.last] = place;
+            if self.keep == Keep::Nothing
+                && let Some(input) = input
+            {
+                let owner = owner[input];
+                readers[owner] -= 1;
+                if readers[owner] == 0 {
+                    self.activations[input] = None;
+                    self.activations[owner] = None;
+                    held[owner]
+                        .take()
+                        .into_iter()
+                        .for_each(|buffer| workspace.put(buffer));
+                }
+                for buffer in self.buffers.drain(..) {
+                    workspace.put(buffer);
+                }
+            }
+        }
+        self.buffers.extend(held.into_iter().flatten());
+        if let Some(logits) = self.activations.last().and_then(Option::as_ref) {
+            self.logits = logits.clone();
+        }
+        Ok(())
+    }
+
+    /// (B, K), a tensor of its own.
+    pub fn logits(&self) -> &Tensor {
+        &self.logits
+    }
+
+    /// The output of a node, (B, ...), where it was kept: always with `Keep::Activations`.
+    pub fn activation(&self, node: usize) -> Option<&Tensor> {
+        self.activations.get(node)?.as_ref()
+    }
+
+    /// The gradients that follow from the loss's gradient with respect to the logits, (B, K).
+    pub fn backward(&self, d_logits: &Tensor, wanted: Wanted) -> Result<Gradients> {
+        if self.keep == Keep::Nothing {
+            return Err(invalid(
+                "this forward pass kept nothing to go backward with; ask for `Keep::Gradients`",
+            ));
+        }
+        if d_logits.dims() != self.logits.dims() {
+            return Err(invalid(format!(
+                "the gradient of the logits is {:?} instead of {:?}",
+                d_logits.dims(),
+                self.logits.dims()
+            )));
+        }
+        let network = self.network;
+        let mut workspace = self.workspace.borrow_mut();
+        let nodes = network.nodes();
+        // Whether anything wanted lies at or before a node.
+        let mut leads = vec![wanted.input; nodes.len()];
+        for (at, node) in nodes.iter().enumerate() {
+            let own = wanted.parameters && !node.parameters.is_empty();
+            leads[at] |= own || node.inputs.iter().any(|input| leads[*input]);
+        }
+        let mut gradients = Gradients {
+            input: None,
+            parameters: vec![None; network.parameters().len()],
+            buffers: Vec::new(),
+        };
+        // For each node the gradient of its output, and the buffer it lies in.
+        let mut flowing: Vec<Option<(Tensor, Option<Tensor>)>> = vec![None; nodes.len()];
+        if let Some(last) = flowing.last_mut() {
+            *last = Some((d_logits.contiguous()?, None));
+        }
+        for step in self.steps.iter().rev() {
+            let Some((dy, buffer)) = flowing[step.last].take() else {
+                continue;
+            };
+            let input = step.input(network);
+            let x = input.map_or(Some(&self.images), |at| self.activations[at].as_ref());
+            let (Some(x), Some(y)) = (x, self.activations[step.last].as_ref()) else {
+                return Err(invalid("a layer's values were not kept"));
+            };
+            let wants_dx = input.map_or(wanted.input, |at| leads[at]);
+            if step.is_view(network) {
+                if let (true, Some(at)) = (wants_dx, input) {
+                    let dx = dy.reshape(x.dims())?;
+                    join(&mut flowing[at], dx, buffer, &mut workspace)?;
+                }
+                continue;
+            }
+            let mut own = Vec::new();
+            if wanted.parameters {
+                for at in &nodes[step.first].parameters {
+                    let dims = network.parameters().at(*at).value.dims();
+                    let buffer = workspace.take(dims.iter().product())?;
+                    own.push((*at, view(&buffer, dims)?));
+                    gradients.buffers.push(buffer);
+                }
+            }
+            let dx = match (wants_dx, input) {
+                (false, _) => None,
+                (true, None) => Some((
+                    op::zeros(x.elem_count(), DType::F32)?.reshape(x.dims())?,
+                    None,
+                )),
+                (true, Some(_)) => {
+                    let buffer = workspace.take(x.elem_count())?;
+                    Some((view(&buffer, x.dims())?, Some(buffer)))
+                }
+            };
+            let saved = Saved {
+                x,
+                y,
+                place: self.places[step.last].as_ref(),
+                dy: &dy,
+            };
+            let wants = step::Wanted {
+                dx: dx.as_ref().map(|(dx, _)| dx),
+                parameters: own.iter().map(|(_, gradient)| gradient).collect(),
+            };
+            step.backward(network, saved, &wants, &mut workspace.scratch)?;
+            for (at, gradient) in own {
+                gradients.parameters[at] = Some(gradient);
+            }
+            if let Some((dx, dx_buffer)) = dx {
+                match input {
+                    None => gradients.input = Some(dx),
+                    Some(at) => join(&mut flowing[at], dx, dx_buffer, &mut workspace)?,
+                }
+            }
+            if let Some(buffer) = buffer {
+                workspace.put(buffer);
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+impl Drop for Trace<'_> {
+    fn drop(&mut self) {
+        let workspace = self.workspace.get_mut();
+        for buffer in self.buffers.drain(..) {
+            workspace.put(buffer);
+        }
+    }
+}
+
+/// Adds a gradient to what other readers of the same output already gave.
+fn join(
+    flowing: &mut Option<(Tensor, Option<Tensor>)>,
+    gradient: Tensor,
+    buffer: Option<Tensor>,
+    workspace: &mut Workspace,
+) -> Result<()> {
+    let Some((sum, _)) = flowing else {
+        *flowing = Some((gradient, buffer));
+        return Ok(());
+    };
+    let added = read(&gradient)?;
+    write(sum, |sum| {
+        for (sum, added) in sum.iter_mut().zip(added.iter()) {
+            *sum += added;
+        }
+    })?;
+    drop(added);
+    if let Some(buffer) = buffer {
+        workspace.put(buffer);
+    }
+    Ok(())
+}
+
+/// The first values of a buffer, in a shape.
+fn view(buffer: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    buffer.narrow(0, 0, shape.iter().product())?.reshape(shape)
+}
+
+/// How many images there are, if they fit the network.
+fn batch_size(network: &Network, images: &Tensor) -> Result<usize> {
+    let input = network.input();
+    let expected = [input.channels, input.height, input.width];
+    match images.dims() {
+        [batch, image @ ..] if *image == expected && *batch > 0 => Ok(*batch),
+        dims => Err(invalid(format!(
+            "{} takes images of {expected:?}, one or more at a time, not {dims:?}",
+            network.name()
+        ))),
+    }
+}
