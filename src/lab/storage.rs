@@ -1,0 +1,82 @@
+//! Bytes that weights take on disk, in three layouts.
+//!
+//! Of n values of b bits with m of them not 0: dense n b; a bitmask n + m b; compressed rows (CSR) m (b + 32) bits and a
+//! 32-bit offset per row and one more. Zeros cost nothing only where the layout leaves them out, and even then
+//! positions must be stored: at 32 bits a bitmask pays from 3.1 % zeros on, compressed rows from 50 %.
+
+use crate::nn::network::Network;
+use crate::nn::parameters::{Parameter, ParameterRole};
+
+/// How values are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Every value, zeros too: what programs write.
+    Dense,
+    /// One bit per value, and the values that are not 0.
+    Bitmask,
+    /// Column and value of each that is not 0, row by row.
+    CompressedRows,
+}
+
+/// Bits of an index or an offset in compressed rows.
+const INDEX_BITS: u64 = 32;
+
+/// Bits of a float.
+pub const FLOAT_BITS: u64 = 32;
+
+impl Layout {
+    /// Bytes of a matrix with so many values, rows and values that are not 0.
+    pub fn bytes(self, values: u64, rows: u64, nonzero: u64, bits: u64) -> u64 {
+        let bits = match self {
+            Self::Dense => values * bits,
+            Self::Bitmask => values + nonzero * bits,
+            Self::CompressedRows => nonzero * (bits + INDEX_BITS) + (rows + 1) * INDEX_BITS,
+        };
+        bits.div_ceil(8)
+    }
+}
+
+/// Bits in which one value of a parameter is stored: fewer than a float's where it lies on an integer grid.
+pub fn value_bits(parameter: &Parameter) -> u64 {
+    match (parameter.role, parameter.levels) {
+        // 2 q_max + 1 levels around 0 fit one bit more than q_max has.
+        (ParameterRole::Weight, Some(levels)) => u64::from(levels.q_max.ilog2()) + 2,
+        // Biases of integer layers are 32-bit integers.
+        _ => FLOAT_BITS,
+    }
+}
+
+/// Bytes of a network's weights and biases in this layout; biases are always dense.
+///
+/// The payload alone: headers with names and shapes are some hundred bytes and depend on the file format.
+pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
+    network
+        .parameters()
+        .iter()
+        .map(|parameter| {
+            let (values, bits) = (parameter.value.elem_count() as u64, value_bits(parameter));
+            let scale = if parameter.levels.is_some() { FLOAT_BITS / 8 } else { 0 };
+            let layout = if parameter.role == ParameterRole::Weight { layout } else { Layout::Dense };
+            let rows = parameter.value.dims().first().copied().unwrap_or(1) as u64;
+            layout.bytes(values, rows, parameter.nonzero(), bits) + scale
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By hand, 512 x 4608 floats at 90 % zeros: 9.000 MiB dense, 1.802 in compressed rows, 1.181 as a bitmask.
+    #[test]
+    fn zeros_are_free_only_where_they_are_left_out() {
+        let values = 512 * 4608;
+        let nonzero = values / 10;
+        let mebibytes = |layout: Layout| layout.bytes(values, 512, nonzero, 32) as f64 / f64::from(1 << 20);
+        assert_eq!(mebibytes(Layout::Dense), 9.0);
+        assert!((mebibytes(Layout::CompressedRows) - 1.802).abs() < 5e-4);
+        assert!((mebibytes(Layout::Bitmask) - 1.181).abs() < 5e-4);
+        assert_eq!(Layout::Dense.bytes(values, 512, nonzero, 8), values);
+        assert_eq!(Layout::Dense.bytes(3, 1, 3, 4), 2, "a half byte is a byte");
+    }
+}
