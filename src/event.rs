@@ -18,6 +18,13 @@ pub struct Record {
     pub event: Event,
 }
 
+/// What reaches the log: a fact, or a remark for whoever reads the file, which is no event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    Fact(Event),
+    Remark(String),
+}
+
 /// How a stage or a study ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
@@ -102,8 +109,9 @@ pub struct Tally {
     pub n: u64,
 }
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
+/// What happened. Written down, the variant's name is the kind of a session's record and its fields are the facts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The question, complete, and the networks it will make.
     StudyStarted {
@@ -196,6 +204,7 @@ pub enum Event {
     /// A study that was interrupted goes on in the same file.
     Continued,
     /// What this version does not know: kind and facts, word for word.
+    #[serde(skip)]
     Unknown {
         kind: String,
         facts: String,
@@ -203,6 +212,46 @@ pub enum Event {
 }
 
 impl Event {
+    /// The same fact said of another network at the same stage: what a restored network states again.
+    pub fn said_of(mut self, id: NetworkId, other: NetworkId) -> Self {
+        match &mut self {
+            Self::StageStarted { network, .. }
+            | Self::NetworkBuilt { network, .. }
+            | Self::Progressed { network, .. }
+            | Self::StepsTrained { network, .. }
+            | Self::EpochEnded { network, .. }
+            | Self::NetworkCompressed { network, .. }
+            | Self::StageEnded { network, .. } => *network = id,
+            Self::Measured(measurement) => {
+                measurement.network = id;
+                if measurement.against.is_some() {
+                    measurement.against = Some(other);
+                }
+            }
+            Self::Warned { network, .. } => *network = network.map(|_| id),
+            Self::StudyStarted { .. }
+            | Self::BranchAdded { .. }
+            | Self::DataReady(_)
+            | Self::NoteAdded { .. }
+            | Self::Paused
+            | Self::Resumed
+            | Self::StudyEnded { .. }
+            | Self::Continued
+            | Self::Unknown { .. } => {}
+        }
+        self
+    }
+
+    /// Whether two facts are the same apart from readings of the clock.
+    pub fn repeats(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Measured(a), Self::Measured(b)) if a.metric.reads_the_clock() => {
+                (a.metric, a.network, a.stage, &a.condition) == (b.metric, b.network, b.stage, &b.condition)
+            }
+            _ => self == earlier,
+        }
+    }
+
     /// Whether a person made it happen, so that it is no part of what a seed determines.
     pub fn is_by_hand(&self) -> bool {
         matches!(

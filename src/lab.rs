@@ -1,15 +1,39 @@
 //! The lab: it knows networks and data, and states facts; it knows no screen.
 
 pub mod architecture;
+pub mod cache;
 pub mod compression;
 pub mod context;
 pub mod corruption;
 pub mod data;
 pub mod error;
+pub mod keeper;
 pub mod landscape;
 pub mod outputs;
 pub mod probe;
+pub mod resume;
+pub mod run;
 pub mod statistics;
 pub mod storage;
 pub mod subject;
 pub mod train;
+pub mod workbench;
+pub mod worker;
+
+use crate::catalog::{Catalog, Described, Entry};
+
+/// Everything the lab knows, as plain data.
+pub fn catalog() -> Catalog {
+    fn describe<T: ?Sized>(table: &[Entry<T>]) -> Vec<Described> {
+        table.iter().map(Entry::describe).collect()
+    }
+    Catalog {
+        datasets: describe(data::ALL),
+        architectures: describe(architecture::ALL),
+        compressions: describe(compression::ALL),
+        corruptions: describe(corruption::ALL),
+        attacks: Vec::new(),
+        probes: describe(probe::ALL),
+        training: train::KNOBS.to_vec(),
+    }
+}

@@ -5,4 +5,6 @@ pub mod event;
 pub mod lab;
 pub mod measurement;
 pub mod nn;
+pub mod session;
 pub mod spec;
+pub mod state;

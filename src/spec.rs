@@ -272,11 +272,40 @@ fn cpu() -> String {
     "cpu".to_owned()
 }
 
+impl Default for Study {
+    /// The study that somebody gets who only presses Enter: one reference, one twin, half of the weights pruned and an
+    /// epoch of fine-tuning.
+    fn default() -> Self {
+        let tuning = Setting::default().with("epochs", KnobValue::Integer(1));
+        Self {
+            seed: 0,
+            threads: None,
+            device: cpu(),
+            train_limit: None,
+            test_limit: None,
+            references: vec![Reference {
+                dataset: Method::plain("glyphs"),
+                architecture: Method::plain("lenet5"),
+                training: Setting::default(),
+                seed: None,
+                twins: 1,
+                same_start_twin: false,
+                branches: vec![Branch {
+                    name: String::new(),
+                    checkpoint: Checkpoint::Last,
+                    stages: vec![Stage::Compress(Method::plain("magnitude-pruning")), Stage::FineTune(tuning)],
+                }],
+            }],
+            suite: Suite::default(),
+        }
+    }
+}
+
 /// What the lab is told while it works.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// One more branch for a reference of the running study, queued behind the planned ones.
-    AddBranch { reference: u32, branch: Branch },
+    AddBranch { branch: Branch, network: NetworkPlan },
     /// Hold at the next step.
     Pause,
     /// Go on after [`Command::Pause`].
@@ -292,8 +321,12 @@ fn distinct(name: &str, taken: &BTreeSet<String>) -> String {
     if !taken.contains(name) {
         return name.to_owned();
     }
-    (2..)
-        .map(|n| format!("{name} ({n})"))
-        .find(|candidate| !taken.contains(candidate))
-        .expect("infinitely many candidates")
+    let mut number = 2;
+    loop {
+        let candidate = format!("{name} ({number})");
+        if !taken.contains(&candidate) {
+            return candidate;
+        }
+        number += 1;
+    }
 }

@@ -8,7 +8,8 @@ use crate::event::{Event, Warning};
 use crate::lab::error::{Error, Result};
 use crate::measurement::Measurement;
 use crate::nn::network::Network;
-use crate::spec::{Branch, Command, NetworkId};
+use crate::nn::optimizer::Sgd;
+use crate::spec::{Branch, Command, NetworkId, NetworkPlan};
 
 /// Where facts go. The recorder's channel in a running lab, a list in a test.
 pub trait Sink {
@@ -33,7 +34,7 @@ impl Sink for Vec<Event> {
 #[derive(Debug, Default)]
 pub struct Control {
     commands: Option<Receiver<Command>>,
-    queue: VecDeque<(u32, Branch)>,
+    queue: VecDeque<(Branch, NetworkPlan)>,
     stopped: bool,
     finishing: bool,
 }
@@ -45,13 +46,13 @@ impl Control {
     }
 
     /// A branch that was asked for and not begun.
-    pub fn next_branch(&mut self) -> Option<(u32, Branch)> {
+    pub fn next_branch(&mut self) -> Option<(Branch, NetworkPlan)> {
         self.queue.pop_front()
     }
 
     /// Asks for a branch, as [`Command::AddBranch`] does.
-    pub fn enqueue(&mut self, reference: u32, branch: Branch) {
-        self.queue.push_back((reference, branch));
+    pub fn enqueue(&mut self, branch: Branch, network: NetworkPlan) {
+        self.queue.push_back((branch, network));
     }
 
     /// Whether the study was asked to stop.
@@ -80,7 +81,7 @@ impl Control {
 
     fn take(&mut self, command: Command) -> Option<bool> {
         match command {
-            Command::AddBranch { reference, branch } => self.queue.push_back((reference, branch)),
+            Command::AddBranch { branch, network } => self.queue.push_back((branch, network)),
             Command::Stop => self.stopped = true,
             Command::Finish => self.finishing = true,
             Command::Pause => return Some(true),
@@ -90,13 +91,55 @@ impl Control {
     }
 }
 
-/// Called at the end of every epoch with the network as it then is, in whatever stage trains.
+/// Stands beside a training: looks at the network at the end of every epoch, and keeps what is needed to go on after
+/// an interruption.
 pub trait Observer {
     /// Looks at the network; may state facts through the context that it is handed.
     fn epoch_ended(&mut self, network: &Network, epoch: u32, cx: &mut Context<'_>) -> Result<()>;
+
+    /// The end of an epoch that was restored and not computed.
+    fn epoch_restored(&mut self, _epoch: u32, _cx: &mut Context<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Keeps what is needed to go on from here; `facts` are those of the stage so far.
+    fn save(&mut self, _at: &Halfway<'_>, _facts: &[Event]) -> Result<()> {
+        Ok(())
+    }
+
+    /// What was kept last: puts it into the networks and the optimizer. `None` when there is nothing.
+    fn restore(&mut self, _into: &mut HalfwayMut<'_>) -> Result<Option<Restored>> {
+        Ok(None)
+    }
 }
 
-/// An observer that looks away.
+/// A stage of training after some of its epochs.
+pub struct Halfway<'a> {
+    pub network: &'a Network,
+    pub best: &'a Network,
+    pub best_loss: f64,
+    pub optimizer: &'a Sgd,
+    /// Epochs of this stage that are done.
+    pub epochs: u32,
+}
+
+/// Where a restored stage is put.
+pub struct HalfwayMut<'a> {
+    pub network: &'a mut Network,
+    pub best: &'a mut Network,
+    pub optimizer: &'a mut Sgd,
+}
+
+/// What a restored stage says beside its weights.
+pub struct Restored {
+    /// Epochs of this stage that are done.
+    pub epochs: u32,
+    pub best_loss: f64,
+    /// What was stated during them.
+    pub facts: Vec<Event>,
+}
+
+/// An observer that looks away and keeps nothing.
 pub struct Unobserved;
 
 impl Observer for Unobserved {
@@ -113,6 +156,8 @@ pub struct Context<'a> {
     pub network: NetworkId,
     /// The stage of its plan being worked on.
     pub stage: u32,
+    /// Parts of a measuring stage that other probes have done, and all of them.
+    pub parts: Option<(u64, u64)>,
     /// Facts of this stage, kept for the cache while it is `Some`.
     kept: Option<Vec<Event>>,
 }
@@ -120,7 +165,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A context that works on `network`.
     pub fn new(sink: &'a mut dyn Sink, control: &'a mut Control, network: NetworkId) -> Self {
-        Self { sink, control, network, stage: 0, kept: None }
+        Self { sink, control, network, stage: 0, parts: None, kept: None }
     }
 
     /// States a fact.
@@ -155,6 +200,8 @@ impl<'a> Context<'a> {
     /// States how far a stage that does not train has come.
     pub fn progress(&mut self, done: u64, total: u64, what: &str) -> Result<()> {
         let (network, stage, what) = (self.network, self.stage, what.to_owned());
+        let (before, total) = self.parts.unwrap_or((0, total));
+        let done = before + done;
         self.emit(Event::Progressed { network, stage, done, total, what })
     }
 

@@ -10,6 +10,7 @@ use crate::lab::corruption::{self, Severity};
 use crate::lab::data::{Examples, Split};
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::Outputs;
+use crate::lab::train::Life;
 use crate::nn::network::Network;
 use crate::spec::{NetworkId, NetworkPlan, Role, Setting};
 
@@ -31,8 +32,8 @@ pub struct Kept {
     pub last: Network,
     /// At the epoch with the lowest validation loss; `last` where nothing was trained.
     pub best: Network,
-    /// Epochs it has been trained for in its own life.
-    pub epoch: u32,
+    /// Steps and epochs that it has been trained for in its own life.
+    pub life: Life,
     /// Softmax outputs on the test images after each epoch or stage, with the epoch's number.
     pub outputs: Vec<(u32, Rc<Outputs>)>,
 }

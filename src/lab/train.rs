@@ -5,7 +5,7 @@
 
 use crate::catalog::{Knob, Range, text};
 use crate::event::{Cost, Event, Tally, Warning};
-use crate::lab::context::{Context, Observer};
+use crate::lab::context::{Context, Halfway, HalfwayMut, Observer, Restored};
 use crate::lab::data::Examples;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::{batch, outputs};
@@ -123,46 +123,6 @@ pub struct Trained {
     pub life: Life,
 }
 
-/// The means to go on in the middle of a stage after an interruption.
-pub trait Checkpoints {
-    /// Keeps what is needed to go on after `epochs` of this stage.
-    fn save(&mut self, at: &Halfway<'_>, kept: &[Event]) -> Result<()>;
-
-    /// What was kept last, if anything: puts it into the network, the best network and the optimizer, and yields the
-    /// number of epochs that were done with their facts.
-    fn restore(&mut self, into: HalfwayMut<'_>) -> Result<Option<(u32, f64, Vec<Event>)>>;
-}
-
-/// A stage of training after some of its epochs.
-pub struct Halfway<'a> {
-    pub network: &'a Network,
-    pub best: &'a Network,
-    pub best_loss: f64,
-    pub optimizer: &'a Sgd,
-    /// Epochs of this stage that are done.
-    pub epochs: u32,
-}
-
-/// Where a restored stage is put.
-pub struct HalfwayMut<'a> {
-    pub network: &'a mut Network,
-    pub best: &'a mut Network,
-    pub optimizer: &'a mut Sgd,
-}
-
-/// Keeps nothing.
-pub struct NoCheckpoints;
-
-impl Checkpoints for NoCheckpoints {
-    fn save(&mut self, _: &Halfway<'_>, _: &[Event]) -> Result<()> {
-        Ok(())
-    }
-
-    fn restore(&mut self, _: HalfwayMut<'_>) -> Result<Option<(u32, f64, Vec<Event>)>> {
-        Ok(None)
-    }
-}
-
 /// Everything that a training needs beside the network.
 pub struct Training<'a> {
     pub data: &'a Data,
@@ -210,7 +170,6 @@ pub fn train(
     network: &mut Network,
     training: &Training<'_>,
     observer: &mut dyn Observer,
-    checkpoints: &mut dyn Checkpoints,
     cx: &mut Context<'_>,
 ) -> Result<Trained> {
     let Training { data, recipe, objective, order_seed, .. } = training;
@@ -228,13 +187,17 @@ pub fn train(
     let mut life = training.life;
     let mut cost = Cost::default();
     let mut first = 0;
-    let into = HalfwayMut { network, best: &mut best, optimizer: &mut optimizer };
-    if let Some((epochs, loss, facts)) = checkpoints.restore(into)? {
+    let mut into = HalfwayMut { network, best: &mut best, optimizer: &mut optimizer };
+    if let Some(Restored { epochs, best_loss: loss, facts }) = observer.restore(&mut into)? {
         // The epochs that are done say again what they said then.
         for fact in facts {
+            let ended = if let Event::EpochEnded { epoch, .. } = fact { Some(epoch) } else { None };
             cx.emit(fact)?;
+            if let Some(epoch) = ended {
+                observer.epoch_restored(epoch, cx)?;
+            }
         }
-        let steps = recipe.steps(images) / u64::from(recipe.epochs) * u64::from(epochs);
+        let steps = images.div_ceil(recipe.batch) as u64 * u64::from(epochs);
         let seen = u64::from(epochs) * images as u64;
         cost = Cost { steps, images: seen, gradients: seen };
         life = Life { step: life.step + steps, epoch: life.epoch + epochs };
@@ -287,7 +250,7 @@ pub fn train(
         })?;
         observer.epoch_ended(network, life.epoch, cx)?;
         let at = Halfway { network, best: &best, best_loss, optimizer: &optimizer, epochs: epoch + 1 };
-        checkpoints.save(&at, cx.kept_so_far())?;
+        observer.save(&at, cx.kept_so_far())?;
     }
     Ok(Trained { best, cost, life })
 }

@@ -1,0 +1,304 @@
+//! The command line: what can be typed, and what each word does.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+mod ask;
+mod data;
+mod doctor;
+mod list;
+
+mod progress;
+mod report;
+mod run;
+
+/// How the process ends: the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// 0
+    Success,
+    /// 1
+    Failure,
+    /// 2
+    Usage,
+    /// 130, as after Ctrl-C; the session stays readable.
+    Interrupted,
+}
+
+impl Ending {
+    /// The exit status.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// What was asked is impossible as it stands: exit status 2.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// A terminal laboratory that shows what compression really does to a neural network.
+///
+/// Without a subcommand: the lab on screen.
+#[derive(Debug, Parser)]
+#[command(name = "shrinklab", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Word>,
+    /// Folder with one folder per data set; then SHRINKLAB_DATA, then the platform's data folder
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Do not ring the bell when a study is done
+    #[arg(long)]
+    no_bell: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Run a study without a screen
+    Run(Box<RunArguments>),
+    /// Play a session again
+    Replay(ReplayArguments),
+    /// Follow a session that another process is writing
+    Attach {
+        /// The session file
+        file: PathBuf,
+    },
+    /// Write what sessions measured as a document
+    Report(ReportArguments),
+    /// List what the lab knows
+    List {
+        /// One kind only
+        #[arg(value_parser = ["datasets", "architectures", "compressions", "corruptions", "attacks", "probes"])]
+        kind: Option<String>,
+        /// As JSON, with all knobs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Get and check data sets
+    Data {
+        #[command(subcommand)]
+        what: DataWord,
+    },
+    /// Check a study or a session, and say all that is wrong
+    Check {
+        /// A study (TOML) or a session
+        file: PathBuf,
+    },
+    /// Say what this machine offers
+    Doctor,
+    /// Play the sessions that come with the program
+    Demo,
+}
+
+/// `shrinklab run`
+#[derive(Debug, Default, Args)]
+pub struct RunArguments {
+    /// A study in TOML; flags turn what it says
+    pub spec: Option<PathBuf>,
+    /// Data set
+    #[arg(short, long, value_name = "ID")]
+    pub dataset: Option<String>,
+    /// Architecture
+    #[arg(short, long, value_name = "ID")]
+    pub architecture: Option<String>,
+    /// Compression; opens a branch, and the flags after it belong to it
+    #[arg(long, value_name = "METHOD")]
+    pub compress: Vec<String>,
+    /// Share removed, of what the method counts; several, with commas, make one branch each
+    #[arg(long, value_name = "R[,R…]", allow_negative_numbers = true)]
+    pub ratio: Vec<String>,
+    /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture
+    #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
+    pub set: Vec<String>,
+    /// How the branch is trained after its compression [default: none, or standard with --fine-tune-epochs]
+    #[arg(long, value_name = "KIND", value_parser = ["none", "standard"])]
+    pub fine_tune: Vec<String>,
+    /// Epochs of fine-tuning [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub fine_tune_epochs: Vec<i64>,
+    /// Which checkpoint of the reference the branch starts from [default: last]
+    #[arg(long, value_name = "WHICH", value_parser = ["last", "best"])]
+    pub checkpoint: Vec<String>,
+    /// Epochs of the reference's training
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub epochs: Option<i64>,
+    /// Networks of the same recipe and another seed [default: 1 with a branch, 0 without]
+    #[arg(long, value_name = "N")]
+    pub twins: Option<u32>,
+    /// Also a network with the same initial weights and another data order
+    #[arg(long)]
+    pub same_start_twin: bool,
+    /// Everything random hangs on it
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Threads that compute [default: all]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u32>,
+    /// Use only so many training images, validation included
+    #[arg(long, value_name = "N")]
+    pub train_limit: Option<u32>,
+    /// Use only so many test images
+    #[arg(long, value_name = "N")]
+    pub test_limit: Option<u32>,
+    /// Measure corruptions on all test images
+    #[arg(long)]
+    pub full: bool,
+    /// Neither use nor fill the cache of trained networks
+    #[arg(long)]
+    pub no_cache: bool,
+    /// cpu, auto or cuda[:N]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Where to save the session; a file that exists is refused
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub session: Option<PathBuf>,
+    /// Go on with an interrupted session in the same file
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["spec", "dataset", "architecture", "compress", "epochs", "twins", "seed", "threads",
+                              "train_limit", "test_limit", "full", "device", "set", "same_start_twin"]
+    )]
+    pub resume: Option<PathBuf>,
+    /// Print one event per line as JSON
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Print only the end
+    #[arg(long)]
+    pub quiet: bool,
+    /// Where each flag stood, by which it finds its branch.
+    #[arg(skip)]
+    pub places: ask::Places,
+}
+
+/// `shrinklab replay`
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    /// The session file
+    pub file: PathBuf,
+    /// 1/4 to 256 times as fast
+    #[arg(long, value_name = "X", default_value = "1")]
+    pub speed: String,
+    /// Begin again at the end
+    #[arg(long = "loop")]
+    pub again: bool,
+    /// Print the screen once, as text, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Columns and rows
+    #[arg(long, value_name = "120x40", requires = "once")]
+    pub size: Option<String>,
+    /// The record after which the screen is drawn, counted from 0; the last by default
+    #[arg(long, value_name = "RECORD", requires = "once")]
+    pub at: Option<u64>,
+    /// Which screen: live, loss, corruption, function, numbers, table, help
+    #[arg(long, value_name = "NAME", requires = "once")]
+    pub screen: Option<String>,
+    /// As a picture
+    #[arg(long, requires = "once")]
+    pub svg: bool,
+}
+
+/// `shrinklab report`
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// Session files; several are joined
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// What kind of document
+    #[arg(long, value_enum)]
+    pub format: ReportFormat,
+    /// Where to write it; standard output when left out
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Kinds of documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Markdown,
+    Csv,
+    Json,
+    Svg,
+}
+
+#[derive(Debug, Subcommand)]
+enum DataWord {
+    /// What is there and what can be fetched
+    List,
+    /// Download a data set, check it and put it into place
+    Fetch {
+        /// Data set
+        name: String,
+        /// Fetch from there instead of the data set's home
+        #[arg(long, value_name = "ADDRESS")]
+        base: Option<String>,
+    },
+    /// Check the files of a data set against their SHA-256
+    Verify {
+        /// Data set
+        name: String,
+    },
+}
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// Whatever went wrong, in one sentence; [`UsageError`] where what was asked is impossible.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending> {
+    let matches = match Cli::command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are no errors; everything else is a usage error.
+            let ending = if error.use_stderr() { Ending::Usage } else { Ending::Success };
+            error.print()?;
+            return Ok(ending);
+        }
+    };
+    let cli = Cli::from_arg_matches(&matches)?;
+    let folders = crate::lab::data::folders(cli.data_dir.as_deref());
+    match cli.command {
+        None => crate::app::lab(&folders, !cli.no_bell),
+        Some(Word::Run(mut arguments)) => {
+            let matches = matches.subcommand_matches("run").expect("the word was run");
+            arguments.places = ask::Places::of(matches);
+            run::run(&arguments, folders)
+        }
+        Some(Word::Replay(arguments)) => crate::app::replay(&arguments),
+        Some(Word::Attach { file }) => crate::app::attach(&file, &folders),
+        Some(Word::Report(arguments)) => report::report(&arguments),
+        Some(Word::List { kind, json }) => list::list(kind.as_deref(), json),
+        Some(Word::Data { what }) => match what {
+            DataWord::List => data::list(&folders),
+            DataWord::Fetch { name, base } => data::fetch(&name, base.as_deref(), cli.data_dir.as_deref()),
+            DataWord::Verify { name } => data::verify(&name, &folders),
+        },
+        Some(Word::Check { file }) => ask::check(&file),
+        Some(Word::Doctor) => doctor::doctor(&folders),
+        Some(Word::Demo) => crate::app::demo(&folders),
+    }
+}
+
+/// Prints to standard output. A reader that went away ends the printing and is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}

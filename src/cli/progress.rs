@@ -1,0 +1,259 @@
+//! What `run` prints: words for people, a line per event for programs, or the end alone.
+
+use std::io::{ErrorKind, Write as _, stdout};
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::event::{Event, Outcome, Record, Tally};
+use crate::lab::statistics::wilson;
+use crate::measurement::{Measurement, Metric, Value};
+use crate::session::codec;
+use crate::state::{State, closing_sentence, say};
+
+/// Prints a study as it runs.
+pub trait Printer {
+    /// The study begins; its session is that file.
+    fn begin(&mut self, session: &Path) -> Result<()>;
+    /// A record was written.
+    fn record(&mut self, record: &Record) -> Result<()>;
+    /// The session could not be written; the study goes on unrecorded.
+    fn trouble(&mut self, problem: &str) -> Result<()>;
+    /// Nothing more comes.
+    fn end(&mut self) -> Result<()>;
+}
+
+/// Prints, and does not mind a reader or a terminal that went away: the study goes on without.
+fn print(text: &str) -> Result<()> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Other | ErrorKind::Uncategorized) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// One event per line, as in the session file.
+pub struct Json;
+
+impl Printer for Json {
+    fn begin(&mut self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record) -> Result<()> {
+        print(&codec::line(record))
+    }
+
+    fn trouble(&mut self, problem: &str) -> Result<()> {
+        warn(problem);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Only how it ended.
+#[derive(Default)]
+pub struct Quiet {
+    state: State,
+}
+
+impl Printer for Quiet {
+    fn begin(&mut self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record) -> Result<()> {
+        self.state.apply(record);
+        Ok(())
+    }
+
+    fn trouble(&mut self, problem: &str) -> Result<()> {
+        warn(problem);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match closing_sentence(&self.state) {
+            Some(sentence) => print(&format!("{sentence}\n")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn warn(problem: &str) {
+    // Standard error may be gone, too.
+    let _ = writeln!(std::io::stderr(), "shrinklab: {problem}; the study goes on unrecorded");
+}
+
+/// Words for people: plain lines, and on a terminal one line that changes in place.
+pub struct Words {
+    state: State,
+    in_place: bool,
+    /// The changing line as it stands on the terminal.
+    standing: String,
+}
+
+impl Words {
+    /// Prints to a terminal, or to a pipe.
+    pub fn new(terminal: bool) -> Self {
+        Self { state: State::default(), in_place: terminal, standing: String::new() }
+    }
+
+    fn line(&mut self, text: &str) -> Result<()> {
+        let wipe = if self.standing.is_empty() { "" } else { "\r\x1b[K" };
+        self.standing.clear();
+        print(&format!("{wipe}{text}\n"))
+    }
+
+    fn stand(&mut self) -> Result<()> {
+        if !self.in_place {
+            return Ok(());
+        }
+        let Some((network, stage)) = self.state.current_stage() else { return Ok(()) };
+        let mut text = format!("{}: {}", network.plan.name, stage.title);
+        if let Some(share) = stage.share() {
+            text = format!("{text} {:.0} %", share * 100.0);
+        }
+        if let Some(speed) = self.state.pace.images_per_second() {
+            text = format!("{text}, {speed:.0} images/s");
+        }
+        if let Some(left) = self.state.remaining() {
+            text = format!("{text}, {} s left", left.div_ceil(1000));
+        }
+        let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(78).collect();
+        if text == self.standing {
+            return Ok(());
+        }
+        print(&format!("\r\x1b[K{text}"))?;
+        self.standing = text;
+        Ok(())
+    }
+
+    fn words(&self, event: &Event) -> Option<String> {
+        let name = |id| self.state.name(id);
+        Some(match event {
+            Event::StudyStarted { study, networks } => {
+                let first = study.references.first()?;
+                format!(
+                    "{} · {} · seed {} · {} threads · {} networks",
+                    first.dataset.id,
+                    first.architecture.id,
+                    study.seed,
+                    study.threads.unwrap_or(1),
+                    networks.len()
+                )
+            }
+            Event::DataReady(data) => format!(
+                "{}: {} images to train on, {} to validate, {} to test",
+                data.dataset, data.train, data.validation, data.test
+            ),
+            Event::StageStarted { network, title, .. } => format!("{}: {title}", name(*network)),
+            Event::EpochEnded { network, epoch, train, validation, .. } => format!(
+                "{}: epoch {epoch}  train loss {:.4}  validation loss {:.4}, accuracy {}",
+                name(*network),
+                train.loss.0,
+                validation.loss.0,
+                accuracy(validation)
+            ),
+            Event::NetworkCompressed { network, counts, asked, reached, remarks, .. } => {
+                let mut text = name(*network);
+                if let (Some(counts), Some(asked), Some(reached)) = (counts, asked, reached) {
+                    text = format!("{text}: {:.2} % of the {counts} removed, {:.2} % asked", reached.0 * 100.0, asked.0 * 100.0);
+                }
+                for remark in remarks {
+                    text = format!("{text}\n  {remark}");
+                }
+                text
+            }
+            Event::Measured(found) => self.finding(found)?,
+            Event::Warned { warning, .. } => format!("warning: {}", say(warning)),
+            Event::StageEnded { network, outcome: Outcome::Failed { message }, .. } => {
+                format!("{}: failed: {message}", name(*network))
+            }
+            Event::StudyEnded { outcome } => match outcome {
+                Outcome::Completed => closing_sentence(&self.state).unwrap_or_else(|| "done".to_owned()),
+                Outcome::Cancelled => "stopped; what was recorded stays".to_owned(),
+                Outcome::Failed { message } => format!("ended with a failure: {message}"),
+            },
+            Event::Paused
+            | Event::Resumed
+            | Event::Continued
+            | Event::NoteAdded { .. }
+            | Event::BranchAdded { .. }
+            | Event::NetworkBuilt { .. }
+            | Event::Progressed { .. }
+            | Event::StepsTrained { .. }
+            | Event::StageEnded { .. }
+            | Event::Unknown { .. } => return None,
+        })
+    }
+
+    fn finding(&self, found: &Measurement) -> Option<String> {
+        if found.metric == Metric::Error {
+            // Its accuracy was said.
+            return None;
+        }
+        let value = match &found.value {
+            Value::Scalar(value) => value.0,
+            Value::Verdict { verdict, difference, twins } => {
+                let (low, high) = found.interval?;
+                let word = format!("{verdict:?}").to_lowercase();
+                return Some(format!(
+                    "  {} nearer than a twin? {word}: {:+.4} [{:+.4}, {:+.4}] nats against {twins} twins",
+                    self.state.name(found.network),
+                    difference.0,
+                    low.0,
+                    high.0
+                ));
+            }
+            Value::Row(_) | Value::Scatter { .. } => return None,
+        };
+        let mut text = format!("  {} {}", self.state.name(found.network), found.metric.name());
+        if let Some(condition) = &found.condition {
+            text = format!("{text} {condition}");
+        }
+        if let Some(severity) = found.severity {
+            text = format!("{text} {severity}");
+        }
+        text = format!("{text} {}", (value * 1e6).round() / 1e6);
+        if let Some((low, high)) = found.interval {
+            text = format!("{text} [{:.4}, {:.4}]", low.0, high.0);
+        }
+        if let Some(n) = found.n {
+            text = format!("{text} n={n}");
+        }
+        Some(text)
+    }
+}
+
+fn accuracy(tally: &Tally) -> String {
+    let (low, high) = wilson(tally.correct, tally.n);
+    let share = tally.correct as f64 / tally.n.max(1) as f64;
+    format!("{:.2} % [{:.2}, {:.2}] n={}", share * 100.0, low * 100.0, high * 100.0, tally.n)
+}
+
+impl Printer for Words {
+    fn begin(&mut self, session: &Path) -> Result<()> {
+        self.line(&format!("session {}", session.display()))
+    }
+
+    fn record(&mut self, record: &Record) -> Result<()> {
+        self.state.apply(record);
+        if let Some(words) = self.words(&record.event) {
+            let words: Vec<String> = words.lines().map(crate::state::plain).collect();
+            self.line(&words.join("\n"))?;
+        }
+        self.stand()
+    }
+
+    fn trouble(&mut self, problem: &str) -> Result<()> {
+        self.line(&format!("{problem}; the study goes on unrecorded"))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if self.standing.is_empty() { Ok(()) } else { print("\r\x1b[K") }
+    }
+}

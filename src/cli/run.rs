@@ -1,0 +1,92 @@
+//! `shrinklab run`: a study without a screen.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::progress::{Json, Printer, Quiet, Words};
+use super::{Ending, RunArguments, UsageError, ask};
+use crate::app::studio::Studio;
+use crate::event::{Event, Outcome};
+use crate::lab;
+use crate::lab::cache::Cache;
+use crate::lab::run::Means;
+use crate::session::recorder::Recorded;
+use crate::spec::Command;
+
+/// Runs the study that the arguments describe, or goes on with one.
+pub fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
+    let catalog = lab::catalog();
+    let cache = if arguments.no_cache { Cache::off() } else { Cache::standard() };
+    let means = Means { folders, cache };
+    let (commands, listening) = unbounded();
+    let stops = obey_signals(&commands)?;
+    let studio = match &arguments.resume {
+        Some(file) => Studio::resume(file, means, listening)?,
+        None => {
+            let study = ask::checked(ask::study(arguments, &catalog)?, &catalog)?;
+            Studio::begin(study, &catalog, arguments.session.as_deref(), means, listening)?
+        }
+    };
+    // Without a screen nobody adds branches: the lab ends when its queue is empty.
+    commands.send(Command::Finish).map_err(|_| anyhow!("the lab ended before it began"))?;
+    let mut printer: Box<dyn Printer> = if arguments.json {
+        Box::new(Json)
+    } else if arguments.quiet {
+        Box::new(Quiet::default())
+    } else {
+        Box::new(Words::new(std::io::stdout().is_terminal()))
+    };
+    printer.begin(&studio.path)?;
+    let outcome = listen(&studio.records, printer.as_mut())?;
+    studio.close();
+    Ok(match outcome {
+        Some(Outcome::Completed) => Ending::Success,
+        Some(Outcome::Cancelled) => Ending::Interrupted,
+        _ if stops.load(Ordering::Relaxed) > 0 => Ending::Interrupted,
+        _ => Ending::Failure,
+    })
+}
+
+/// Prints what the recorder passes on until it ends.
+fn listen(records: &Receiver<Recorded>, printer: &mut dyn Printer) -> Result<Option<Outcome>> {
+    let mut outcome = None;
+    for recorded in records {
+        match recorded {
+            Recorded::Record(record) => {
+                if let Event::StudyEnded { outcome: ended } = &record.event {
+                    outcome = Some(ended.clone());
+                }
+                printer.record(&record)?;
+            }
+            Recorded::Failed(problem) => printer.trouble(&problem)?,
+        }
+    }
+    printer.end()?;
+    Ok(outcome)
+}
+
+/// The first Ctrl-C or termination stops the study at its next step; the third one ends the process at once.
+/// A hang-up is ignored: the study goes on without its terminal.
+fn obey_signals(commands: &Sender<Command>) -> Result<Arc<AtomicUsize>> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let stops = Arc::new(AtomicUsize::new(0));
+    let (counted, commands) = (Arc::clone(&stops), commands.clone());
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                continue;
+            }
+            if counted.fetch_add(1, Ordering::Relaxed) >= 2 {
+                std::process::exit(i32::from(Ending::Interrupted.code()));
+            }
+            let _ = commands.send(Command::Stop);
+        }
+    })?;
+    Ok(stops)
+}

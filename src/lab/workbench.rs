@@ -1,0 +1,406 @@
+//! What lies on the bench while the networks of one reference are made: its data, the networks so far, their landscape.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::event::{Cost, Event, Outcome};
+use crate::lab::architecture;
+use crate::lab::cache::{Cache, Kept as Cached, Key};
+use crate::lab::compression::{self, Start};
+use crate::lab::context::{Context, Control, Sink};
+use crate::lab::data::{Dataset, Split};
+use crate::lab::error::{Error, Result};
+use crate::lab::keeper::Keeper;
+use crate::lab::landscape::Landscape;
+use crate::lab::probe::{self, Probe, When};
+use crate::lab::run::cache_trouble;
+use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
+use crate::lab::train::{Life, Objective, Recipe, Training, train};
+use crate::nn::network::Network;
+use crate::spec::{Branch, Checkpoint, Method, NetworkId, NetworkPlan, Reference, Role, Setting, Stage, Study};
+
+/// The bench of one reference.
+pub struct Workbench<'a> {
+    study: &'a Study,
+    reference: &'a Reference,
+    cache: &'a Cache,
+    pub data: Data,
+    /// Hash of the data in use.
+    digest: String,
+    normalization: (Vec<f32>, Vec<f32>),
+    corrupted: CorruptedSets,
+    corrupted_subset: Vec<usize>,
+    networks: BTreeMap<NetworkId, Kept>,
+    /// The hash of what determines each network so far, for the cache.
+    keys: BTreeMap<NetworkId, Key>,
+    landscape: Option<Landscape>,
+    probes: Vec<Box<dyn Probe>>,
+}
+
+/// A network while it is worked on.
+struct Piece {
+    network: Network,
+    best: Network,
+    initial: Option<Network>,
+    life: Life,
+    outputs: Vec<(u32, Rc<crate::lab::outputs::Outputs>)>,
+    key: Key,
+}
+
+impl<'a> Workbench<'a> {
+    /// Lays out the data.
+    pub fn new(study: &'a Study, reference: u32, dataset: Dataset, digest: &str, cache: &'a Cache) -> Self {
+        let Dataset { train, test, classes, .. } = dataset;
+        let split = Split::new(&train, study.seed);
+        let normalization = train.select(&split.train).mean_and_deviation();
+        let images = if study.suite.full { test.len() } else { study.suite.corrupted_images as usize };
+        let build = |method: &Method| {
+            probe::ALL
+                .iter()
+                .find(|entry| entry.info.id == method.id)
+                .map(|entry| (entry.build)(&method.setting))
+        };
+        Self {
+            study,
+            reference: &study.references[reference as usize],
+            cache,
+            corrupted_subset: test.stratified(images, study.seed),
+            data: Data { train, split, test, classes },
+            digest: digest.to_owned(),
+            normalization,
+            corrupted: CorruptedSets::default(),
+            networks: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            landscape: study
+                .suite
+                .probes
+                .iter()
+                .find(|method| method.id == "functional-landscape")
+                .map(|method| Landscape::new(&method.setting)),
+            probes: study.suite.probes.iter().filter_map(build).collect(),
+        }
+    }
+
+    /// Makes one network: every stage of its plan, each with its facts. `at` says how far it came.
+    ///
+    /// # Errors
+    /// Whatever a stage says; the stages before it stand.
+    pub fn work(
+        &mut self,
+        plan: &NetworkPlan,
+        branch: Option<&Branch>,
+        at: &mut u32,
+        sink: &mut dyn Sink,
+        control: &mut Control,
+    ) -> Result<()> {
+        let mut cx = Context::new(sink, control, plan.id);
+        let recipe = Recipe::new(&self.reference.training);
+        match (plan.role, branch) {
+            (Role::Branch, Some(branch)) => self.branch(plan, branch, &recipe, at, &mut cx)?,
+            (Role::Branch, None) => return Err(Error::Internal(format!("{} has no stages", plan.name))),
+            _ => self.trained(plan, &recipe, &mut cx)?,
+        }
+        *at = plan.stages.len() as u32 - 1;
+        self.measured(plan, *at, &mut cx)
+    }
+
+    /// A network trained from scratch: a reference or a twin.
+    fn trained(&mut self, plan: &NetworkPlan, recipe: &Recipe, cx: &mut Context<'_>) -> Result<()> {
+        let title = format!("training {}", plan.name);
+        self.begin(plan, 0, &title, recipe.steps(self.data.split.train.len()), cx)?;
+        let network = self.build(plan.init_seed)?;
+        cx.emit(self.built(&network, cx.network))?;
+        let key = Key::of(&[
+            "train",
+            &self.digest,
+            &self.study.seed.to_string(),
+            &json(&self.reference.architecture)?,
+            &json(&self.reference.training)?,
+            &plan.init_seed.to_string(),
+            &plan.order_seed.to_string(),
+            &rayon::current_num_threads().to_string(),
+        ]);
+        let initial = Some(network.duplicate()?);
+        let best = network.duplicate()?;
+        let piece = Piece { network, best, initial, life: Life::default(), outputs: Vec::new(), key };
+        let (piece, cost) = self.train(plan, piece, recipe, cx)?;
+        self.shelve(plan, piece)?;
+        self.between_stages(plan, 0, cx)?;
+        end(plan, 0, cost, cx)
+    }
+
+    /// A branch: stage after stage of compression and fine-tuning.
+    fn branch(
+        &mut self,
+        plan: &NetworkPlan,
+        branch: &Branch,
+        recipe: &Recipe,
+        at: &mut u32,
+        cx: &mut Context<'_>,
+    ) -> Result<()> {
+        let reference = self.networks.get(&plan.against).ok_or_else(|| {
+            Error::Internal(format!("{} was not begun: its reference was not finished", plan.name))
+        })?;
+        let from = match branch.checkpoint {
+            Checkpoint::Last => &reference.last,
+            Checkpoint::Best => &reference.best,
+        };
+        let reference_key = self.keys.get(&plan.against).map_or("", Key::text);
+        let mut piece = Piece {
+            network: from.duplicate()?,
+            best: from.duplicate()?,
+            initial: None,
+            life: Life::default(),
+            outputs: Vec::new(),
+            key: Key::of(&[reference_key, &json(&branch.checkpoint)?]),
+        };
+        for (index, stage) in branch.stages.iter().enumerate() {
+            *at = index as u32;
+            let cost;
+            (piece, cost) = match stage {
+                Stage::Compress(method) => self.compressed(plan, *at, method, piece, recipe, cx)?,
+                Stage::FineTune(setting) => self.fine_tuned(plan, *at, setting, piece, cx)?,
+            };
+            self.shelve(plan, piece)?;
+            self.between_stages(plan, *at, cx)?;
+            piece = self.unshelve(plan)?;
+            end(plan, *at, cost, cx)?;
+        }
+        self.shelve(plan, piece)
+    }
+
+    fn compressed(
+        &mut self,
+        plan: &NetworkPlan,
+        stage: u32,
+        method: &Method,
+        piece: Piece,
+        recipe: &Recipe,
+        cx: &mut Context<'_>,
+    ) -> Result<(Piece, Cost)> {
+        let entry = compression::ALL
+            .iter()
+            .find(|entry| entry.info.id == method.id)
+            .ok_or_else(|| Error::Internal(format!("compression {} is not in the table", method.id)))?;
+        let compression = (entry.build)(&method.setting);
+        let own = Recipe { epochs: compression.epochs(), ..recipe.clone() };
+        let steps = own.steps(self.data.split.train.len());
+        self.begin(plan, stage, &entry.info.title.to_lowercase(), steps, cx)?;
+        let subject = Subject {
+            seed: self.study.seed,
+            data: &self.data,
+            networks: &self.networks,
+            network: plan,
+            corrupted: &self.corrupted,
+            corruptions: &self.study.suite.corruptions,
+            corrupted_subset: &self.corrupted_subset,
+            threads: rayon::current_num_threads(),
+        };
+        let start = Start { subject: &subject, network: &piece.network, recipe, life: piece.life };
+        let mut keeper = Keeper::new(self.cache, None, plan, &self.data.test, self.landscape.as_mut());
+        let made = compression.compress(&start, &mut keeper, cx)?;
+        cx.emit(Event::NetworkCompressed {
+            network: plan.id,
+            stage,
+            method: method.clone(),
+            counts: entry.info.ratio_of.as_ref().map(ToString::to_string),
+            asked: made.asked.map(Into::into),
+            reached: made.reached.map(Into::into),
+            remarks: made.remarks,
+        })?;
+        let facts = built(&made.network, &self.reference.architecture.id, plan.id);
+        cx.emit(facts)?;
+        // A compression that trains has been looked at after each of its epochs.
+        if keeper.outputs.is_empty() {
+            keeper.look(&made.network, made.life.epoch, cx)?;
+        }
+        let mut outputs = piece.outputs;
+        outputs.append(&mut keeper.outputs);
+        let best = match made.best {
+            Some(best) => best,
+            None => made.network.duplicate()?,
+        };
+        let key = Key::of(&[piece.key.text(), "compress", &json(method)?]);
+        let piece =
+            Piece { network: made.network, best, initial: piece.initial, life: made.life, outputs, key };
+        Ok((piece, made.cost))
+    }
+
+    fn fine_tuned(
+        &mut self,
+        plan: &NetworkPlan,
+        stage: u32,
+        setting: &Setting,
+        mut piece: Piece,
+        cx: &mut Context<'_>,
+    ) -> Result<(Piece, Cost)> {
+        let recipe = Recipe::new(setting);
+        self.begin(plan, stage, "fine-tuning", recipe.steps(self.data.split.train.len()), cx)?;
+        let (life, stage) = (format!("{:?}", piece.life), stage.to_string());
+        piece.key = Key::of(&[piece.key.text(), "fine-tune", &json(setting)?, &life, &stage]);
+        self.train(plan, piece, &recipe, cx)
+    }
+
+    /// Trains a piece, from the cache as far as it holds it.
+    fn train(
+        &mut self,
+        plan: &NetworkPlan,
+        piece: Piece,
+        recipe: &Recipe,
+        cx: &mut Context<'_>,
+    ) -> Result<(Piece, Cost)> {
+        let Piece { mut network, initial, life, mut outputs, key, .. } = piece;
+        if self.cache.holds(&key) {
+            cx.remark(&format!("{}: what was trained before is restored from the cache", plan.name));
+        }
+        let own = Some(key.clone());
+        let mut keeper = Keeper::new(self.cache, own, plan, &self.data.test, self.landscape.as_mut());
+        let training =
+            Training { data: &self.data, recipe, objective: Objective::Classify, order_seed: plan.order_seed, life };
+        cx.keep();
+        let trained = train(&mut network, &training, &mut keeper, cx)?;
+        cx.kept();
+        outputs.append(&mut keeper.outputs);
+        if let Some(problem) = keeper.trouble.take() {
+            cx.warn(cache_trouble(&problem))?;
+        }
+        let piece = Piece { network, best: trained.best, initial, life: trained.life, outputs, key };
+        Ok((piece, trained.cost))
+    }
+
+    /// What can be said of a network cheaply after each of its stages.
+    fn between_stages(&self, plan: &NetworkPlan, stage: u32, cx: &mut Context<'_>) -> Result<()> {
+        let subject = self.subject(plan);
+        for probe in self.probes.iter().filter(|probe| probe.when() == When::EveryStage) {
+            cx.checkpoint()?;
+            probe.measure(&subject, stage, cx)?;
+        }
+        Ok(())
+    }
+
+    /// The last stage of every network: all that takes time to measure.
+    fn measured(&mut self, plan: &NetworkPlan, stage: u32, cx: &mut Context<'_>) -> Result<()> {
+        let subject = self.subject(plan);
+        let probes: Vec<&Box<dyn Probe>> =
+            self.probes.iter().filter(|probe| probe.when() == When::AtTheEnd).collect();
+        let parts: Vec<u64> = probes.iter().map(|probe| probe.parts(&subject)).collect();
+        self.begin(plan, stage, &format!("measuring {}", plan.name), parts.iter().sum(), cx)?;
+        // Only what comes from scratch is measured alike in another study; a branch is measured beside its reference.
+        let key = (plan.role != Role::Branch).then(|| self.measuring_key(plan)).transpose()?;
+        match key.as_ref().and_then(|key| self.cache.get(key)) {
+            Some(kept) => {
+                for fact in kept.facts {
+                    cx.emit(fact.said_of(plan.id, plan.against))?;
+                }
+            }
+            None => {
+                cx.keep();
+                let mut done = 0;
+                for (probe, parts_of_it) in probes.iter().zip(&parts) {
+                    cx.parts = Some((done, parts.iter().sum()));
+                    // The finished network is what its last working stage left.
+                    probe.measure(&subject, stage - 1, cx)?;
+                    done += parts_of_it;
+                }
+                cx.parts = None;
+                let facts = cx.kept();
+                if let Some(key) = &key
+                    && let Err(error) = self.cache.put(key, &Cached { facts, ..Cached::default() })
+                {
+                    cx.warn(cache_trouble(&error.to_string()))?;
+                }
+            }
+        }
+        end(plan, stage, Cost::default(), cx)
+    }
+
+    fn measuring_key(&self, plan: &NetworkPlan) -> Result<Key> {
+        let own = self.keys.get(&plan.id).map_or("", Key::text);
+        let reference = self.keys.get(&plan.against).map_or("", Key::text);
+        let role = plan.role.name();
+        Ok(Key::of(&["measure", own, reference, role, &json(&self.study.suite)?, &self.study.seed.to_string()]))
+    }
+
+    fn subject<'s>(&'s self, plan: &'s NetworkPlan) -> Subject<'s> {
+        Subject {
+            seed: self.study.seed,
+            data: &self.data,
+            networks: &self.networks,
+            network: plan,
+            corrupted: &self.corrupted,
+            corruptions: &self.study.suite.corruptions,
+            corrupted_subset: &self.corrupted_subset,
+            threads: rayon::current_num_threads(),
+        }
+    }
+
+    /// Puts a piece where probes and later branches find it.
+    fn shelve(&mut self, plan: &NetworkPlan, piece: Piece) -> Result<()> {
+        self.keys.insert(plan.id, piece.key);
+        let kept = Kept {
+            plan: plan.clone(),
+            initial: piece.initial,
+            last: piece.network,
+            best: piece.best,
+            life: piece.life,
+            outputs: piece.outputs,
+        };
+        self.networks.insert(plan.id, kept);
+        Ok(())
+    }
+
+    /// Takes it back for its next stage.
+    fn unshelve(&mut self, plan: &NetworkPlan) -> Result<Piece> {
+        let missing = || Error::Internal(format!("{} was put away and is gone", plan.name));
+        let kept = self.networks.remove(&plan.id).ok_or_else(missing)?;
+        let key = self.keys.get(&plan.id).cloned().ok_or_else(missing)?;
+        Ok(Piece {
+            network: kept.last,
+            best: kept.best,
+            initial: kept.initial,
+            life: kept.life,
+            outputs: kept.outputs,
+            key,
+        })
+    }
+
+    fn build(&self, seed: u64) -> Result<Network> {
+        let asked = &self.reference.architecture;
+        let entry = architecture::ALL
+            .iter()
+            .find(|entry| entry.info.id == asked.id)
+            .ok_or_else(|| Error::Internal(format!("architecture {} is not in the table", asked.id)))?;
+        let (mean, deviation) = &self.normalization;
+        let shape = self.data.train.shape;
+        (entry.build)(&asked.setting).build(shape, self.data.classes.len(), (mean, deviation), seed)
+    }
+
+    fn built(&self, network: &Network, id: NetworkId) -> Event {
+        built(network, &self.reference.architecture.id, id)
+    }
+
+    fn begin(&self, plan: &NetworkPlan, stage: u32, title: &str, steps: u64, cx: &mut Context<'_>) -> Result<()> {
+        cx.stage = stage;
+        let kind = plan.stages[stage as usize].kind;
+        cx.emit(Event::StageStarted { network: plan.id, stage, kind, title: title.to_owned(), steps })
+    }
+}
+
+/// What a network turned out to be.
+fn built(network: &Network, architecture: &str, id: NetworkId) -> Event {
+    Event::NetworkBuilt {
+        network: id,
+        architecture: architecture.to_owned(),
+        parameters: network.parameters().count(),
+        layers: network.layers(),
+    }
+}
+
+fn end(plan: &NetworkPlan, stage: u32, cost: Cost, cx: &mut Context<'_>) -> Result<()> {
+    cx.emit(Event::StageEnded { network: plan.id, stage, outcome: Outcome::Completed, cost })
+}
+
+/// Part of a key.
+fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Internal(format!("key of the cache: {error}")))
+}

@@ -1,0 +1,82 @@
+//! The thread in which a study runs: commands in, facts out, panics caught.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::catalog::Catalog;
+use crate::event::{Event, Outcome, Said};
+use crate::lab::context::{Control, Sink};
+use crate::lab::error::{Error, Result};
+use crate::lab::resume::Resuming;
+use crate::lab::run::{Means, run};
+use crate::spec::{Branch, CheckedStudy, Command, NetworkPlan};
+
+/// Name of the lab's threads, by which a panic hook knows that the lab catches its own panics.
+pub const THREAD: &str = "lab";
+
+/// Stack of the lab's threads: deep networks are dropped recursively by candle.
+const STACK: usize = 64 << 20;
+
+/// A study to run, and where it left off.
+pub struct Job {
+    pub study: CheckedStudy,
+    pub catalog: Catalog,
+    pub means: Means,
+    /// What the session holds already, when it is one that was interrupted.
+    pub past: Vec<Event>,
+}
+
+/// Facts go through a bounded channel: a recorder that cannot keep up slows the lab before memory fills.
+struct Spoken(Sender<Said>);
+
+impl Sink for Spoken {
+    fn state(&mut self, event: Event) -> Result<()> {
+        self.0.send(Said::Fact(event)).map_err(|_| Error::Cancelled)
+    }
+
+    fn remark(&mut self, remark: &str) {
+        // A remark that nobody hears is no loss.
+        let _ = self.0.send(Said::Remark(remark.to_owned()));
+    }
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the system gives no more threads.
+pub fn spawn(job: Job, facts: Sender<Said>, commands: Receiver<Command>) -> std::io::Result<JoinHandle<Outcome>> {
+    std::thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK).spawn(move || work(&job, facts, commands))
+}
+
+/// How many threads compute when the study does not say: all that the process may use.
+pub fn available_threads() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+fn work(job: &Job, facts: Sender<Said>, commands: Receiver<Command>) -> Outcome {
+    let threads = job.study.study().threads.unwrap_or_else(available_threads) as usize;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .stack_size(STACK)
+        .thread_name(|index| format!("{THREAD}-{index}"))
+        .build();
+    let mut control = Control::listening(commands);
+    let mut sink = Resuming::new(job.past.clone(), Spoken(facts));
+    let added: Vec<(Branch, NetworkPlan)> = sink.branches_added();
+    for (branch, network) in added {
+        control.enqueue(branch, network);
+    }
+    let outcome = match pool {
+        Ok(pool) => catch_unwind(AssertUnwindSafe(|| {
+            pool.install(|| run(&job.study, &job.catalog, &job.means, &mut sink, &mut control))
+        }))
+        .unwrap_or_else(|_| Outcome::Failed { message: "the program is at fault: the lab stopped by a panic".into() }),
+        Err(error) => Outcome::Failed { message: format!("threads: {threads} could not be started: {error}") },
+    };
+    if !sink.has_ended() {
+        let _ = sink.state(Event::StudyEnded { outcome: outcome.clone() });
+    }
+    outcome
+}

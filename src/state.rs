@@ -1,0 +1,490 @@
+//! What the log says so far: a pure fold over records, the same for a live run and for a replay.
+//!
+//! [`State::apply`] reads no clock and no file and cannot fail. Records that contradict each other are collected as
+//! [`Oddity`]s. Cloning is cheap: what has not changed since is shared.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::event::{DataFacts, Event, Outcome, Record, Warning};
+use crate::measurement::{Measurement, Value};
+use crate::spec::{Branch, NetworkId, NetworkPlan, Role, StageKind, Study};
+
+mod chunks;
+pub mod comparison;
+mod landscape;
+mod measurements;
+mod network;
+mod pace;
+mod remaining;
+pub mod series;
+mod summary;
+pub mod timeline;
+
+pub use comparison::{Comparison, closing_sentence};
+pub use landscape::{Landscape, Map, Nearness, Point};
+pub use measurements::Measurements;
+pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
+pub use pace::Pace;
+pub use series::{Block, Series, Smoothing};
+pub use summary::plain;
+pub use timeline::{Mode, Timeline};
+
+/// Words of a user, at their place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub seq: u64,
+    pub at: u64,
+    pub text: String,
+}
+
+/// A warning, at its place in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Warned {
+    pub seq: u64,
+    /// The network it is about, if it is about one.
+    pub network: Option<NetworkId>,
+    pub warning: Warning,
+}
+
+/// A record that contradicts those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oddity {
+    pub seq: u64,
+    /// One sentence.
+    pub problem: String,
+}
+
+/// Oddities that are kept; a broken log could hold one in each record.
+const ODDITIES_KEPT: usize = 200;
+
+/// What the log says so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The question, with the branches that were added later.
+    pub study: Option<Study>,
+    /// In the order of the plan; branches added later follow.
+    pub networks: Vec<Arc<NetworkState>>,
+    /// What the data sets turned out to be.
+    pub data: Vec<DataFacts>,
+    /// Who lies how near to whom.
+    pub landscape: Landscape,
+    pub warnings: Vec<Warned>,
+    pub notes: Vec<Note>,
+    /// Whether training is held at a step.
+    pub is_paused: bool,
+    /// How the study ended; nothing while it runs.
+    pub outcome: Option<Outcome>,
+    /// The network and stage that are being worked on.
+    pub current: Option<(NetworkId, u32)>,
+    /// How fast it goes at the moment.
+    pub pace: Pace,
+    /// How many records were applied, and the time of the last one in milliseconds since the log began.
+    pub records: u64,
+    pub at: u64,
+    /// How often the study was taken up again after an interruption.
+    pub continued: u32,
+    /// How many records there were of each kind that this version does not know.
+    pub unknown: BTreeMap<String, u64>,
+    /// The first records that contradict others, and how many there were in all.
+    pub oddities: Vec<Oddity>,
+    pub oddities_in_all: u64,
+}
+
+impl State {
+    /// The state after these records.
+    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut state = Self::default();
+        for record in records {
+            state.apply(record);
+        }
+        state
+    }
+
+    /// The network of that id.
+    pub fn network(&self, id: NetworkId) -> Option<&NetworkState> {
+        self.place(id).map(|place| &*self.networks[place])
+    }
+
+    /// What people call a network, or its number when the log never planned it.
+    pub fn name(&self, id: NetworkId) -> String {
+        self.network(id)
+            .map_or_else(|| id.to_string(), |network| network.plan.name.clone())
+    }
+
+    /// The branches, in the order of the plan.
+    pub fn branches(&self) -> impl Iterator<Item = &NetworkState> {
+        self.networks
+            .iter()
+            .map(|network| &**network)
+            .filter(|network| network.plan.role == Role::Branch)
+    }
+
+    /// The stage that is being worked on.
+    pub fn current_stage(&self) -> Option<(&NetworkState, &StageState)> {
+        let (id, stage) = self.current?;
+        let network = self.network(id)?;
+        Some((network, network.stages.get(stage as usize)?))
+    }
+
+    /// Whether the lab is still at work on it, as far as the log says.
+    pub fn is_running(&self) -> bool {
+        self.study.is_some() && self.outcome.is_none()
+    }
+
+    /// Adds one fact.
+    pub fn apply(&mut self, record: &Record) {
+        self.records += 1;
+        if record.at < self.at {
+            self.odd(record, "time runs backward");
+        }
+        self.at = self.at.max(record.at);
+        match &record.event {
+            Event::StudyStarted { study, networks } => self.start(record, study, networks),
+            Event::BranchAdded {
+                reference,
+                branch,
+                network,
+            } => self.add_branch(record, *reference, branch, network),
+            Event::DataReady(facts) => {
+                match self
+                    .data
+                    .iter_mut()
+                    .find(|known| known.reference == facts.reference)
+                {
+                    Some(known) => known.clone_from(facts),
+                    None => self.data.push(facts.clone()),
+                }
+            }
+            Event::StageStarted {
+                network,
+                stage,
+                kind,
+                title,
+                steps,
+            } => {
+                self.current = Some((*network, *stage));
+                self.pace.start();
+                self.at_stage(record, *network, *stage, |network, at| {
+                    network.start_stage(*stage, *kind, title, *steps, at)
+                });
+            }
+            Event::NetworkBuilt {
+                network,
+                architecture,
+                parameters,
+                layers,
+            } => self.at_network(record, *network, |network| {
+                network.architecture.clone_from(architecture);
+                network.parameters = *parameters;
+                network.layers.clone_from(layers);
+            }),
+            Event::Progressed {
+                network,
+                stage,
+                done,
+                total,
+                what,
+            } => self.at_stage(record, *network, *stage, |network, _| {
+                network.progress(*stage, *done, *total, what)
+            }),
+            Event::StepsTrained {
+                network,
+                stage,
+                step,
+                count,
+                images,
+                loss_mean,
+                loss_min,
+                loss_max,
+                learning_rate,
+            } => {
+                self.pace.trained(record.at, *images);
+                let sample = series::Sample {
+                    last: *step,
+                    steps: *count,
+                    mean: loss_mean.0,
+                    min: loss_min.0,
+                    max: loss_max.0,
+                };
+                self.at_stage(record, *network, *stage, |network, _| {
+                    network.train(*stage, sample, *images, learning_rate.0)
+                });
+            }
+            Event::EpochEnded {
+                network,
+                stage,
+                epoch,
+                step,
+                train,
+                validation,
+                best,
+            } => {
+                let row = Epoch {
+                    stage: *stage,
+                    epoch: *epoch,
+                    step: *step,
+                    at: record.at,
+                    train: *train,
+                    validation: *validation,
+                    is_best: *best,
+                };
+                self.at_stage(record, *network, *stage, |network, _| {
+                    network.end_epoch(row)
+                });
+            }
+            Event::NetworkCompressed {
+                network,
+                stage,
+                method,
+                counts,
+                asked,
+                reached,
+                remarks,
+            } => {
+                let facts = Compressed {
+                    stage: *stage,
+                    method: method.clone(),
+                    counts: counts.clone(),
+                    asked: asked.map(|ratio| ratio.0),
+                    reached: reached.map(|ratio| ratio.0),
+                    remarks: remarks.clone(),
+                };
+                self.at_stage(record, *network, *stage, |network, _| {
+                    network.compressed(facts)
+                });
+            }
+            Event::Measured(measurement) => self.measured(record, measurement),
+            Event::Warned { network, warning } => self.warnings.push(Warned {
+                seq: record.seq,
+                network: *network,
+                warning: warning.clone(),
+            }),
+            Event::NoteAdded { text } => self.notes.push(Note {
+                seq: record.seq,
+                at: record.at,
+                text: text.clone(),
+            }),
+            Event::Paused => self.set_paused(record, true),
+            Event::Resumed => self.set_paused(record, false),
+            Event::StageEnded {
+                network,
+                stage,
+                outcome,
+                cost,
+            } => {
+                if self.current == Some((*network, *stage)) {
+                    self.current = None;
+                }
+                self.pace.start();
+                self.at_stage(record, *network, *stage, |network, at| {
+                    network.end_stage(*stage, outcome, *cost, at)
+                });
+            }
+            Event::StudyEnded { outcome } => self.end(record, outcome),
+            Event::Continued => {
+                self.continued += 1;
+                self.outcome = None;
+                self.is_paused = false;
+                self.pace.start();
+            }
+            Event::Unknown { kind, .. } => *self.unknown.entry(kind.clone()).or_default() += 1,
+        }
+    }
+
+    fn start(&mut self, record: &Record, study: &Study, networks: &[NetworkPlan]) {
+        if self.study.is_some() {
+            self.odd(record, "the study starts a second time");
+            return;
+        }
+        self.study = Some(study.clone());
+        for plan in networks {
+            self.add_network(record, plan);
+        }
+    }
+
+    fn add_branch(
+        &mut self,
+        record: &Record,
+        reference: u32,
+        branch: &Branch,
+        network: &NetworkPlan,
+    ) {
+        let reference = self
+            .study
+            .as_mut()
+            .and_then(|study| study.references.get_mut(reference as usize));
+        match reference {
+            Some(reference) => reference.branches.push(branch.clone()),
+            None => self.odd(
+                record,
+                "a branch is added to a reference that the study does not have",
+            ),
+        }
+        self.outcome = None;
+        self.add_network(record, network);
+    }
+
+    fn add_network(&mut self, record: &Record, plan: &NetworkPlan) {
+        if self.place(plan.id).is_some() {
+            self.odd(record, format!("network {} is planned twice", plan.id));
+        } else {
+            self.networks
+                .push(Arc::new(NetworkState::new(plan.clone())));
+        }
+    }
+
+    fn measured(&mut self, record: &Record, measurement: &Measurement) {
+        let problem = match &measurement.value {
+            Value::Scalar(_) => None,
+            Value::Row(distances) => self.landscape.join(measurement, distances),
+            Value::Scatter { method, points } => {
+                self.landscape.draw(record.seq, method, points);
+                None
+            }
+            Value::Verdict {
+                verdict,
+                difference,
+                twins,
+            } => {
+                self.landscape
+                    .judge(measurement, *verdict, *difference, *twins);
+                None
+            }
+        };
+        if let Some(problem) = problem {
+            self.odd(record, problem);
+        }
+        if let Value::Scalar(_) = measurement.value {
+            self.at_network(record, measurement.network, |network| {
+                network.measurements.insert(measurement.clone());
+            });
+        }
+    }
+
+    fn set_paused(&mut self, record: &Record, paused: bool) {
+        self.is_paused = paused;
+        self.pace.start();
+        if let Some((id, stage)) = self.current {
+            self.at_stage(record, id, stage, |network, at| {
+                network.hold(stage, paused, at)
+            });
+        }
+    }
+
+    fn end(&mut self, record: &Record, outcome: &Outcome) {
+        if self.outcome.is_some() {
+            self.odd(record, "the study ends a second time");
+        }
+        self.outcome = Some(outcome.clone());
+        self.current = None;
+        self.is_paused = false;
+        self.pace.start();
+        let is_complete = *outcome == Outcome::Completed;
+        let mut unfinished = Vec::new();
+        for network in &mut self.networks {
+            if network.status.is_running() {
+                let network = Arc::make_mut(network);
+                network.status = match outcome {
+                    Outcome::Completed | Outcome::Cancelled => Status::Cancelled,
+                    Outcome::Failed { message } => Status::Failed(message.clone()),
+                };
+                unfinished.push(network.plan.id);
+            }
+        }
+        if is_complete && !unfinished.is_empty() {
+            self.odd(
+                record,
+                format!(
+                    "the study is complete, though network {} is not",
+                    unfinished[0]
+                ),
+            );
+        }
+    }
+
+    fn place(&self, id: NetworkId) -> Option<usize> {
+        let usual = id.0 as usize;
+        let is_there = |place: &usize| self.networks.get(*place).is_some_and(|n| n.plan.id == id);
+        Some(usual)
+            .filter(is_there)
+            .or_else(|| self.networks.iter().position(|n| n.plan.id == id))
+    }
+
+    fn at_network(
+        &mut self,
+        record: &Record,
+        id: NetworkId,
+        change: impl FnOnce(&mut NetworkState),
+    ) {
+        match self.place(id) {
+            Some(place) => change(Arc::make_mut(&mut self.networks[place])),
+            None => self.odd(record, format!("network {id} was never planned")),
+        }
+    }
+
+    /// Changes a network at one of its stages; the change may answer what is odd about it.
+    fn at_stage(
+        &mut self,
+        record: &Record,
+        id: NetworkId,
+        stage: u32,
+        change: impl FnOnce(&mut NetworkState, u64) -> Option<String>,
+    ) {
+        let at = self.at;
+        let mut problem = None;
+        self.at_network(record, id, |network| {
+            problem = if (stage as usize) < network.stages.len() {
+                change(network, at)
+            } else {
+                Some(format!("network {id} has no stage {stage}"))
+            };
+        });
+        if let Some(problem) = problem {
+            self.odd(record, problem);
+        }
+    }
+
+    fn odd(&mut self, record: &Record, problem: impl Into<String>) {
+        self.oddities_in_all += 1;
+        if self.oddities.len() < ODDITIES_KEPT {
+            self.oddities.push(Oddity {
+                seq: record.seq,
+                problem: problem.into(),
+            });
+        }
+    }
+}
+
+/// What a stage is called in a sentence about what happens now.
+pub fn doing(kind: StageKind) -> &'static str {
+    match kind {
+        StageKind::Train => "training",
+        StageKind::Compress => "compressing",
+        StageKind::FineTune => "fine-tuning",
+        StageKind::Measure => "measuring",
+    }
+}
+
+/// A warning as one sentence.
+pub fn say(warning: &Warning) -> String {
+    match warning {
+        Warning::DataIncomplete {
+            dataset,
+            found,
+            official,
+        } => format!("{dataset} has {found} of the official {official} training images here"),
+        Warning::LossNotFinite { step } => format!("the loss was not finite at step {step}"),
+        Warning::CorruptionWithoutEffect {
+            corruption,
+            severity,
+            mean_absolute_change,
+        } => format!(
+            "{corruption} at severity {severity} hardly changes the images: {} on average",
+            mean_absolute_change.0
+        ),
+        Warning::Other { message } => message.clone(),
+    }
+}

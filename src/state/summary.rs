@@ -1,0 +1,284 @@
+//! The state as text: the same facts always give the same lines, whatever the clock said.
+
+use std::fmt::{self, Write as _};
+
+use super::{Comparison, NetworkState, Smoothing, State, Status, closing_sentence, say};
+use crate::event::Outcome;
+use crate::measurement::Measurement;
+
+impl State {
+    /// What the log says so far, for scenarios and for reading. Holds no times of day and nothing of the machine.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        write(self, &mut text).expect("writing to a string cannot fail");
+        text
+    }
+}
+
+fn write(state: &State, text: &mut String) -> fmt::Result {
+    let phase = match &state.outcome {
+        None if state.study.is_none() => "no study".to_owned(),
+        None if state.is_paused => "paused".to_owned(),
+        None => "running".to_owned(),
+        Some(Outcome::Completed) => "completed".to_owned(),
+        Some(Outcome::Cancelled) => "cancelled".to_owned(),
+        Some(Outcome::Failed { message }) => format!("failed: {}", plain(message)),
+    };
+    writeln!(
+        text,
+        "study: {phase}, {} records, {} ms",
+        state.records, state.at
+    )?;
+    if state.continued > 0 {
+        writeln!(text, "continued {} times", state.continued)?;
+    }
+    for data in &state.data {
+        writeln!(
+            text,
+            "data {}: {} {}/{}/{} images {}x{}x{}, {} classes",
+            data.reference,
+            plain(&data.dataset),
+            data.train,
+            data.validation,
+            data.test,
+            data.shape[0],
+            data.shape[1],
+            data.shape[2],
+            data.classes.len()
+        )?;
+    }
+    for network in &state.networks {
+        write_network(state, network, text)?;
+    }
+    write_landscape(state, text)?;
+    for warned in &state.warnings {
+        let about = warned
+            .network
+            .map(|id| format!(" {}", plain(&state.name(id))))
+            .unwrap_or_default();
+        writeln!(text, "warning{about}: {}", plain(&say(&warned.warning)))?;
+    }
+    for note in &state.notes {
+        writeln!(text, "note at record {}: {}", note.seq, plain(&note.text))?;
+    }
+    for (kind, count) in &state.unknown {
+        writeln!(text, "unknown {}: {count}", plain(kind))?;
+    }
+    for oddity in &state.oddities {
+        writeln!(
+            text,
+            "odd at record {}: {}",
+            oddity.seq,
+            plain(&oddity.problem)
+        )?;
+    }
+    if let Some(sentence) = closing_sentence(state) {
+        writeln!(text, "so: {}", plain(&sentence))?;
+    }
+    Ok(())
+}
+
+fn write_network(state: &State, network: &NetworkState, text: &mut String) -> fmt::Result {
+    let plan = &network.plan;
+    let status = match &network.status {
+        Status::Waiting => "waiting".to_owned(),
+        Status::Running { stage, done, total } => format!("stage {stage}, {done} of {total}"),
+        Status::Done => "done".to_owned(),
+        Status::Failed(message) => format!("failed: {}", plain(message)),
+        Status::Cancelled => "cancelled".to_owned(),
+    };
+    writeln!(
+        text,
+        "{} {} ({}): {status}",
+        plan.id,
+        plain(&plan.name),
+        plan.role.name()
+    )?;
+    if !network.architecture.is_empty() {
+        writeln!(
+            text,
+            "  {} with {} parameters in {} layers",
+            plain(&network.architecture),
+            network.parameters,
+            network.layers.len()
+        )?;
+    }
+    for (index, stage) in network.stages.iter().enumerate() {
+        if stage.started.is_some() {
+            let cost = stage.cost.unwrap_or_default();
+            writeln!(
+                text,
+                "  stage {index} {}: {} ms, {} steps, {} images{}",
+                stage.kind.name(),
+                stage.milliseconds(state.at).unwrap_or(0),
+                cost.steps,
+                cost.images,
+                if stage.ended.is_some() {
+                    ""
+                } else {
+                    ", not ended"
+                }
+            )?;
+        }
+    }
+    if let Some((from, to)) = network.loss.steps() {
+        let all = network.loss.window(from, to);
+        write!(text, "  loss over steps {from} to {to}")?;
+        if let Some(all) = all.filter(|all| all.count > 0) {
+            write!(
+                text,
+                ": {:.4} to {:.4}, least {:.4}, greatest {:.4}, smooth {:.4}",
+                all.first,
+                all.last,
+                all.min,
+                all.max,
+                all.smooth(Smoothing::Medium).unwrap_or(0.0)
+            )?;
+        }
+        match network.loss.not_finite() {
+            0 => writeln!(text)?,
+            n => writeln!(text, ", {n} not finite")?,
+        }
+    }
+    for epoch in &network.epochs {
+        writeln!(
+            text,
+            "  epoch {} at step {}: train {:.4} {}/{}, validation {:.4} {}/{}{}",
+            epoch.epoch,
+            epoch.step,
+            epoch.train.loss.0,
+            epoch.train.correct,
+            epoch.train.n,
+            epoch.validation.loss.0,
+            epoch.validation.correct,
+            epoch.validation.n,
+            if epoch.is_best { ", best" } else { "" }
+        )?;
+    }
+    for done in &network.compressions {
+        let ratio =
+            |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |r| format!("{r:.4}"));
+        writeln!(
+            text,
+            "  {}: asked {}, reached {} of {}",
+            plain(&done.method.id),
+            ratio(done.asked),
+            ratio(done.reached),
+            plain(done.counts.as_deref().unwrap_or("nothing"))
+        )?;
+        for remark in &done.remarks {
+            writeln!(text, "    {}", plain(remark))?;
+        }
+    }
+    for found in network.measurements.iter() {
+        write_measured(state, found, text)?;
+    }
+    if let Some(comparison) = Comparison::of(state, plan.id)
+        && comparison.reference != plan.id
+    {
+        for row in &comparison.accuracies {
+            if let Some(difference) = row.difference {
+                writeln!(
+                    text,
+                    "  beside {}, {}{}: {} points",
+                    plain(&state.name(comparison.reference)),
+                    plain(row.condition.as_deref().unwrap_or("clean")),
+                    row.severity.map(|s| format!(" {s}")).unwrap_or_default(),
+                    difference.points()
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_measured(state: &State, found: &Measurement, text: &mut String) -> fmt::Result {
+    write!(
+        text,
+        "  stage {} epoch {} {} {}",
+        found.stage,
+        found.epoch,
+        plain(&found.probe),
+        found.metric.name()
+    )?;
+    if let Some(condition) = &found.condition {
+        write!(text, " {}", plain(condition))?;
+    }
+    if let Some(severity) = found.severity {
+        write!(text, " {severity}")?;
+    }
+    if let Some(against) = found.against {
+        write!(text, " against {}", plain(&state.name(against)))?;
+    }
+    write!(text, ": {}", found.scalar().unwrap_or(f64::NAN))?;
+    if let Some((low, high)) = found.interval {
+        write!(text, " [{}, {}]", low.0, high.0)?;
+    }
+    if let Some(n) = found.n {
+        write!(text, " n={n}")?;
+    }
+    writeln!(text)
+}
+
+fn write_landscape(state: &State, text: &mut String) -> fmt::Result {
+    let landscape = &state.landscape;
+    for (index, point) in landscape.points.iter().enumerate() {
+        let row: Vec<String> = (0..index)
+            .map(|other| {
+                format!(
+                    "{:.4}",
+                    landscape.distance(index, other).unwrap_or(f64::NAN)
+                )
+            })
+            .collect();
+        writeln!(
+            text,
+            "point {} epoch {}: {}",
+            plain(&state.name(point.network)),
+            point.epoch,
+            row.join(" ")
+        )?;
+    }
+    for map in &landscape.maps {
+        writeln!(
+            text,
+            "map {}: {} points",
+            plain(&map.method),
+            map.points.len()
+        )?;
+    }
+    for found in &landscape.verdicts {
+        writeln!(
+            text,
+            "{} nearer than a twin: {:?}, {:+.4} nats, {} twins",
+            plain(&state.name(found.network)),
+            found.verdict,
+            found.difference.0,
+            found.twins
+        )?;
+    }
+    Ok(())
+}
+
+/// Text from a session with everything that could steer a terminal or break a line spelled out.
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control() || is_invisible(character);
+            let spelled: Box<dyn Iterator<Item = char>> = if escaped {
+                Box::new(character.escape_default())
+            } else {
+                Box::new(std::iter::once(character))
+            };
+            spelled
+        })
+        .collect()
+}
+
+/// Characters that reorder or hide what stands beside them.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+    )
+}
