@@ -288,6 +288,7 @@ fn step(
     // A loss that is not finite must not reach the weights.
     if loss.mean.is_finite() {
         let gradients = trace.backward(&loss.d_logits, Wanted { input: false, parameters: true })?;
+        drop(trace);
         optimizer.step(network.parameters_mut(), &gradients, learning_rate)?;
     }
     Ok((loss.mean, loss.correct))

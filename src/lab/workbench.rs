@@ -372,7 +372,7 @@ impl<'a> Workbench<'a> {
             .ok_or_else(|| Error::Internal(format!("architecture {} is not in the table", asked.id)))?;
         let (mean, deviation) = &self.normalization;
         let shape = self.data.train.shape;
-        (entry.build)(&asked.setting).build(shape, self.data.classes.len(), (mean, deviation), seed)
+        Ok((entry.build)(&asked.setting).build(shape, self.data.classes.len(), (mean, deviation), seed)?)
     }
 
     fn built(&self, network: &Network, id: NetworkId) -> Event {
