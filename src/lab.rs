@@ -14,6 +14,7 @@ pub mod probe;
 pub mod resume;
 pub mod run;
 pub mod statistics;
+pub mod storage;
 pub mod subject;
 pub mod train;
 pub mod workbench;

@@ -8,6 +8,10 @@ use crate::lab::subject::Subject;
 use crate::lab::train::{Life, Recipe};
 use crate::nn::network::Network;
 
+pub mod magnitude_pruning;
+pub mod post_training_quantization;
+pub mod self_distillation;
+
 /// What a compression starts from.
 pub struct Start<'a> {
     /// Data, reference (the teacher), twins.
@@ -41,7 +45,12 @@ pub trait Compression {
     ///
     /// # Errors
     /// When it cannot be done for this network, or the user stopped it.
-    fn compress(&self, start: &Start<'_>, observer: &mut dyn Observer, cx: &mut Context<'_>) -> Result<Compressed>;
+    fn compress(
+        &self,
+        start: &Start<'_>,
+        observer: &mut dyn Observer,
+        cx: &mut Context<'_>,
+    ) -> Result<Compressed>;
 
     /// Epochs it trains, for the progress of its stage; most do not.
     fn epochs(&self) -> u32 {
@@ -50,4 +59,8 @@ pub trait Compression {
 }
 
 /// Every compression, in the order on screen.
-pub const ALL: &[Entry<dyn Compression>] = &[];
+pub const ALL: &[Entry<dyn Compression>] = &[
+    magnitude_pruning::ENTRY,
+    post_training_quantization::ENTRY,
+    self_distillation::ENTRY,
+];

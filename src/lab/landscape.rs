@@ -12,12 +12,12 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
+use crate::event::Event;
 use crate::lab::context::Context;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::Outputs;
 use crate::lab::statistics::{Pair, negative_entropies};
 use crate::measurement::{Direction, MapPoint, Measurement, Metric, Score, Unit, Value};
-use crate::event::Event;
 use crate::spec::{NetworkId, Setting};
 
 mod alignment;
@@ -78,7 +78,13 @@ impl Landscape {
             "t-sne" => vec![Method::Mds, Method::TSne],
             _ => vec![Method::Mds],
         };
-        Self { methods, points: Vec::new(), rows: Vec::new(), squares: Vec::new(), maps: BTreeMap::new() }
+        Self {
+            methods,
+            points: Vec::new(),
+            rows: Vec::new(),
+            squares: Vec::new(),
+            maps: BTreeMap::new(),
+        }
     }
 
     /// Adds a point, and states its row of distances and the maps as they are with it.
@@ -102,7 +108,12 @@ impl Landscape {
         let images = outputs.len() as u64;
         let negative_entropies = negative_entropies(&outputs);
         self.measure(&outputs, &negative_entropies);
-        self.points.push(Point { network, epoch, outputs, negative_entropies });
+        self.points.push(Point {
+            network,
+            epoch,
+            outputs,
+            negative_entropies,
+        });
         let finding = |value| {
             Event::Measured(Measurement {
                 probe: PROBE.into(),
@@ -120,11 +131,20 @@ impl Landscape {
                 n: Some(images),
             })
         };
-        let row = self.rows.last().into_iter().flatten().map(|&distance| short(distance)).collect();
+        let row = self
+            .rows
+            .last()
+            .into_iter()
+            .flatten()
+            .map(|&distance| short(distance))
+            .collect();
         cx.emit_unkept(finding(Value::Row(row)))?;
         for method in self.methods.clone() {
             if let Some(points) = self.draw(method)? {
-                cx.emit_unkept(finding(Value::Scatter { method: method.name().into(), points }))?;
+                cx.emit_unkept(finding(Value::Scatter {
+                    method: method.name().into(),
+                    points,
+                }))?;
             }
         }
         Ok(())
@@ -133,12 +153,20 @@ impl Landscape {
     /// Distances of a new point to all there are. Every pair is summed by one thread in the order of the images, so
     /// that the number of threads changes nothing.
     fn measure(&mut self, outputs: &Outputs, known: &[f64]) {
-        let others: Vec<(&Outputs, &[f64])> =
-            self.points.iter().map(|point| (&*point.outputs, &*point.negative_entropies)).collect();
+        let others: Vec<(&Outputs, &[f64])> = self
+            .points
+            .iter()
+            .map(|point| (&*point.outputs, &*point.negative_entropies))
+            .collect();
         let row = others
             .par_iter()
             .map(|&(other, theirs)| {
-                Pair { outputs: [other, outputs], negative_entropies: [theirs, known] }.mean_divergence().sqrt()
+                Pair {
+                    outputs: [other, outputs],
+                    negative_entropies: [theirs, known],
+                }
+                .mean_divergence()
+                .sqrt()
             })
             .collect();
         self.rows.push(row);
@@ -148,7 +176,10 @@ impl Landscape {
                 .par_iter()
                 .map(|(other, _)| {
                     let pairs = other.probabilities.iter().zip(&outputs.probabilities);
-                    pairs.map(|(&p, &q)| (f64::from(p) - f64::from(q)).powi(2)).sum::<f64>() / images
+                    pairs
+                        .map(|(&p, &q)| (f64::from(p) - f64::from(q)).powi(2))
+                        .sum::<f64>()
+                        / images
                 })
                 .collect();
             self.squares.push(row);
@@ -157,7 +188,11 @@ impl Landscape {
 
     /// The map of all points by this method, laid over the one before; none while there are too few points.
     fn draw(&mut self, method: Method) -> Result<Option<Vec<MapPoint>>> {
-        let least = if method == Method::TSne { t_sne::LEAST_POINTS } else { LEAST_POINTS };
+        let least = if method == Method::TSne {
+            t_sne::LEAST_POINTS
+        } else {
+            LEAST_POINTS
+        };
         if self.points.len() < least {
             return Ok(None);
         }
@@ -173,12 +208,16 @@ impl Landscape {
         if let Some(before) = self.maps.get(&method) {
             alignment::align(&mut map, before);
         }
-        let points = self.points.iter().zip(&map).map(|(point, &[x, y])| MapPoint {
-            network: point.network,
-            epoch: point.epoch,
-            x: short(x),
-            y: short(y),
-        });
+        let points = self
+            .points
+            .iter()
+            .zip(&map)
+            .map(|(point, &[x, y])| MapPoint {
+                network: point.network,
+                epoch: point.epoch,
+                x: short(x),
+                y: short(y),
+            });
         let points = points.collect();
         self.maps.insert(method, map);
         Ok(Some(points))
@@ -228,7 +267,10 @@ mod tests {
             let sum: f32 = row.iter().sum();
             probabilities.extend(row.iter().map(|p| p / sum));
         }
-        Rc::new(Outputs { classes: 4, probabilities })
+        Rc::new(Outputs {
+            classes: 4,
+            probabilities,
+        })
     }
 
     fn explore(map: &str, points: u32) -> Vec<Value> {
@@ -238,7 +280,9 @@ mod tests {
         let mut landscape = Landscape::new(&setting(map));
         for epoch in 0..points {
             let joining = outputs(1, 2 + u64::from(epoch % 2), epoch as f32 / points as f32);
-            landscape.join(NetworkId(epoch % 2), epoch, 0, joining, &mut cx).unwrap();
+            landscape
+                .join(NetworkId(epoch % 2), epoch, 0, joining, &mut cx)
+                .unwrap();
         }
         let value = |event| match event {
             Event::Measured(measurement) => measurement.value,
@@ -262,7 +306,13 @@ mod tests {
         let values = explore("mds", 5);
         let rows: Vec<usize> = values
             .iter()
-            .filter_map(|value| if let Value::Row(row) = value { Some(row.len()) } else { None })
+            .filter_map(|value| {
+                if let Value::Row(row) = value {
+                    Some(row.len())
+                } else {
+                    None
+                }
+            })
             .collect();
         assert_eq!(rows, [0, 1, 2, 3, 4]);
         let sizes: Vec<usize> = scatters(&values, "mds").iter().map(Vec::len).collect();
@@ -273,18 +323,26 @@ mod tests {
     fn a_distance_is_the_root_of_the_mean_divergence() {
         let one_hot = |class: usize| {
             let row = (0..2).map(|k| f32::from(u8::from(k == class)));
-            Rc::new(Outputs { classes: 2, probabilities: row.collect() })
+            Rc::new(Outputs {
+                classes: 2,
+                probabilities: row.collect(),
+            })
         };
         let mut events: Vec<Event> = Vec::new();
         let mut control = Control::default();
         let mut cx = Context::new(&mut events, &mut control, NetworkId(0));
         let mut landscape = Landscape::new(&setting("mds"));
         for (epoch, class) in [0, 0, 1].into_iter().enumerate() {
-            landscape.join(NetworkId(0), epoch as u32, 0, one_hot(class), &mut cx).unwrap();
+            landscape
+                .join(NetworkId(0), epoch as u32, 0, one_hot(class), &mut cx)
+                .unwrap();
         }
         let root = 2_f64.ln().sqrt();
         assert_eq!(landscape.rows, [vec![], vec![0.0], vec![root, root]]);
-        let other = Rc::new(Outputs { classes: 2, probabilities: vec![0.5; 4] });
+        let other = Rc::new(Outputs {
+            classes: 2,
+            probabilities: vec![0.5; 4],
+        });
         assert!(landscape.join(NetworkId(0), 3, 0, other, &mut cx).is_err());
     }
 
@@ -300,7 +358,10 @@ mod tests {
         for map in ["mds", "pca", "t-sne"] {
             let once = explore(map, 9);
             assert_eq!(once, explore(map, 9));
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(3)
+                .build()
+                .unwrap();
             assert_eq!(once, pool.install(|| explore(map, 9)), "{map}");
         }
     }
@@ -311,9 +372,15 @@ mod tests {
             let maps = scatters(&explore(method, 12), method);
             let spread = |map: &[[f64; 2]]| map.iter().map(|[x, y]| x * x + y * y).sum::<f64>();
             for pair in maps.windows(2).skip(3) {
-                let moved: f64 =
-                    pair[0].iter().zip(&pair[1]).map(|(a, b)| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)).sum();
-                assert!(moved < 0.2 * spread(&pair[0]), "{method}: points jump by {moved}");
+                let moved: f64 = pair[0]
+                    .iter()
+                    .zip(&pair[1])
+                    .map(|(a, b)| (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2))
+                    .sum();
+                assert!(
+                    moved < 0.2 * spread(&pair[0]),
+                    "{method}: points jump by {moved}"
+                );
             }
         }
     }

@@ -27,8 +27,16 @@ pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
     let half = Z_95 * (share * (1.0 - share) / count + z2 / (4.0 * count * count)).sqrt();
     let scale = 1.0 + z2 / count;
     // The ends are exact where rounding would miss them.
-    let low = if hits == 0 { 0.0 } else { (center - half) / scale };
-    let high = if hits == n { 1.0 } else { (center + half) / scale };
+    let low = if hits == 0 {
+        0.0
+    } else {
+        (center - half) / scale
+    };
+    let high = if hits == n {
+        1.0
+    } else {
+        (center + half) / scale
+    };
     (low, high)
 }
 
@@ -39,7 +47,11 @@ pub fn mean_with_interval(values: &[f64]) -> (f64, (f64, f64)) {
     if values.len() < 2 {
         return (mean, (mean, mean));
     }
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let variance = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / (n - 1.0);
     let half = Z_95 * (variance / n).sqrt();
     (mean, (mean - half, mean + half))
 }
@@ -59,7 +71,11 @@ pub fn quantile(ascending: &[f64], share: f64) -> f64 {
 ///
 /// `statistic` gets the indices of one draw. Whatever it compares, it compares on the same images: the bootstrap is
 /// paired.
-pub fn bootstrap(n: usize, rng: &mut Rng, mut statistic: impl FnMut(&[usize]) -> f64) -> (f64, f64) {
+pub fn bootstrap(
+    n: usize,
+    rng: &mut Rng,
+    mut statistic: impl FnMut(&[usize]) -> f64,
+) -> (f64, f64) {
     let mut indices = vec![0; n];
     let mut drawn: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
@@ -99,10 +115,19 @@ impl<'a> Pair<'a> {
     /// It is exactly 0 where p = q.
     pub fn divergences(self) -> impl Iterator<Item = f64> + 'a {
         let [a, b] = self.outputs;
-        let rows = a.probabilities.chunks_exact(a.classes).zip(b.probabilities.chunks_exact(b.classes));
-        let known = self.negative_entropies[0].iter().zip(self.negative_entropies[1]);
+        let rows = a
+            .probabilities
+            .chunks_exact(a.classes)
+            .zip(b.probabilities.chunks_exact(b.classes));
+        let known = self.negative_entropies[0]
+            .iter()
+            .zip(self.negative_entropies[1]);
         rows.zip(known).map(|((p, q), (known_p, known_q))| {
-            let mixed: f64 = p.iter().zip(q).map(|(&p, &q)| x_ln_x((f64::from(p) + f64::from(q)) / 2.0)).sum();
+            let mixed: f64 = p
+                .iter()
+                .zip(q)
+                .map(|(&p, &q)| x_ln_x((f64::from(p) + f64::from(q)) / 2.0))
+                .sum();
             // Rounding may leave a hair below zero.
             ((known_p + known_q) / 2.0 - mixed).max(0.0)
         })
@@ -117,7 +142,12 @@ impl<'a> Pair<'a> {
 /// The Jensen-Shannon divergence of two networks' outputs on each image, in nats.
 pub fn divergences(a: &Outputs, b: &Outputs) -> Vec<f64> {
     let (of_a, of_b) = (negative_entropies(a), negative_entropies(b));
-    Pair { outputs: [a, b], negative_entropies: [&of_a, &of_b] }.divergences().collect()
+    Pair {
+        outputs: [a, b],
+        negative_entropies: [&of_a, &of_b],
+    }
+    .divergences()
+    .collect()
 }
 
 /// How a candidate's answers differ from its reference's, in images.
@@ -172,18 +202,29 @@ mod tests {
     use super::*;
 
     fn close(found: f64, expected: f64, within: f64) {
-        assert!((found - expected).abs() <= within, "{found} is not {expected}");
+        assert!(
+            (found - expected).abs() <= within,
+            "{found} is not {expected}"
+        );
     }
 
     fn outputs(classes: usize, probabilities: &[f32]) -> Outputs {
-        Outputs { classes, probabilities: probabilities.to_vec() }
+        Outputs {
+            classes,
+            probabilities: probabilities.to_vec(),
+        }
     }
 
     /// statsmodels 0.15.0: `proportion_confint(hits, n, 0.05, "wilson")`.
     #[test]
     fn wilson_as_statsmodels_has_it() {
         for (hits, n, low, high) in [
-            (8759, 10_000, 0.869_293_368_472_135_6, 0.882_217_941_552_789_8),
+            (
+                8759,
+                10_000,
+                0.869_293_368_472_135_6,
+                0.882_217_941_552_789_8,
+            ),
             (45, 50, 0.786_397_685_625_203_4, 0.956_524_235_068_109_5),
             (0, 1_000, 0.0, 0.003_826_758_485_555_125),
             (1_000, 1_000, 0.996_173_241_514_445, 1.0),
@@ -216,8 +257,14 @@ mod tests {
     /// SciPy 1.17.1: `jensenshannon(p, q) ** 2` of p = (.7, .2, .1), q = (.1, .2, .7), and of rows with zeros.
     #[test]
     fn divergences_as_scipy_has_them() {
-        let a = outputs(3, &[0.7, 0.2, 0.1, 1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.3, 0.3, 0.4]);
-        let b = outputs(3, &[0.1, 0.2, 0.7, 0.0, 1.0, 0.0, 0.5, 0.25, 0.25, 0.3, 0.3, 0.4]);
+        let a = outputs(
+            3,
+            &[0.7, 0.2, 0.1, 1.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.3, 0.3, 0.4],
+        );
+        let b = outputs(
+            3,
+            &[0.1, 0.2, 0.7, 0.0, 1.0, 0.0, 0.5, 0.25, 0.25, 0.3, 0.3, 0.4],
+        );
         let found = divergences(&a, &b);
         close(found[0], 0.253_101_615_442_806_9, 1e-7);
         close(found[1], std::f64::consts::LN_2, 1e-15);
@@ -229,7 +276,15 @@ mod tests {
     fn churn_tells_good_from_bad_from_ugly() {
         //                                same right, same wrong, good, bad, ugly
         let churn = Churn::count(&[0, 1, 1, 2, 0], &[0, 1, 2, 0, 1], &[0, 0, 2, 2, 2]);
-        assert_eq!(churn, Churn { same: 2, good: 1, bad: 1, ugly: 1 });
+        assert_eq!(
+            churn,
+            Churn {
+                same: 2,
+                good: 1,
+                bad: 1,
+                ugly: 1
+            }
+        );
         assert_eq!(churn.n(), 5);
     }
 
@@ -240,7 +295,11 @@ mod tests {
         let expected = expected_agreement([0.9, 0.8], 10);
         close(expected, 0.722_222_2, 1e-7);
         close(beyond_chance(0.8, expected), 0.28, 1e-12);
-        close(beyond_chance(0.8, expected_agreement([0.9, 0.8], 2)), 0.230_769_2, 1e-7);
+        close(
+            beyond_chance(0.8, expected_agreement([0.9, 0.8], 2)),
+            0.230_769_2,
+            1e-7,
+        );
     }
 
     /// SciPy 1.17.1's `bootstrap` of the mean of 0..50 with 100,000 resamples, percentile method: (20.5, 28.5).

@@ -55,8 +55,13 @@ pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
         .iter()
         .map(|parameter| {
             let (values, bits) = (parameter.value.elem_count() as u64, value_bits(parameter));
-            let scale = if parameter.levels.is_some() { FLOAT_BITS / 8 } else { 0 };
-            let layout = if parameter.role == ParameterRole::Weight { layout } else { Layout::Dense };
+            let is_weight = parameter.role == ParameterRole::Weight;
+            let scale = if is_weight && parameter.levels.is_some() {
+                FLOAT_BITS / 8
+            } else {
+                0
+            };
+            let layout = if is_weight { layout } else { Layout::Dense };
             let rows = parameter.value.dims().first().copied().unwrap_or(1) as u64;
             layout.bytes(values, rows, parameter.nonzero(), bits) + scale
         })
@@ -72,7 +77,8 @@ mod tests {
     fn zeros_are_free_only_where_they_are_left_out() {
         let values = 512 * 4608;
         let nonzero = values / 10;
-        let mebibytes = |layout: Layout| layout.bytes(values, 512, nonzero, 32) as f64 / f64::from(1 << 20);
+        let mebibytes =
+            |layout: Layout| layout.bytes(values, 512, nonzero, 32) as f64 / f64::from(1 << 20);
         assert_eq!(mebibytes(Layout::Dense), 9.0);
         assert!((mebibytes(Layout::CompressedRows) - 1.802).abs() < 5e-4);
         assert!((mebibytes(Layout::Bitmask) - 1.181).abs() < 5e-4);

@@ -89,6 +89,7 @@ impl Network {
                 role: needed.role,
                 value: initial(&needed, &mut rng)?,
                 mask: None,
+                levels: None,
             };
             parameters.push(self.parameters.push(parameter));
         }

@@ -2,6 +2,10 @@
 //!
 //! v = momentum · v + (g + weight decay · p);  p = p - rate · v.
 //! Deviation: weight decay spares biases (a usual split into parameter groups), and masks are applied after the step.
+//!
+//! A quantized parameter is on its levels whenever the network computes, and steps smaller than a level would be lost
+//! there. So the optimizer keeps its unrounded values, steps those down the gradient at the rounded ones, and rounds
+//! anew: the straight-through estimator (Bengio et al. 2013, arXiv:1308.3432), within the range of the levels.
 
 use candle_core::{DType, Tensor};
 
@@ -16,6 +20,8 @@ pub struct Sgd {
     momentum: f64,
     weight_decay: f64,
     velocities: Vec<(String, Tensor)>,
+    /// The unrounded values of quantized parameters.
+    unrounded: Vec<Option<Tensor>>,
 }
 
 impl Sgd {
@@ -28,6 +34,10 @@ impl Sgd {
             momentum,
             weight_decay,
             velocities: parameters.iter().map(still).collect::<Result<_>>()?,
+            unrounded: parameters
+                .iter()
+                .map(|p| p.levels.map(|_| p.value.copy()).transpose())
+                .collect::<Result<_>>()?,
         })
     }
 
@@ -46,9 +56,10 @@ impl Sgd {
                 gradients.parameters.len()
             )));
         }
-        for ((parameter, (_, velocity)), gradient) in parameters
+        for (((parameter, (_, velocity)), unrounded), gradient) in parameters
             .iter()
             .zip(&self.velocities)
+            .zip(&self.unrounded)
             .zip(&gradients.parameters)
         {
             let Some(gradient) = gradient else { continue };
@@ -64,31 +75,57 @@ impl Sgd {
             };
             let gradient = read(gradient)?;
             let mask = parameter.mask.as_ref().map(read).transpose()?;
-            write(&parameter.value, |p| {
+            let stepped = unrounded.as_ref().unwrap_or(&parameter.value);
+            write(stepped, |p| {
                 write(velocity, |v| {
                     sgd::step(step, &gradient, mask.as_deref(), p, v)
                 })
             })??;
+            if let (Some(unrounded), Some(levels)) = (unrounded, parameter.levels) {
+                write(unrounded, |unrounded| {
+                    write(&parameter.value, |value| {
+                        let (least, greatest) = (
+                            levels.dequantize(levels.q_min),
+                            levels.dequantize(levels.q_max),
+                        );
+                        for (value, unrounded) in value.iter_mut().zip(unrounded) {
+                            *unrounded = unrounded.clamp(least, greatest);
+                            *value = levels.simulate(*unrounded);
+                        }
+                    })
+                })??;
+            }
         }
         Ok(())
     }
 
-    /// The velocities as a safetensors file, to go on with later.
+    /// The velocities as a safetensors file, to go on with later; unrounded values are the tensors `NAME.unrounded`.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        serialize(self.velocities.iter().map(|(name, v)| (name.clone(), v)))
+        let velocities = self.velocities.iter().map(|(name, v)| (name.clone(), v));
+        let unrounded = self
+            .velocities
+            .iter()
+            .zip(&self.unrounded)
+            .filter_map(|((name, _), value)| Some((unrounded_name(name), value.as_ref()?)));
+        serialize(velocities.chain(unrounded))
     }
 
     /// Goes on from such a file.
     pub fn load_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
         let mut stored = deserialize(bytes)?;
-        for (name, velocity) in &mut self.velocities {
-            match stored.remove(name) {
-                Some(found) if found.dims() == velocity.dims() => *velocity = found,
-                _ => {
-                    return Err(invalid(format!(
-                        "the optimizer's state does not fit the network: {name} {:?} is not in it",
-                        velocity.dims()
-                    )));
+        for ((name, velocity), unrounded) in self.velocities.iter_mut().zip(&mut self.unrounded) {
+            let unrounded = unrounded
+                .as_mut()
+                .map(|value| (unrounded_name(name), value));
+            for (name, tensor) in std::iter::once((name.clone(), velocity)).chain(unrounded) {
+                match stored.remove(&name) {
+                    Some(found) if found.dims() == tensor.dims() => *tensor = found,
+                    _ => {
+                        return Err(invalid(format!(
+                            "the optimizer's state does not fit the network: {name} {:?} is not in it",
+                            tensor.dims()
+                        )));
+                    }
                 }
             }
         }
@@ -99,4 +136,8 @@ impl Sgd {
             "the optimizer's state holds more than the network has",
         ))
     }
+}
+
+fn unrounded_name(name: &str) -> String {
+    format!("{name}.unrounded")
 }

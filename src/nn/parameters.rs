@@ -1,12 +1,14 @@
 //! Named parameters in a fixed order, and their safetensors.
 //!
 //! A mask is a tensor of zeros and ones that a pruned parameter carries along: what it zeroes stays 0 in training.
+//! Levels are those of an integer that a quantized parameter carries along: its values lie on them, in training too.
 
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+use super::op::fake_quant::Levels;
 use super::op::{read, tensor, write};
 use super::{Result, invalid};
 
@@ -27,6 +29,17 @@ pub struct Parameter {
     pub value: Tensor,
     /// Zeros and ones of the value's shape.
     pub mask: Option<Tensor>,
+    /// The levels of which its values are; any values without.
+    pub levels: Option<Levels>,
+}
+
+impl Parameter {
+    /// How many of its values are not 0.
+    pub fn nonzero(&self) -> u64 {
+        read(&self.value).map_or(0, |values| {
+            values.iter().filter(|v| **v != 0.0).count() as u64
+        })
+    }
 }
 
 /// All parameters of a network, in the order of its layers.
@@ -80,9 +93,7 @@ impl Parameters {
 
     /// How many of them are not 0.
     pub fn nonzero(&self) -> u64 {
-        let nonzero =
-            |p: &Parameter| read(&p.value).map(|v| v.iter().filter(|v| **v != 0.0).count());
-        self.0.iter().map(|p| nonzero(p).unwrap_or(0) as u64).sum()
+        self.0.iter().map(Parameter::nonzero).sum()
     }
 
     /// A copy of a parameter's values, row by row.
@@ -114,6 +125,20 @@ impl Parameters {
         Ok(())
     }
 
+    /// Gives a parameter levels, to whose nearest ones its values move; or takes them away, which moves nothing.
+    pub fn set_levels(&mut self, name: &str, levels: Option<Levels>) -> Result<()> {
+        let value = &self.named(name)?.value;
+        if let Some(levels) = levels {
+            write(value, |values| {
+                values.iter_mut().for_each(|v| *v = levels.simulate(*v))
+            })?;
+        }
+        if let Some(parameter) = self.get_mut(name) {
+            parameter.levels = levels;
+        }
+        Ok(())
+    }
+
     /// Zeroes again whatever the masks cover.
     pub fn apply_masks(&mut self) -> Result<()> {
         for parameter in &self.0 {
@@ -132,22 +157,29 @@ impl Parameters {
                 role: parameter.role,
                 value: parameter.value.copy()?,
                 mask: parameter.mask.as_ref().map(Tensor::copy).transpose()?,
+                levels: parameter.levels,
             })
         };
         Ok(Self(self.0.iter().map(copy).collect::<Result<_>>()?))
     }
 
-    /// The parameters as a safetensors file; a mask is the tensor `NAME.mask`.
+    /// The parameters as a safetensors file; a mask is the tensor `NAME.mask`, and levels are the four numbers of the
+    /// tensor `NAME.levels`: scale, zero point, least and greatest integer.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let written = |p: &Parameter| Some((levels_name(&p.name), written(&p.levels?)));
+        let levels = self.0.iter().filter_map(written);
+        let levels = levels.map(|(name, numbers)| Ok((name, numbers?)));
+        let levels = levels.collect::<Result<Vec<(String, Tensor)>>>()?;
         let values = self.0.iter().map(|p| (p.name.clone(), &p.value));
         let masks = self
             .0
             .iter()
             .filter_map(|p| Some((mask_name(&p.name), p.mask.as_ref()?)));
-        serialize(values.chain(masks))
+        let levels = levels.iter().map(|(name, numbers)| (name.clone(), numbers));
+        serialize(values.chain(masks).chain(levels))
     }
 
-    /// Replaces all values and masks by those of a safetensors file; names and shapes must all match.
+    /// Replaces all values, masks and levels by those of a safetensors file; names and shapes must all match.
     pub fn load_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
         let mut stored = deserialize(bytes)?;
         let mut wrong = Vec::new();
@@ -159,7 +191,7 @@ impl Parameters {
                 Some(value) if value.dims() != dims => {
                     wrong.push(format!("{name} is {:?} instead of {dims:?}", value.dims()));
                 }
-                Some(value) => loaded.push((value, None)),
+                Some(value) => loaded.push((value, None, None)),
             }
             match stored.remove(&mask_name(name)) {
                 Some(mask) if mask.dims() != dims => {
@@ -172,6 +204,14 @@ impl Parameters {
                 mask => {
                     if let Some(last) = loaded.last_mut() {
                         last.1 = mask;
+                    }
+                }
+            }
+            match stored.remove(&levels_name(name)).as_ref().map(read_levels) {
+                Some(Err(_)) => wrong.push(format!("{} is no four numbers", levels_name(name))),
+                levels => {
+                    if let Some(last) = loaded.last_mut() {
+                        last.2 = levels.and_then(Result::ok);
                     }
                 }
             }
@@ -188,10 +228,11 @@ impl Parameters {
                 wrong.join(", ")
             )));
         }
-        for (parameter, (value, mask)) in self.0.iter_mut().zip(loaded) {
+        for (parameter, (value, mask, levels)) in self.0.iter_mut().zip(loaded) {
             let values = read(&value)?;
             write(&parameter.value, |value| value.copy_from_slice(&values))?;
             parameter.mask = mask;
+            parameter.levels = levels;
         }
         Ok(())
     }
@@ -208,6 +249,36 @@ impl<'a> IntoIterator for &'a Parameters {
 
 fn mask_name(name: &str) -> String {
     format!("{name}.mask")
+}
+
+fn levels_name(name: &str) -> String {
+    format!("{name}.levels")
+}
+
+/// Levels as four floats; integers of more than 24 bits, of which only the largest are used, come back saturated.
+fn written(levels: &Levels) -> Result<Tensor> {
+    let Levels {
+        scale,
+        zero_point,
+        q_min,
+        q_max,
+    } = *levels;
+    tensor(
+        vec![scale, zero_point as f32, q_min as f32, q_max as f32],
+        &[4],
+    )
+}
+
+fn read_levels(numbers: &Tensor) -> Result<Levels> {
+    match *read(numbers)? {
+        [scale, zero_point, q_min, q_max] => Ok(Levels {
+            scale,
+            zero_point: zero_point as i32,
+            q_min: q_min as i32,
+            q_max: q_max as i32,
+        }),
+        _ => Err(invalid("levels are four numbers")),
+    }
 }
 
 fn fits(name: &str, value: &Tensor, n: usize) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::lab::storage::{Layout, network_bytes};
 use crate::nn::network::Network;
 use crate::nn::parameters::ParameterRole;
 
-pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
+pub const ENTRY: Entry<dyn Compression> = Entry {
     info: Info {
         id: text("magnitude-pruning"),
         title: text("Magnitude pruning"),
@@ -32,13 +32,22 @@ pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
         Knob {
             id: text("ratio"),
             title: text("ratio"),
-            summary: text("Share of the weights that is removed; biases are not counted. 0 changes nothing."),
-            range: Range::Real { least: 0.0, most: 0.999, step: 0.05, default: 0.5 },
+            summary: text(
+                "Share of the weights that is removed; biases are not counted. 0 changes nothing.",
+            ),
+            range: Range::Real {
+                least: 0.0,
+                most: 0.999,
+                step: 0.05,
+                default: 0.5,
+            },
         },
         Knob {
             id: text("scope"),
             title: text("scope"),
-            summary: text("Whether the smallest weights are sought in the whole network or in each layer."),
+            summary: text(
+                "Whether the smallest weights are sought in the whole network or in each layer.",
+            ),
             range: Range::Choice {
                 options: std::borrow::Cow::Borrowed(&[text("global"), text("per-layer")]),
                 default: text("global"),
@@ -48,7 +57,11 @@ pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
     build: |setting| {
         Box::new(MagnitudePruning {
             ratio: setting.real("ratio"),
-            scope: if setting.choice("scope") == "per-layer" { Scope::PerLayer } else { Scope::Global },
+            scope: if setting.choice("scope") == "per-layer" {
+                Scope::PerLayer
+            } else {
+                Scope::Global
+            },
         })
     },
 };
@@ -66,17 +79,28 @@ struct MagnitudePruning {
 }
 
 impl Compression for MagnitudePruning {
-    fn compress(&self, start: &Start<'_>, _: &mut dyn Observer, cx: &mut Context<'_>) -> Result<Compressed> {
+    fn compress(
+        &self,
+        start: &Start<'_>,
+        _: &mut dyn Observer,
+        cx: &mut Context<'_>,
+    ) -> Result<Compressed> {
         cx.checkpoint()?;
         let mut network = start.network.duplicate()?;
         let layers = Layer::all(&network)?;
         let chosen = match self.scope {
             Scope::Global => smallest(&layers, self.ratio),
-            Scope::PerLayer => layers.iter().flat_map(|layer| smallest(std::slice::from_ref(layer), self.ratio)).collect(),
+            Scope::PerLayer => layers
+                .iter()
+                .flat_map(|layer| smallest(std::slice::from_ref(layer), self.ratio))
+                .collect(),
         };
         for (layer, taken) in layers.iter().zip(&chosen) {
             if taken.contains(&true) {
-                let mask = taken.iter().map(|&taken| if taken { 0.0 } else { 1.0 }).collect();
+                let mask = taken
+                    .iter()
+                    .map(|&taken| if taken { 0.0 } else { 1.0 })
+                    .collect();
                 network.parameters_mut().set_mask(&layer.name, mask)?;
             }
         }
@@ -105,7 +129,11 @@ impl Compression for MagnitudePruning {
 fn zeros(network: &Network) -> Result<(usize, usize)> {
     let mut counts = (0, 0);
     for layer in Layer::all(network)? {
-        counts.0 += layer.weights.iter().filter(|weight| **weight == 0.0).count();
+        counts.0 += layer
+            .weights
+            .iter()
+            .filter(|weight| **weight == 0.0)
+            .count();
         counts.1 += layer.weights.len();
     }
     Ok(counts)
@@ -120,15 +148,27 @@ struct Layer {
 
 impl Layer {
     fn all(network: &Network) -> Result<Vec<Self>> {
-        let weights = network.parameters().iter().filter(|parameter| parameter.role == ParameterRole::Weight);
+        let weights = network
+            .parameters()
+            .iter()
+            .filter(|parameter| parameter.role == ParameterRole::Weight);
         weights
             .map(|parameter| {
                 let weights = parameter.value.flatten_all()?.to_vec1::<f32>()?;
                 let masked = match &parameter.mask {
-                    Some(mask) => mask.flatten_all()?.to_vec1::<f32>()?.iter().map(|kept| *kept == 0.0).collect(),
+                    Some(mask) => mask
+                        .flatten_all()?
+                        .to_vec1::<f32>()?
+                        .iter()
+                        .map(|kept| *kept == 0.0)
+                        .collect(),
                     None => vec![false; weights.len()],
                 };
-                Ok(Self { name: parameter.name.clone(), weights, masked })
+                Ok(Self {
+                    name: parameter.name.clone(),
+                    weights,
+                    masked,
+                })
             })
             .collect()
     }
@@ -142,7 +182,10 @@ fn smallest(layers: &[Layer], ratio: f64) -> Vec<Vec<bool>> {
         order.extend(pairs.map(|(index, (weight, masked))| (!masked, weight.abs(), at, index)));
     }
     order.sort_unstable_by(|a, b| {
-        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).then(a.3.cmp(&b.3))
+        a.0.cmp(&b.0)
+            .then(a.1.total_cmp(&b.1))
+            .then(a.2.cmp(&b.2))
+            .then(a.3.cmp(&b.3))
     });
     let count = (ratio * order.len() as f64).round_ties_even() as usize;
     let mut taken: Vec<Vec<bool>> = layers.iter().map(|layer| layer.masked.clone()).collect();
@@ -157,11 +200,20 @@ mod tests {
     use super::*;
 
     fn layer(weights: &[f32]) -> Layer {
-        Layer { name: String::new(), weights: weights.to_vec(), masked: vec![false; weights.len()] }
+        Layer {
+            name: String::new(),
+            weights: weights.to_vec(),
+            masked: vec![false; weights.len()],
+        }
     }
 
     fn indices(taken: &[bool]) -> Vec<usize> {
-        taken.iter().enumerate().filter(|(_, taken)| **taken).map(|(index, _)| index).collect()
+        taken
+            .iter()
+            .enumerate()
+            .filter(|(_, taken)| **taken)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// By hand; PyTorch 2.15's `prune.global_unstructured(L1Unstructured, 0.5)` takes the same.
@@ -169,12 +221,21 @@ mod tests {
     fn the_global_half_may_be_one_whole_layer() {
         let a = layer(&[0.05, 0.1, -0.9, 1.0]);
         let taken = smallest(&[layer(&a.weights), layer(&[-0.2, 0.3, 0.4, 0.5])], 0.5);
-        assert_eq!((indices(&taken[0]), indices(&taken[1])), (vec![0, 1], vec![0, 1]));
+        assert_eq!(
+            (indices(&taken[0]), indices(&taken[1])),
+            (vec![0, 1], vec![0, 1])
+        );
         let b = layer(&[2.0, 3.0, -4.0, 5.0]);
-        let local: Vec<_> = [&a, &b].iter().map(|layer| indices(&smallest(std::slice::from_ref(layer), 0.5)[0])).collect();
+        let local: Vec<_> = [&a, &b]
+            .iter()
+            .map(|layer| indices(&smallest(std::slice::from_ref(layer), 0.5)[0]))
+            .collect();
         assert_eq!(local, [[0, 1], [0, 1]]);
         let taken = smallest(&[a, b], 0.5);
-        assert_eq!((indices(&taken[0]), indices(&taken[1])), (vec![0, 1, 2, 3], vec![]));
+        assert_eq!(
+            (indices(&taken[0]), indices(&taken[1])),
+            (vec![0, 1, 2, 3], vec![])
+        );
     }
 
     /// PyTorch 2.15: `round(.25 * 10)` is 2, `round(.35 * 10)` is 4, since .35 · 10 = 3.5 goes to the even one.
@@ -189,15 +250,25 @@ mod tests {
     #[test]
     fn among_equals_the_first_goes_first() {
         let taken = smallest(&[layer(&[0.5, -0.5, 0.5]), layer(&[0.5, 0.5, -0.5])], 0.5);
-        assert_eq!((indices(&taken[0]), indices(&taken[1])), (vec![0, 1, 2], vec![]));
+        assert_eq!(
+            (indices(&taken[0]), indices(&taken[1])),
+            (vec![0, 1, 2], vec![])
+        );
     }
 
     #[test]
     fn what_was_pruned_before_counts_and_is_not_brought_back() {
         let mut pruned = layer(&[0.0, 0.0, 0.3, 0.2]);
         pruned.masked = vec![true, true, false, false];
-        assert_eq!(indices(&smallest(std::slice::from_ref(&pruned), 0.75)[0]), [0, 1, 3]);
-        assert_eq!(indices(&smallest(std::slice::from_ref(&pruned), 0.25)[0]), [0, 1], "a smaller ratio takes no more");
+        assert_eq!(
+            indices(&smallest(std::slice::from_ref(&pruned), 0.75)[0]),
+            [0, 1, 3]
+        );
+        assert_eq!(
+            indices(&smallest(std::slice::from_ref(&pruned), 0.25)[0]),
+            [0, 1],
+            "a smaller ratio takes no more"
+        );
         // A weight that is 0 by chance comes after the masked ones.
         pruned.weights[2] = 0.0;
         pruned.masked = vec![false, true, false, false];

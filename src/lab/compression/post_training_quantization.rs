@@ -25,7 +25,7 @@ use crate::nn::parameters::ParameterRole;
 use crate::nn::trace::Keep;
 use crate::nn::workspace::Workspace;
 
-pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
+pub const ENTRY: Entry<dyn Compression> = Entry {
     info: Info {
         id: text("post-training-quantization"),
         title: text("Post-training quantization"),
@@ -50,7 +50,9 @@ pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
         Knob {
             id: text("activation-bits"),
             title: text("activation bits"),
-            summary: text("Bits per activation: as many as the weights have, another number, or floats."),
+            summary: text(
+                "Bits per activation: as many as the weights have, another number, or floats.",
+            ),
             range: Range::Choice {
                 options: std::borrow::Cow::Borrowed(&[
                     text("as-weights"),
@@ -66,7 +68,11 @@ pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
             id: text("calibration-images"),
             title: text("calibration images"),
             summary: text("Training images on which the ranges of the activations are looked up."),
-            range: Range::Integer { least: 1, most: 100_000, default: 512 },
+            range: Range::Integer {
+                least: 1,
+                most: 100_000,
+                default: 512,
+            },
         },
     ],
     build: |setting| {
@@ -93,13 +99,21 @@ struct PostTrainingQuantization {
 }
 
 impl Compression for PostTrainingQuantization {
-    fn compress(&self, start: &Start<'_>, _: &mut dyn Observer, cx: &mut Context<'_>) -> Result<Compressed> {
+    fn compress(
+        &self,
+        start: &Start<'_>,
+        _: &mut dyn Observer,
+        cx: &mut Context<'_>,
+    ) -> Result<Compressed> {
         let mut network = start.network.duplicate()?;
         let places = stored(&network);
         let scales = match self.activations {
             Some(bits) => {
                 let ranges = self.ranges(start, &places, cx)?;
-                let levels: Vec<Levels> = ranges.iter().map(|&range| asymmetric(range, bits)).collect();
+                let levels: Vec<Levels> = ranges
+                    .iter()
+                    .map(|&range| asymmetric(range, bits))
+                    .collect();
                 for (&place, &levels) in places.iter().zip(&levels) {
                     put(&mut network, &start.network.nodes()[place].name, levels)?;
                 }
@@ -109,17 +123,28 @@ impl Compression for PostTrainingQuantization {
         };
         // The activation that each layer with parameters reads: the last one stored before it.
         for (at, node) in start.network.nodes().iter().enumerate() {
-            let Some(weight) = parameter(start.network, at, ParameterRole::Weight) else { continue };
+            let Some(weight) = parameter(start.network, at, ParameterRole::Weight) else {
+                continue;
+            };
             let levels = quantize_weights(&mut network, &weight, self.weights)?;
-            let Some(bias) = parameter(start.network, at, ParameterRole::Bias) else { continue };
+            let Some(bias) = parameter(start.network, at, ParameterRole::Bias) else {
+                continue;
+            };
             let Some(scales) = &scales else { continue };
-            let read = places.iter().rposition(|&place| place < at).ok_or_else(|| {
-                Error::Internal(format!("no activation is stored before {}", node.name))
-            })?;
-            round_bias(&mut network, &bias, f64::from(scales[read].scale) * f64::from(levels.scale))?;
+            let read = places
+                .iter()
+                .rposition(|&place| place < at)
+                .ok_or_else(|| {
+                    Error::Internal(format!("no activation is stored before {}", node.name))
+                })?;
+            let levels = of_sums(scales[read].scale * levels.scale);
+            network.parameters_mut().set_levels(&bias, Some(levels))?;
         }
         let activations = match self.activations {
-            Some(bits) => format!("activations with {bits} bits in ranges of {} training images", self.sample(start).len()),
+            Some(bits) => format!(
+                "activations with {bits} bits in ranges of {} training images",
+                self.sample(start).len()
+            ),
             None => "activations stay floats".to_owned(),
         };
         Ok(Compressed {
@@ -145,17 +170,28 @@ impl PostTrainingQuantization {
         let data = start.subject.data;
         let train = data.train.select(&data.split.train);
         let chosen = train.stratified(self.images, start.subject.seed);
-        chosen.into_iter().map(|index| data.split.train[index]).collect()
+        chosen
+            .into_iter()
+            .map(|index| data.split.train[index])
+            .collect()
     }
 
     /// The least and the greatest value of the activations at these places.
-    fn ranges(&self, start: &Start<'_>, places: &[usize], cx: &mut Context<'_>) -> Result<Vec<(f32, f32)>> {
+    fn ranges(
+        &self,
+        start: &Start<'_>,
+        places: &[usize],
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<(f32, f32)>> {
         let sample = self.sample(start);
         let mut workspace = Workspace::default();
         let mut ranges = vec![(0.0_f32, 0.0_f32); places.len()];
         for (done, indices) in sample.chunks(EVALUATION_BATCH).enumerate() {
             let images = batch(&start.subject.data.train, indices)?;
-            let trace = start.network.trace(&images, Mode::Eval, Keep::Activations, &mut workspace)?;
+            let trace =
+                start
+                    .network
+                    .trace(&images, Mode::Eval, Keep::Activations, &mut workspace)?;
             for (&place, range) in places.iter().zip(&mut ranges) {
                 let activation = trace.activation(place).ok_or_else(|| {
                     Error::Internal(format!("the activations of node {place} were not kept"))
@@ -165,7 +201,11 @@ impl PostTrainingQuantization {
                 }
             }
             let seen = (done * EVALUATION_BATCH + indices.len()) as u64;
-            cx.progress(seen, sample.len() as u64, "looking up the ranges of activations")?;
+            cx.progress(
+                seen,
+                sample.len() as u64,
+                "looking up the ranges of activations",
+            )?;
         }
         Ok(ranges)
     }
@@ -175,10 +215,15 @@ impl PostTrainingQuantization {
 /// last, or the ReLU that takes its output at once.
 fn stored(network: &Network) -> Vec<usize> {
     let nodes = network.nodes();
-    let last = (0..nodes.len()).rev().find(|&at| !nodes[at].parameters.is_empty());
-    let layers = (0..nodes.len()).filter(|&at| !nodes[at].parameters.is_empty() && Some(at) != last);
+    let last = (0..nodes.len())
+        .rev()
+        .find(|&at| !nodes[at].parameters.is_empty());
+    let layers =
+        (0..nodes.len()).filter(|&at| !nodes[at].parameters.is_empty() && Some(at) != last);
     let fused = |at: usize| {
-        let next = nodes.iter().position(|node| node.inputs.contains(&at) && node.layer == Layer::Relu);
+        let next = nodes
+            .iter()
+            .position(|node| node.inputs.contains(&at) && node.layer == Layer::Relu);
         next.unwrap_or(at)
     };
     std::iter::once(0).chain(layers.map(fused)).collect()
@@ -187,18 +232,23 @@ fn stored(network: &Network) -> Vec<usize> {
 /// The name of a node's parameter of this role.
 fn parameter(network: &Network, node: usize, role: ParameterRole) -> Option<String> {
     let prefix = format!("{}.", network.nodes()[node].name);
-    let owned = |name: &str| name.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('.'));
+    let owned = |name: &str| {
+        name.strip_prefix(&prefix)
+            .is_some_and(|rest| !rest.contains('.'))
+    };
     let mut parameters = network.parameters().iter();
-    parameters.find(|parameter| parameter.role == role && owned(&parameter.name)).map(|parameter| parameter.name.clone())
+    parameters
+        .find(|parameter| parameter.role == role && owned(&parameter.name))
+        .map(|parameter| parameter.name.clone())
 }
 
 /// Puts a quantizer behind a node, or other levels into the one that is there.
 fn put(network: &mut Network, node: &str, levels: Levels) -> Result<()> {
     let name = format!("{node}.levels");
     if network.position(&name).is_some() {
-        network.replace(&name, Layer::FakeQuant(levels))?;
+        network.replace(&name, levels.into())?;
     } else {
-        network.insert_after(node, &name, Layer::FakeQuant(levels))?;
+        network.insert_after(node, &name, levels.into())?;
     }
     Ok(())
 }
@@ -211,19 +261,14 @@ fn quantize_weights(network: &mut Network, name: &str, bits: u32) -> Result<Leve
     Ok(levels)
 }
 
-/// Rounds a bias to whole multiples of the scale of the sums that it is added to.
-fn round_bias(network: &mut Network, name: &str, scale: f64) -> Result<()> {
-    let rounded: Vec<f32> = network
-        .parameters()
-        .values(name)?
-        .iter()
-        .map(|&value| {
-            let q = (f64::from(value) / scale).round_ties_even();
-            (q.clamp(f64::from(i32::MIN), f64::from(i32::MAX)) * scale) as f32
-        })
-        .collect();
-    network.parameters_mut().set(name, &rounded)?;
-    Ok(())
+/// The levels of a bias: 32-bit multiples of the scale of the sums that it is added to.
+fn of_sums(scale: f32) -> Levels {
+    Levels {
+        scale,
+        zero_point: 0,
+        q_min: i32::MIN,
+        q_max: i32::MAX,
+    }
 }
 
 /// The least scale: 2^-23, the spacing of floats at 1, as in PyTorch's observers; what is all zero gets it.
@@ -232,8 +277,15 @@ const LEAST_SCALE: f32 = f32::EPSILON;
 /// Symmetric, restricted levels for these values.
 fn symmetric(values: &[f32], bits: u32) -> Levels {
     let q_max = (1 << (bits - 1)) - 1;
-    let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    Levels { scale: (largest / q_max as f32).max(LEAST_SCALE), zero_point: 0, q_min: -q_max, q_max }
+    let largest = values
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    Levels {
+        scale: (largest / q_max as f32).max(LEAST_SCALE),
+        zero_point: 0,
+        q_min: -q_max,
+        q_max,
+    }
 }
 
 /// Asymmetric levels from 0 for values of this range, in which 0 lies.
@@ -242,7 +294,12 @@ fn asymmetric((least, greatest): (f32, f32), bits: u32) -> Levels {
     let (least, greatest) = (least.min(0.0), greatest.max(0.0));
     let scale = ((greatest - least) / q_max as f32).max(LEAST_SCALE);
     let zero_point = (-(least / scale).round_ties_even() as i32).clamp(0, q_max);
-    Levels { scale, zero_point, q_min: 0, q_max }
+    Levels {
+        scale,
+        zero_point,
+        q_min: 0,
+        q_max,
+    }
 }
 
 #[cfg(test)]
@@ -255,16 +312,31 @@ mod tests {
     fn check(levels: Levels, scale: f32, integers: [i32; 5], error: f64) {
         assert!((levels.scale - scale).abs() < 1e-9, "{levels:?}");
         assert_eq!(VALUES.map(|value| levels.quantize(value)), integers);
-        let squares = VALUES.iter().map(|&value| (f64::from(levels.simulate(value)) - f64::from(value)).powi(2));
+        let squares = VALUES
+            .iter()
+            .map(|&value| (f64::from(levels.simulate(value)) - f64::from(value)).powi(2));
         let found = squares.sum::<f64>() / 5.0;
-        assert!((found - error).abs() < 1e-5 * error, "{found} is not {error}");
+        assert!(
+            (found - error).abs() < 1e-5 * error,
+            "{found} is not {error}"
+        );
     }
 
     /// By hand: s = 1/127, and 1/7; the errors in NumPy 2.4.6 in double precision.
     #[test]
     fn symmetric_levels_are_restricted() {
-        check(symmetric(&VALUES, 8), 0.007_874_016, [-127, -66, 0, 32, 102], 2.778_845_6e-6);
-        check(symmetric(&VALUES, 4), 0.142_857_14, [-7, -4, 0, 2, 6], 1.437_142_9e-3);
+        check(
+            symmetric(&VALUES, 8),
+            0.007_874_016,
+            [-127, -66, 0, 32, 102],
+            2.778_845_6e-6,
+        );
+        check(
+            symmetric(&VALUES, 4),
+            0.142_857_14,
+            [-7, -4, 0, 2, 6],
+            1.437_142_9e-3,
+        );
         assert_eq!(symmetric(&VALUES, 16).q_max, 32_767);
     }
 
@@ -285,13 +357,29 @@ mod tests {
     #[test]
     fn what_is_all_zero_has_a_scale() {
         assert_eq!(symmetric(&[0.0; 3], 8).scale, f32::EPSILON);
-        assert_eq!(asymmetric((0.0, 0.0), 8), Levels { scale: f32::EPSILON, zero_point: 0, q_min: 0, q_max: 255 });
+        assert_eq!(
+            asymmetric((0.0, 0.0), 8),
+            Levels {
+                scale: f32::EPSILON,
+                zero_point: 0,
+                q_min: 0,
+                q_max: 255
+            }
+        );
     }
 
     /// NumPy 2.4.6's `rint`: halves go to the even neighbor, which Rust's `round` does not do.
     #[test]
     fn halves_go_to_the_even_neighbor() {
-        let levels = Levels { scale: 1.0, zero_point: 0, q_min: -8, q_max: 7 };
-        assert_eq!([0.5, 1.5, 2.5, -0.5].map(|value| levels.quantize(value)), [0, 2, 2, 0]);
+        let levels = Levels {
+            scale: 1.0,
+            zero_point: 0,
+            q_min: -8,
+            q_max: 7,
+        };
+        assert_eq!(
+            [0.5, 1.5, 2.5, -0.5].map(|value| levels.quantize(value)),
+            [0, 2, 2, 0]
+        );
     }
 }

@@ -12,10 +12,10 @@ use crate::catalog::{Entry, Info, Knob, Range, text};
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::{Error, Result};
-use crate::lab::train::{NoCheckpoints, Objective, Recipe, Training, train};
+use crate::lab::train::{Objective, Recipe, Training, train};
 use crate::nn::loss::KlDirection;
 
-pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
+pub const ENTRY: Entry<dyn Compression> = Entry {
     info: Info {
         id: text("self-distillation"),
         title: text("Self-distillation"),
@@ -31,25 +31,45 @@ pub(crate) const ENTRY: Entry<dyn Compression> = Entry {
         Knob {
             id: text("temperature"),
             title: text("temperature"),
-            summary: text("How soft the teacher's answers are made: 1 leaves them, more tells more about wrong classes."),
-            range: Range::Real { least: 0.1, most: 100.0, step: 0.5, default: 3.0 },
+            summary: text(
+                "How soft the teacher's answers are made: 1 leaves them, more tells more about wrong classes.",
+            ),
+            range: Range::Real {
+                least: 0.1,
+                most: 100.0,
+                step: 0.5,
+                default: 3.0,
+            },
         },
         Knob {
             id: text("teacher-weight"),
             title: text("teacher weight"),
-            summary: text("Share of the teacher in the loss: 0 learns from labels alone, 1 from the teacher alone."),
-            range: Range::Real { least: 0.0, most: 1.0, step: 0.1, default: 0.5 },
+            summary: text(
+                "Share of the teacher in the loss: 0 learns from labels alone, 1 from the teacher alone.",
+            ),
+            range: Range::Real {
+                least: 0.0,
+                most: 1.0,
+                step: 0.1,
+                default: 0.5,
+            },
         },
         Knob {
             id: text("epochs"),
             title: text("epochs"),
             summary: text("How often the student sees every training image."),
-            range: Range::Integer { least: 1, most: 10_000, default: 3 },
+            range: Range::Integer {
+                least: 1,
+                most: 10_000,
+                default: 3,
+            },
         },
         Knob {
             id: text("direction"),
             title: text("direction"),
-            summary: text("Which way the divergence is taken: forward is KL(teacher‖student), reverse the other."),
+            summary: text(
+                "Which way the divergence is taken: forward is KL(teacher‖student), reverse the other.",
+            ),
             range: Range::Choice {
                 options: std::borrow::Cow::Borrowed(&[text("forward"), text("reverse")]),
                 default: text("forward"),
@@ -78,13 +98,24 @@ struct SelfDistillation {
 }
 
 impl Compression for SelfDistillation {
-    fn compress(&self, start: &Start<'_>, observer: &mut dyn Observer, cx: &mut Context<'_>) -> Result<Compressed> {
+    fn compress(
+        &self,
+        start: &Start<'_>,
+        observer: &mut dyn Observer,
+        cx: &mut Context<'_>,
+    ) -> Result<Compressed> {
         let reference = start.subject.reference()?;
         let initial = reference.initial.as_ref().ok_or_else(|| {
-            Error::Internal(format!("the initial weights of {} were not kept", reference.plan.name))
+            Error::Internal(format!(
+                "the initial weights of {} were not kept",
+                reference.plan.name
+            ))
         })?;
         let mut student = initial.duplicate()?;
-        let recipe = Recipe { epochs: self.epochs, ..start.recipe.clone() };
+        let recipe = Recipe {
+            epochs: self.epochs,
+            ..start.recipe.clone()
+        };
         let training = Training {
             data: start.subject.data,
             recipe: &recipe,
@@ -97,7 +128,7 @@ impl Compression for SelfDistillation {
             order_seed: reference.plan.order_seed,
             life: start.life,
         };
-        let trained = train(&mut student, &training, observer, &mut NoCheckpoints, cx)?;
+        let trained = train(&mut student, &training, observer, cx)?;
         Ok(Compressed {
             network: student,
             best: Some(trained.best),
@@ -106,7 +137,11 @@ impl Compression for SelfDistillation {
             remarks: vec![format!(
                 "the student has as many parameters as its teacher; it started from the reference's initial weights \
                  and learned for {}",
-                if self.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", self.epochs) }
+                if self.epochs == 1 {
+                    "1 epoch".to_owned()
+                } else {
+                    format!("{} epochs", self.epochs)
+                }
             )],
             cost: trained.cost,
             life: trained.life,

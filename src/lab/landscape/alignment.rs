@@ -8,7 +8,9 @@ type Point = [f64; 2];
 
 fn centroid(points: &[Point]) -> Point {
     let n = points.len() as f64;
-    let sum = points.iter().fold([0.0; 2], |sum, point| [sum[0] + point[0], sum[1] + point[1]]);
+    let sum = points.iter().fold([0.0; 2], |sum, point| {
+        [sum[0] + point[0], sum[1] + point[1]]
+    });
     [sum[0] / n, sum[1] / n]
 }
 
@@ -34,7 +36,11 @@ pub(crate) fn align(map: &mut [Point], onto: &[Point]) {
     let [cosine, sine] = if reflects { reflection } else { rotation };
     let length = gain([cosine, sine]);
     // Where all points coincide no direction is better than another.
-    let [cosine, sine] = if length > 0.0 { [cosine / length, sine / length] } else { [1.0, 0.0] };
+    let [cosine, sine] = if length > 0.0 {
+        [cosine / length, sine / length]
+    } else {
+        [1.0, 0.0]
+    };
     let mirror = if reflects { -1.0 } else { 1.0 };
     for point in map {
         let [x, y] = [point[0] - from[0], mirror * (point[1] - from[1])];
@@ -50,8 +56,16 @@ mod tests {
 
     fn moved(mirror: f64) -> Vec<Point> {
         let (sine, cosine) = 0.8_f64.sin_cos();
-        let turn = |[x, y]: Point| [cosine * x - sine * y * mirror + 3.0, sine * x + cosine * y * mirror - 2.0];
-        ONTO.iter().chain(&[[5.0, 5.0]]).map(|&point| turn(point)).collect()
+        let turn = |[x, y]: Point| {
+            [
+                cosine * x - sine * y * mirror + 3.0,
+                sine * x + cosine * y * mirror - 2.0,
+            ]
+        };
+        ONTO.iter()
+            .chain(&[[5.0, 5.0]])
+            .map(|&point| turn(point))
+            .collect()
     }
 
     #[test]
@@ -60,7 +74,10 @@ mod tests {
             let mut map = moved(mirror);
             align(&mut map, &ONTO);
             for (found, expected) in map.iter().zip(ONTO.iter().chain(&[[5.0, 5.0]])) {
-                assert!((found[0] - expected[0]).hypot(found[1] - expected[1]) < 1e-12, "{found:?} {expected:?}");
+                assert!(
+                    (found[0] - expected[0]).hypot(found[1] - expected[1]) < 1e-12,
+                    "{found:?} {expected:?}"
+                );
             }
         }
     }

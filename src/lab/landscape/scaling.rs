@@ -10,12 +10,21 @@ use nalgebra::{DMatrix, SymmetricEigen};
 /// The map of a symmetric matrix of squared distances, `n` rows of `n`.
 pub(crate) fn classical(squared: &[Vec<f64>]) -> Vec<[f64; 2]> {
     let n = squared.len();
-    let means: Vec<f64> = squared.iter().map(|row| row.iter().sum::<f64>() / n as f64).collect();
+    let means: Vec<f64> = squared
+        .iter()
+        .map(|row| row.iter().sum::<f64>() / n as f64)
+        .collect();
     let mean = means.iter().sum::<f64>() / n as f64;
-    let centered = DMatrix::from_fn(n, n, |i, j| -0.5 * (squared[i][j] - means[i] - means[j] + mean));
+    let centered = DMatrix::from_fn(n, n, |i, j| {
+        -0.5 * (squared[i][j] - means[i] - means[j] + mean)
+    });
     let eigen = SymmetricEigen::new(centered);
     let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]).then(a.cmp(&b)));
+    order.sort_by(|&a, &b| {
+        eigen.eigenvalues[b]
+            .total_cmp(&eigen.eigenvalues[a])
+            .then(a.cmp(&b))
+    });
     let mut map = vec![[0.0; 2]; n];
     for (axis, &column) in order.iter().take(2).enumerate() {
         // A negative eigenvalue is what no plane can show.
@@ -57,7 +66,10 @@ mod tests {
     ];
 
     fn squared(power: i32) -> Vec<Vec<f64>> {
-        POINTS.iter().map(|&a| POINTS.iter().map(|&b| distance(a, b).powi(power)).collect()).collect()
+        POINTS
+            .iter()
+            .map(|&a| POINTS.iter().map(|&b| distance(a, b).powi(power)).collect())
+            .collect()
     }
 
     #[test]
@@ -66,7 +78,10 @@ mod tests {
         for i in 0..8 {
             for j in 0..8 {
                 let (found, expected) = (distance(map[i], map[j]), distance(POINTS[i], POINTS[j]));
-                assert!((found - expected).abs() < 1e-12, "{i} {j}: {found} is not {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-12,
+                    "{i} {j}: {found} is not {expected}"
+                );
             }
         }
         // NumPy 2.4.6, `eigh`: the largest eigenvalue is the sum of the squared first coordinates.
@@ -90,7 +105,10 @@ mod tests {
         ];
         for (point, expected) in map.iter().zip(expected) {
             let found = distance(map[0], *point);
-            assert!((found - expected).abs() < 1e-10, "{found} is not {expected}");
+            assert!(
+                (found - expected).abs() < 1e-10,
+                "{found} is not {expected}"
+            );
         }
     }
 

@@ -40,8 +40,14 @@ fn fit<R: Send>(
         .enumerate()
         .map(|(i, row)| {
             let others = row.iter().enumerate().filter(|(j, _)| *j != i);
-            let mut others: Vec<_> = others.map(|(index, &distance)| Neighbor { index, distance }).collect();
-            others.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.index.cmp(&b.index)));
+            let mut others: Vec<_> = others
+                .map(|(index, &distance)| Neighbor { index, distance })
+                .collect();
+            others.sort_by(|a, b| {
+                a.distance
+                    .total_cmp(&b.distance)
+                    .then(a.index.cmp(&b.index))
+            });
             others
         })
         .collect();
@@ -63,9 +69,18 @@ fn fit<R: Send>(
 fn scaled(start: &[[f64; 2]]) -> Vec<f64> {
     let n = start.len() as f64;
     let mean = start.iter().map(|point| point[0]).sum::<f64>() / n;
-    let spread = (start.iter().map(|point| (point[0] - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let spread = (start
+        .iter()
+        .map(|point| (point[0] - mean).powi(2))
+        .sum::<f64>()
+        / n)
+        .sqrt();
     let scale = if spread > 0.0 { SPREAD / spread } else { 1.0 };
-    start.as_flattened().iter().map(|value| value * scale).collect()
+    start
+        .as_flattened()
+        .iter()
+        .map(|value| value * scale)
+        .collect()
 }
 
 /// The t-SNE map of a symmetric matrix of distances, starting from another map of the same points.
@@ -76,8 +91,17 @@ fn scaled(start: &[[f64; 2]]) -> Vec<f64> {
 /// # Panics
 /// With fewer than [`LEAST_POINTS`] points.
 pub(crate) fn map(distances: &[Vec<f64>], start: &[[f64; 2]]) -> Result<Vec<[f64; 2]>> {
-    assert!(distances.len() >= LEAST_POINTS, "t-SNE of {} points has no perplexity", distances.len());
-    fit(distances, start, |fit| fit.embedding().chunks_exact(2).map(|point| [point[0], point[1]]).collect())
+    assert!(
+        distances.len() >= LEAST_POINTS,
+        "t-SNE of {} points has no perplexity",
+        distances.len()
+    );
+    fit(distances, start, |fit| {
+        fit.embedding()
+            .chunks_exact(2)
+            .map(|point| [point[0], point[1]])
+            .collect()
+    })
 }
 
 #[cfg(test)]
@@ -101,7 +125,10 @@ mod tests {
     }
 
     fn distances() -> Vec<Vec<f64>> {
-        POINTS.iter().map(|&a| POINTS.iter().map(|&b| squared(a, b).sqrt()).collect()).collect()
+        POINTS
+            .iter()
+            .map(|&a| POINTS.iter().map(|&b| squared(a, b).sqrt()).collect())
+            .collect()
     }
 
     fn joint(fit: &tSNE<'_, f64, ()>, n: usize) -> Vec<Vec<f64>> {
@@ -127,7 +154,11 @@ mod tests {
                 return (beta, p);
             }
             let entropy: f64 = p.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
-            if entropy > perplexity.ln() { low = beta } else { high = beta }
+            if entropy > perplexity.ln() {
+                low = beta
+            } else {
+                high = beta
+            }
         }
     }
 
@@ -143,7 +174,10 @@ mod tests {
         }
         let rows: Vec<Vec<f64>> = (0..8)
             .map(|i| {
-                let others: Vec<f64> = (0..8).filter(|j| *j != i).map(|j| squared(POINTS[i], POINTS[j])).collect();
+                let others: Vec<f64> = (0..8)
+                    .filter(|j| *j != i)
+                    .map(|j| squared(POINTS[i], POINTS[j]))
+                    .collect();
                 let mut row = conditional(&others, 7.0 / 3.0).1;
                 row.insert(i, 0.0);
                 row
@@ -153,7 +187,11 @@ mod tests {
         for i in 0..8 {
             for j in 0..8 {
                 let expected = (rows[i][j] + rows[j][i]) / 16.0;
-                assert!((found[i][j] - expected).abs() < 2e-6, "{i} {j}: {} is not {expected}", found[i][j]);
+                assert!(
+                    (found[i][j] - expected).abs() < 2e-6,
+                    "{i} {j}: {} is not {expected}",
+                    found[i][j]
+                );
             }
         }
     }
@@ -162,13 +200,17 @@ mod tests {
     /// max_iter=1000)` from the same start (its gradient carries a factor 4 that the crate's does not).
     #[test]
     fn the_map_is_as_good_as_scikit_learns() {
-        let (map, joint) = fit(&distances(), &POINTS, |fit| (fit.embedding(), joint(fit, 8))).unwrap();
+        let (map, joint) = fit(&distances(), &POINTS, |fit| {
+            (fit.embedding(), joint(fit, 8))
+        })
+        .unwrap();
         let at = |i: usize| [map[2 * i], map[2 * i + 1]];
         let weight = |i, j| 1.0 / (1.0 + squared(at(i), at(j)));
         let pairs = || (0..8).flat_map(|i| (0..8).filter(move |j| *j != i).map(move |j| (i, j)));
         let sum: f64 = pairs().map(|(i, j)| weight(i, j)).sum();
-        let divergence: f64 =
-            pairs().map(|(i, j)| joint[i][j] * (joint[i][j] / (weight(i, j) / sum)).ln()).sum();
+        let divergence: f64 = pairs()
+            .map(|(i, j)| joint[i][j] * (joint[i][j] / (weight(i, j) / sum)).ln())
+            .sum();
         assert!((divergence - 0.103_923_859).abs() < 1e-3, "{divergence}");
     }
 
@@ -177,13 +219,19 @@ mod tests {
         let once = map(&distances(), &POINTS).unwrap();
         assert_eq!(once, map(&distances(), &POINTS).unwrap());
         // More threads around it change nothing.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(3)
+            .build()
+            .unwrap();
         assert_eq!(once, pool.install(|| map(&distances(), &POINTS).unwrap()));
     }
 
     #[test]
     fn points_that_coincide_stay_together_and_finite() {
         let map = map(&vec![vec![0.0; 7]; 7], &[[0.0; 2]; 7]).unwrap();
-        assert!(map.iter().flatten().all(|value| value.is_finite()), "{map:?}");
+        assert!(
+            map.iter().flatten().all(|value| value.is_finite()),
+            "{map:?}"
+        );
     }
 }
