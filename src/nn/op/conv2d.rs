@@ -13,9 +13,13 @@ use rayon::prelude::*;
 
 use super::gemm::{Into, Matrix, multiply};
 use super::max_pool2d::{Windows, maxima, spread};
-use super::patches::{Geometry, gather, scatter};
+use super::patches::Geometry;
 use super::relu::{masked, rectified};
 use super::{Scratch, grown, parts, shares};
+
+/// A product at least this wide keeps the GEMM kernels busy: narrower ones waste lanes and pack the weights too often.
+/// Measured on cnn8's 7x7 and 4x4 maps.
+const WIDTH: usize = 192;
 
 /// What follows a convolution in the same pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,21 @@ impl Conv2d {
         self.outputs * self.then.values(&self.geometry)
     }
 
+    /// How many places of maxima an image has.
+    pub fn places(&self) -> usize {
+        match self.then {
+            Then::ReluMaxPool(_) => self.values(),
+            Then::Nothing | Then::Relu => 0,
+        }
+    }
+
+    /// How many of `images` go into one product: small maps are joined until the product is wide enough.
+    fn group(&self, images: usize) -> usize {
+        WIDTH
+            .div_ceil(self.geometry.positions())
+            .clamp(1, images.max(1))
+    }
+
     /// y = the output; `place` = where the pooling found its maxima (empty without pooling).
     pub fn forward(
         &self,
@@ -61,7 +80,6 @@ impl Conv2d {
     ) {
         let g = &self.geometry;
         let batch = x.len() / g.image();
-        let (rows, positions) = (g.rows(), g.positions());
         if batch < rayon::current_num_threads() {
             self.forward_few(x, w, b, y, place, scratch);
             return;
@@ -76,20 +94,26 @@ impl Conv2d {
             .zip(places)
             .zip(buffers)
             .for_each(|(((part, y), place), buffer)| {
-                let columns_size = rows * positions;
-                let buffer = grown(buffer, columns_size + self.outputs * positions);
-                let (columns, raw) = buffer.split_at_mut(columns_size);
-                for (at, image) in part.enumerate() {
-                    let x = &x[image * g.image()..][..g.image()];
-                    let y = &mut y[at * self.values()..][..self.values()];
-                    let place = &mut place[at * self.places()..][..self.places()];
-                    let columns = columns_of(g, x, columns);
-                    self.forward_channels(0..self.outputs, columns, w, b, y, place, raw);
+                let group = self.group(part.len());
+                let room = Room::of(self, group, buffer);
+                let x = &x[part.start * g.image()..part.end * g.image()];
+                let mut place = place;
+                for (x, y) in x
+                    .chunks(group * g.image())
+                    .zip(y.chunks_mut(group * self.values()))
+                {
+                    let images = x.len() / g.image();
+                    let (of_these, rest) = place.split_at_mut(images * self.places());
+                    place = rest;
+                    let columns = columns_of(g, x, room.spread, room.columns);
+                    let channels = 0..self.outputs;
+                    self.product(&channels, images, w, columns, room.raw);
+                    self.finish(&channels, images, b, room.raw, y, of_these);
                 }
             });
     }
 
-    /// Fewer images than threads: the output channels are divided.
+    /// Fewer images than threads: the output channels are divided, one image after another.
     fn forward_few(
         &self,
         x: &[f32],
@@ -100,14 +124,13 @@ impl Conv2d {
         scratch: &mut Scratch,
     ) {
         let g = &self.geometry;
-        let positions = g.positions();
         let parts = parts(self.outputs);
-        let [columns, buffers @ ..] = scratch.parts(parts.len() + 1) else {
+        let [first, buffers @ ..] = scratch.parts(parts.len() + 1) else {
             return;
         };
-        let columns = grown(columns, g.rows() * positions);
+        let room = Room::of(self, 1, first);
         for (image, x) in x.chunks_exact(g.image()).enumerate() {
-            let columns = columns_of(g, x, columns);
+            let columns = columns_of(g, x, room.spread, room.columns);
             let y = &mut y[image * self.values()..][..self.values()];
             let place = &mut place[image * self.places()..][..self.places()];
             let ys = shares(y, &parts, self.then.values(g));
@@ -118,83 +141,131 @@ impl Conv2d {
                 .zip(places)
                 .zip(buffers.par_iter_mut())
                 .for_each(|(((part, y), place), buffer)| {
-                    let raw = grown(buffer, part.len() * positions);
-                    self.forward_channels(part.clone(), columns, w, b, y, place, raw);
+                    let raw = grown(buffer, part.len() * g.positions());
+                    self.product(part, 1, w, columns, raw);
+                    self.finish(part, 1, b, raw, y, place);
                 });
         }
     }
 
-    /// Some channels of one image, from its columns.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "slices of one pass, each named for what it is"
-    )]
-    fn forward_channels(
+    /// raw = W columns, for some channels of some images: (channels, images·OH·OW).
+    fn product(
         &self,
-        channels: Range<usize>,
-        columns: &[f32],
+        channels: &Range<usize>,
+        images: usize,
         w: &[f32],
-        b: Option<&[f32]>,
-        y: &mut [f32],
-        place: &mut [u8],
+        columns: &[f32],
         raw: &mut [f32],
     ) {
         let g = &self.geometry;
-        let (rows, positions, values) = (g.rows(), g.positions(), self.then.values(g));
-        let size = (channels.len(), positions, rows);
+        let (rows, width) = (g.rows(), images * g.positions());
         let w = Matrix::rows(&w[channels.start * rows..channels.end * rows], rows);
-        let columns = Matrix::rows(columns, positions);
-        let bias = |channel: usize| b.map_or(0.0, |b| b[channels.start + channel]);
-        if let Then::ReluMaxPool(windows) = self.then {
-            multiply(size, raw, positions, Into::Replace, w, columns);
-            for (channel, ((raw, y), place)) in raw
-                .chunks_exact_mut(positions)
-                .zip(y.chunks_exact_mut(values))
-                .zip(place.chunks_exact_mut(values))
-                .enumerate()
-            {
-                let bias = bias(channel);
-                for raw in raw.iter_mut() {
-                    *raw += bias;
-                }
-                maxima(&windows, g.out_width(), raw, |at, value, where_| {
-                    y[at] = rectified(value);
-                    place[at] = where_;
-                });
-            }
-            return;
-        }
-        multiply(size, y, positions, Into::Replace, w, columns);
-        for (channel, y) in y.chunks_exact_mut(positions).enumerate() {
-            let bias = bias(channel);
-            if self.then == Then::Relu {
-                for y in y {
-                    *y = rectified(*y + bias);
-                }
-            } else {
-                for y in y {
-                    *y += bias;
-                }
-            }
-        }
+        let size = (channels.len(), width, rows);
+        multiply(
+            size,
+            raw,
+            width,
+            Into::Replace,
+            w,
+            Matrix::rows(columns, width),
+        );
     }
 
-    /// How many places of maxima an image has.
-    pub fn places(&self) -> usize {
-        match self.then {
-            Then::ReluMaxPool(_) => self.values(),
-            Then::Nothing | Then::Relu => 0,
+    /// Adds the bias, does what follows, and puts each image's channels at their place.
+    fn finish(
+        &self,
+        channels: &Range<usize>,
+        images: usize,
+        b: Option<&[f32]>,
+        raw: &mut [f32],
+        y: &mut [f32],
+        place: &mut [u8],
+    ) {
+        let g = &self.geometry;
+        let (positions, values) = (g.positions(), self.then.values(g));
+        for channel in 0..channels.len() {
+            let bias = b.map_or(0.0, |b| b[channels.start + channel]);
+            for image in 0..images {
+                let raw = &mut raw[(channel * images + image) * positions..][..positions];
+                let at = (image * channels.len() + channel) * values;
+                let y = &mut y[at..at + values];
+                match self.then {
+                    Then::Nothing => {
+                        for (y, raw) in y.iter_mut().zip(raw.iter()) {
+                            *y = raw + bias;
+                        }
+                    }
+                    Then::Relu => {
+                        for (y, raw) in y.iter_mut().zip(raw.iter()) {
+                            *y = rectified(raw + bias);
+                        }
+                    }
+                    Then::ReluMaxPool(windows) => {
+                        for raw in raw.iter_mut() {
+                            *raw += bias;
+                        }
+                        let place = &mut place[at..at + values];
+                        maxima(&windows, raw, y, place);
+                        for y in y.iter_mut() {
+                            *y = rectified(*y);
+                        }
+                    }
+                }
+            }
         }
     }
 }
 
-/// The columns of an image: itself where every patch is one pixel, else gathered into the buffer.
-fn columns_of<'a>(g: &Geometry, image: &'a [f32], buffer: &'a mut [f32]) -> &'a [f32] {
-    if g.is_identity() {
-        return image;
+/// A buffer divided up for one task.
+struct Room<'a> {
+    /// Sums of the weights' and biases' gradients.
+    dw: &'a mut [f32],
+    db: &'a mut [f32],
+    columns: &'a mut [f32],
+    spread: &'a mut [f32],
+    /// The convolution's own output, or its gradient: (O, images·OH·OW).
+    raw: &'a mut [f32],
+    /// One pooled channel.
+    pooled: &'a mut [f32],
+}
+
+impl<'a> Room<'a> {
+    fn of(conv: &Conv2d, images: usize, buffer: &'a mut Vec<f32>) -> Self {
+        let g = &conv.geometry;
+        let (weights, columns) = (conv.outputs * g.rows(), g.columns(images));
+        let spread = images * g.channels * g.spread_values();
+        let raw = conv.outputs * images * g.positions();
+        let pooled = conv.places() / conv.outputs;
+        let size = weights + conv.outputs + columns + spread + raw + pooled;
+        let buffer = grown(buffer, size);
+        let (dw, buffer) = buffer.split_at_mut(weights);
+        let (db, buffer) = buffer.split_at_mut(conv.outputs);
+        let (columns, buffer) = buffer.split_at_mut(columns);
+        let (spread, buffer) = buffer.split_at_mut(spread);
+        let (raw, pooled) = buffer.split_at_mut(raw);
+        Self {
+            dw,
+            db,
+            columns,
+            spread,
+            raw,
+            pooled,
+        }
     }
-    gather(g, image, 0..g.rows(), buffer);
-    buffer
+}
+
+/// The columns of images: the one image itself where every patch is one pixel, else gathered into the buffer.
+fn columns_of<'a>(
+    g: &Geometry,
+    images: &'a [f32],
+    spread: &mut [f32],
+    columns: &'a mut [f32],
+) -> &'a [f32] {
+    if g.is_identity() && images.len() == g.image() {
+        return images;
+    }
+    g.gather(images, spread, columns);
+    columns
 }
 
 /// What a backward pass reads.
@@ -227,40 +298,42 @@ impl Conv2d {
         }
     }
 
-    /// The gradient of the convolution's own output, before what followed it, for one image.
-    fn raw_gradient<'a>(
+    /// The gradient of the convolution's own output, before what followed it: (O, images·OH·OW).
+    ///
+    /// `rectified` has room for one pooled channel.
+    fn raw_gradient(
         &self,
-        saved: &Saved<'a>,
-        image: usize,
-        buffer: &'a mut [f32],
-    ) -> &'a [f32] {
-        let values = image * self.values()..(image + 1) * self.values();
-        let (y, dy) = (&saved.y[values.clone()], &saved.dy[values]);
-        match self.then {
-            Then::Nothing => return dy,
-            Then::Relu => masked(y, dy, buffer),
-            Then::ReluMaxPool(windows) => {
-                buffer.fill(0.0);
-                let place = &saved.place[image * self.places()..][..self.places()];
-                let count = windows.count();
-                for (channel, raw) in buffer
-                    .chunks_exact_mut(self.geometry.positions())
-                    .enumerate()
-                {
-                    let of = channel * count..(channel + 1) * count;
-                    let (y, dy) = (&y[of.clone()], &dy[of.clone()]);
-                    let gradient = |at: usize| if y[at] > 0.0 { dy[at] } else { 0.0 };
-                    spread(&windows, &place[of], gradient, raw);
+        saved: &Saved<'_>,
+        images: Range<usize>,
+        raw: &mut [f32],
+        rectified: &mut [f32],
+    ) {
+        let (positions, values) = (self.geometry.positions(), self.then.values(&self.geometry));
+        let count = images.len();
+        for channel in 0..self.outputs {
+            for (at, image) in images.clone().enumerate() {
+                let raw = &mut raw[(channel * count + at) * positions..][..positions];
+                let first = (image * self.outputs + channel) * values;
+                let dy = &saved.dy[first..first + values];
+                match self.then {
+                    Then::Nothing => raw.copy_from_slice(dy),
+                    Then::Relu => masked(&saved.y[first..first + values], dy, raw),
+                    Then::ReluMaxPool(windows) => {
+                        let (y, place) = (
+                            &saved.y[first..first + values],
+                            &saved.place[first..first + values],
+                        );
+                        masked(y, dy, rectified);
+                        spread(&windows, place, rectified, raw);
+                    }
                 }
             }
         }
-        buffer
     }
 
     fn backward_many(&self, saved: Saved<'_>, wanted: Wanted<'_>, scratch: &mut Scratch) {
         let g = &self.geometry;
-        let (rows, positions) = (g.rows(), g.positions());
-        let (weights, columns_size) = (self.outputs * rows, rows * positions);
+        let rows = g.rows();
         let parts = parts(saved.x.len() / g.image());
         let (wants_w, wants_b) = (wanted.dw.is_some(), wanted.db.is_some());
         let dxs: Vec<Option<&mut [f32]>> = match wanted.dx {
@@ -276,26 +349,34 @@ impl Conv2d {
             .zip(dxs)
             .zip(buffers.par_iter_mut())
             .for_each(|((part, mut dx), buffer)| {
-                let size = weights + self.outputs + columns_size + self.outputs * positions;
-                let (dw, rest) = grown(buffer, size).split_at_mut(weights);
-                let (db, rest) = rest.split_at_mut(self.outputs);
-                let (columns, raw) = rest.split_at_mut(columns_size);
-                db.fill(0.0);
-                for (at, image) in part.enumerate() {
-                    let dy = self.raw_gradient(&saved, image, raw);
+                let group = self.group(part.len());
+                let room = Room::of(self, group, buffer);
+                room.db.fill(0.0);
+                for first in part.clone().step_by(group) {
+                    let images = first..part.end.min(first + group);
+                    let width = images.len() * g.positions();
+                    self.raw_gradient(&saved, images.clone(), room.raw, room.pooled);
                     if wants_b {
-                        row_sums(dy, positions, db);
+                        row_sums(room.raw, width, room.db);
                     }
+                    let dy = Matrix::rows(room.raw, width);
                     if wants_w {
-                        let x = &saved.x[image * g.image()..][..g.image()];
-                        let columns = Matrix::transposed(columns_of(g, x, columns), positions);
-                        let into = if at == 0 { Into::Replace } else { Into::Add };
-                        let size = (self.outputs, rows, positions);
-                        multiply(size, dw, rows, into, Matrix::rows(dy, positions), columns);
+                        let x = &saved.x[images.start * g.image()..images.end * g.image()];
+                        let columns = columns_of(g, x, room.spread, room.columns);
+                        let columns = Matrix::transposed(columns, width);
+                        let into = if first == part.start {
+                            Into::Replace
+                        } else {
+                            Into::Add
+                        };
+                        let size = (self.outputs, rows, width);
+                        multiply(size, room.dw, rows, into, dy, columns);
                     }
                     if let Some(dx) = &mut dx {
-                        let dx = &mut dx[at * g.image()..][..g.image()];
-                        self.input_gradient(0..g.channels, saved.w, dy, dx, columns);
+                        let of_these = images.start - part.start..images.end - part.start;
+                        let dx = &mut dx[of_these.start * g.image()..of_these.end * g.image()];
+                        let w = Matrix::transposed(saved.w, rows);
+                        self.input_gradient(g.channels, w, dy, dx, room.columns, room.spread);
                     }
                 }
             });
@@ -304,33 +385,30 @@ impl Conv2d {
             add_up(dw, buffers, 0);
         }
         if let Some(db) = wanted.db {
-            add_up(db, buffers, weights);
+            add_up(db, buffers, self.outputs * rows);
         }
     }
 
-    /// The gradient of some channels of one image.
+    /// dx = the transposed convolution of dy, for some channels of some images; `w` is their rows of Wᵀ.
     fn input_gradient(
         &self,
-        channels: Range<usize>,
-        w: &[f32],
-        dy: &[f32],
+        channels: usize,
+        w: Matrix<'_>,
+        dy: Matrix<'_>,
         dx: &mut [f32],
         columns: &mut [f32],
+        spread: &mut [f32],
     ) {
         let g = &self.geometry;
-        let (rows, positions) = (g.rows(), g.positions());
-        let area = g.kernel * g.kernel;
-        let share = channels.start * area..channels.end * area;
-        let size = (share.len(), positions, self.outputs);
-        let w = Matrix::transposed(&w[share.start..], rows);
-        let dy = Matrix::rows(dy, positions);
-        if g.is_identity() {
-            multiply(size, dx, positions, Into::Replace, w, dy);
+        let width = dy.row;
+        let size = (channels * g.kernel * g.kernel, width, self.outputs);
+        let image = channels * g.height * g.width;
+        if g.is_identity() && dx.len() == image {
+            multiply(size, dx, width, Into::Replace, w, dy);
             return;
         }
-        multiply(size, columns, positions, Into::Replace, w, dy);
-        dx.fill(0.0);
-        scatter(g, columns, share, dx);
+        multiply(size, columns, width, Into::Replace, w, dy);
+        g.scatter(channels, columns, spread, dx.chunks_exact_mut(image));
     }
 
     /// Fewer images than threads: the output channels are divided for dW, the input channels for dx.
@@ -341,8 +419,7 @@ impl Conv2d {
         let [first, buffers @ ..] = scratch.parts(of_inputs.len() + 1) else {
             return;
         };
-        let buffer = grown(first, (rows + self.outputs) * positions);
-        let (columns, raw) = buffer.split_at_mut(rows * positions);
+        let room = Room::of(self, 1, first);
         let Wanted {
             mut dx,
             mut dw,
@@ -352,18 +429,19 @@ impl Conv2d {
             db.fill(0.0);
         }
         for image in 0..saved.x.len() / g.image() {
-            let dy = self.raw_gradient(&saved, image, raw);
+            self.raw_gradient(&saved, image..image + 1, room.raw, room.pooled);
+            let raw = &*room.raw;
             if let Some(db) = &mut db {
-                row_sums(dy, positions, db);
+                row_sums(raw, positions, db);
             }
             if let Some(dw) = &mut dw {
                 let x = &saved.x[image * g.image()..][..g.image()];
-                let columns = columns_of(g, x, columns);
+                let columns = columns_of(g, x, room.spread, room.columns);
                 let into = if image == 0 { Into::Replace } else { Into::Add };
                 let dws = shares(dw, &of_outputs, rows);
                 of_outputs.par_iter().zip(dws).for_each(|(part, dw)| {
                     let size = (part.len(), rows, positions);
-                    let dy = Matrix::rows(&dy[part.start * positions..], positions);
+                    let dy = Matrix::rows(&raw[part.start * positions..], positions);
                     let columns = Matrix::transposed(columns, positions);
                     multiply(size, dw, rows, into, dy, columns);
                 });
@@ -376,8 +454,13 @@ impl Conv2d {
                     .zip(dxs)
                     .zip(buffers.par_iter_mut())
                     .for_each(|((part, dx), buffer)| {
-                        let columns = grown(buffer, part.len() * area * positions);
-                        self.input_gradient(part.clone(), saved.w, dy, dx, columns);
+                        let columns = part.len() * area * positions;
+                        let spread = part.len() * g.spread_values();
+                        let (columns, spread) =
+                            grown(buffer, columns + spread).split_at_mut(columns);
+                        let w = Matrix::transposed(&saved.w[part.start * area..], rows);
+                        let dy = Matrix::rows(raw, positions);
+                        self.input_gradient(part.len(), w, dy, dx, columns, spread);
                     });
             }
         }
