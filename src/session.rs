@@ -85,6 +85,27 @@ impl Header {
             catalog: catalog.clone(),
         }
     }
+
+    /// What the session is about, in a few words: data set, architecture, branches, seed.
+    pub fn title(&self) -> String {
+        let mut parts = Vec::new();
+        for reference in &self.study.references {
+            let mut names = vec![
+                reference.dataset.id.clone(),
+                reference.architecture.id.clone(),
+            ];
+            names.extend(reference.branches.iter().map(|branch| {
+                if branch.name.is_empty() {
+                    branch.label(&self.catalog)
+                } else {
+                    branch.name.clone()
+                }
+            }));
+            parts.push(names.join(" · "));
+        }
+        parts.push(format!("seed {}", self.seed));
+        parts.join(" · ")
+    }
 }
 
 /// Something in a file that was tolerated.
