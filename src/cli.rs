@@ -295,7 +295,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
 }
 
 /// Prints to standard output. A reader that went away ends the printing and is no error.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use anyhow::{Result, anyhow};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::progress::{Json, Printer, Quiet, Words};
-use super::{Ending, RunArguments, UsageError, ask};
-use crate::app::studio::Studio;
+use super::{Ending, RunArguments, ask};
+use crate::app::studio::{Studio, settle};
 use crate::event::{Event, Outcome};
 use crate::lab;
 use crate::lab::cache::Cache;
@@ -24,11 +24,11 @@ pub fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
     let cache = if arguments.no_cache { Cache::off() } else { Cache::standard() };
     let means = Means { folders, cache };
     let (commands, listening) = unbounded();
-    let stops = obey_signals(&commands)?;
+    let stops = stop_on_signals(&commands)?;
     let studio = match &arguments.resume {
         Some(file) => Studio::resume(file, means, listening)?,
         None => {
-            let study = ask::checked(ask::study(arguments, &catalog)?, &catalog)?;
+            let study = ask::checked(settle(ask::study(arguments, &catalog)?)?, &catalog)?;
             Studio::begin(study, &catalog, arguments.session.as_deref(), means, listening)?
         }
     };
@@ -42,8 +42,9 @@ pub fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
         Box::new(Words::new(std::io::stdout().is_terminal()))
     };
     printer.begin(&studio.path)?;
-    let outcome = listen(&studio.records, printer.as_mut())?;
-    studio.close();
+    let listening = studio.listen_only();
+    let outcome = listen(&listening.records, printer.as_mut())?;
+    listening.close();
     Ok(match outcome {
         Some(Outcome::Completed) => Ending::Success,
         Some(Outcome::Cancelled) => Ending::Interrupted,
@@ -72,7 +73,7 @@ fn listen(records: &Receiver<Recorded>, printer: &mut dyn Printer) -> Result<Opt
 
 /// The first Ctrl-C or termination stops the study at its next step; the third one ends the process at once.
 /// A hang-up is ignored: the study goes on without its terminal.
-fn obey_signals(commands: &Sender<Command>) -> Result<Arc<AtomicUsize>> {
+fn stop_on_signals(commands: &Sender<Command>) -> Result<Arc<AtomicUsize>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let stops = Arc::new(AtomicUsize::new(0));

@@ -146,7 +146,6 @@ impl Since {
             return Ok(());
         }
         let losses = std::mem::take(&mut self.losses);
-        let short = |value: f64| Score::short(value as f32);
         cx.emit(Event::StepsTrained {
             network: cx.network,
             stage: cx.stage,
@@ -180,14 +179,17 @@ pub fn train(
     }
     let validation = data.train.select(&data.split.validation);
     let total = recipe.steps(images);
-    let mut workspace = Workspace::default();
-    let mut optimizer = Sgd::new(network.parameters(), recipe.momentum, recipe.weight_decay)?;
+    let mut machinery = Machinery {
+        optimizer: Sgd::new(network.parameters(), recipe.momentum, recipe.weight_decay)?,
+        workspace: Workspace::default(),
+        teacher: Workspace::default(),
+    };
     let mut best = network.duplicate()?;
     let mut best_loss = f64::INFINITY;
     let mut life = training.life;
     let mut cost = Cost::default();
     let mut first = 0;
-    let mut into = HalfwayMut { network, best: &mut best, optimizer: &mut optimizer };
+    let mut into = HalfwayMut { network, best: &mut best, optimizer: &mut machinery.optimizer };
     if let Some(Restored { epochs, best_loss: loss, facts }) = observer.restore(&mut into)? {
         // The epochs that are done say again what they said then.
         for fact in facts {
@@ -211,8 +213,7 @@ pub fn train(
         for indices in order.chunks(recipe.batch) {
             let done = cost.steps;
             let learning_rate = recipe.schedule.rate(recipe.learning_rate, done, total);
-            let labels: Vec<u32> = indices.iter().map(|&index| data.train.labels[index]).collect();
-            let loss = step(network, objective, data, indices, &labels, learning_rate, &mut optimizer, &mut workspace)?;
+            let loss = machinery.step(network, objective, &data.train, indices, learning_rate)?;
             life.step += 1;
             let count = indices.len() as u64;
             cost = Cost { steps: done + 1, images: cost.images + count, gradients: cost.gradients + count };
@@ -233,7 +234,7 @@ pub fn train(
         }
         since.report(life, recipe.schedule.rate(recipe.learning_rate, cost.steps.saturating_sub(1), total), cx)?;
         life.epoch += 1;
-        let tally = validate(network, &validation, &mut workspace, cx)?;
+        let tally = validate(network, &validation, &mut machinery.workspace, cx)?;
         let is_best = tally.loss.0 < best_loss;
         if is_best {
             best_loss = tally.loss.0;
@@ -249,7 +250,7 @@ pub fn train(
             best: is_best,
         })?;
         observer.epoch_ended(network, life.epoch, cx)?;
-        let at = Halfway { network, best: &best, best_loss, optimizer: &optimizer, epochs: epoch + 1 };
+        let at = Halfway { network, best: &best, best_loss, optimizer: &machinery.optimizer, epochs: epoch + 1 };
         observer.save(&at, cx.kept_so_far())?;
     }
     Ok(Trained { best, cost, life })
@@ -259,39 +260,47 @@ fn short(value: f64) -> Score {
     Score::short(value as f32)
 }
 
-/// One optimizer step; yields the loss and the hits of the batch.
-#[expect(clippy::too_many_arguments, reason = "the loop's own variables, used nowhere else")]
-fn step(
-    network: &mut Network,
-    objective: &Objective<'_>,
-    data: &Data,
-    indices: &[usize],
-    labels: &[u32],
-    learning_rate: f64,
-    optimizer: &mut Sgd,
-    workspace: &mut Workspace,
-) -> Result<(f64, u32)> {
-    let images = batch(&data.train, indices)?;
-    let teacher = match objective {
-        Objective::Classify => None,
-        Objective::Distill { teacher, .. } => {
-            Some(teacher.forward(&images, Mode::Eval, &mut Workspace::default())?.logits().copy()?)
-        }
-    };
-    let trace = network.forward(&images, Mode::Train, workspace)?;
-    let loss = match (objective, &teacher) {
-        (Objective::Distill { temperature, teacher_weight, direction, .. }, Some(teacher)) => {
-            loss::distillation(trace.logits(), teacher, labels, *temperature, *teacher_weight, *direction)?
-        }
-        _ => loss::cross_entropy(trace.logits(), labels)?,
-    };
-    // A loss that is not finite must not reach the weights.
-    if loss.mean.is_finite() {
-        let gradients = trace.backward(&loss.d_logits, Wanted { input: false, parameters: true })?;
+/// The loop's own machinery, reused from step to step.
+struct Machinery {
+    optimizer: Sgd,
+    workspace: Workspace,
+    /// The teacher's.
+    teacher: Workspace,
+}
+
+impl Machinery {
+    /// One optimizer step; yields the loss and the hits of the batch.
+    fn step(
+        &mut self,
+        network: &mut Network,
+        objective: &Objective<'_>,
+        train: &Examples,
+        indices: &[usize],
+        learning_rate: f64,
+    ) -> Result<(f64, u32)> {
+        let images = batch(train, indices)?;
+        let labels: Vec<u32> = indices.iter().map(|&index| train.labels[index]).collect();
+        let trace = network.forward(&images, Mode::Train, &mut self.workspace)?;
+        let loss = match objective {
+            Objective::Classify => loss::cross_entropy(trace.logits(), &labels)?,
+            Objective::Distill { teacher, temperature, teacher_weight, direction } => {
+                let teacher = teacher.forward(&images, Mode::Eval, &mut self.teacher)?;
+                loss::distillation(trace.logits(), teacher.logits(), &labels, *temperature, *teacher_weight, *direction)?
+            }
+        };
+        // A loss that is not finite must not reach the weights.
+        let gradients = if loss.mean.is_finite() {
+            Some(trace.backward(&loss.d_logits, Wanted { input: false, parameters: true })?)
+        } else {
+            None
+        };
         drop(trace);
-        optimizer.step(network.parameters_mut(), &gradients, learning_rate)?;
+        if let Some(gradients) = gradients {
+            self.optimizer.step(network.parameters_mut(), &gradients, learning_rate)?;
+            self.workspace.recycle(gradients);
+        }
+        Ok((loss.mean, loss.correct))
     }
-    Ok((loss.mean, loss.correct))
 }
 
 /// Loss and hits on the validation images, in evaluation mode.
