@@ -188,12 +188,7 @@ impl Landscape {
 
     /// The map of all points by this method, laid over the one before; none while there are too few points.
     fn draw(&mut self, method: Method) -> Result<Option<Vec<MapPoint>>> {
-        let least = if method == Method::TSne {
-            t_sne::LEAST_POINTS
-        } else {
-            LEAST_POINTS
-        };
-        if self.points.len() < least {
+        if self.points.len() < LEAST_POINTS {
             return Ok(None);
         }
         let squared = |rows| symmetric(rows, |distance| distance * distance);
@@ -202,7 +197,10 @@ impl Landscape {
             Method::Pca => scaling::classical(&symmetric(&self.squares, |square| square)),
             Method::TSne => {
                 let start = scaling::classical(&squared(&self.rows));
-                t_sne::map(&symmetric(&self.rows, |distance| distance), &start)?
+                match t_sne::map(&symmetric(&self.rows, |distance| distance), &start)? {
+                    Some(map) => map,
+                    None => return Ok(None),
+                }
             }
         };
         if let Some(before) = self.maps.get(&method) {

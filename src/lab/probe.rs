@@ -2,8 +2,18 @@
 
 use crate::catalog::Entry;
 use crate::lab::context::Context;
-use crate::lab::error::Result;
-use crate::lab::subject::Subject;
+use crate::lab::error::{Error, Result};
+use crate::lab::outputs::Outputs;
+use crate::lab::subject::{Kept, Subject};
+use crate::measurement::{Direction, Measurement, Metric, Score, Unit, Value};
+
+pub mod accuracy;
+pub mod agreement;
+pub mod corruption_error;
+pub mod footprint;
+pub mod functional_landscape;
+pub mod latency;
+pub mod output_divergence;
 
 /// How much a probe costs, and so when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,4 +42,69 @@ pub trait Probe {
 }
 
 /// Every probe, in the order on screen.
-pub const ALL: &[Entry<dyn Probe>] = &[];
+pub const ALL: &[Entry<dyn Probe>] = &[
+    accuracy::ENTRY,
+    corruption_error::ENTRY,
+    agreement::ENTRY,
+    output_divergence::ENTRY,
+    functional_landscape::ENTRY,
+    footprint::ENTRY,
+    latency::ENTRY,
+];
+
+/// What a metric is counted in, and which way is better.
+fn nature(metric: Metric) -> (Unit, Direction) {
+    use Direction::{HigherIsBetter, LowerIsBetter, Neutral};
+    match metric {
+        Metric::Accuracy | Metric::Agreement | Metric::ChurnGood => (Unit::Fraction, HigherIsBetter),
+        Metric::Error | Metric::ChurnBad => (Unit::Fraction, LowerIsBetter),
+        // Another mistake in place of a mistake: neither better nor worse.
+        Metric::ChurnUgly => (Unit::Fraction, Neutral),
+        Metric::Js | Metric::NearerThanTwin => (Unit::Nats, LowerIsBetter),
+        Metric::Parameters | Metric::Nonzero | Metric::Macs => (Unit::Count, LowerIsBetter),
+        Metric::Bytes => (Unit::Bytes, LowerIsBetter),
+        Metric::LatencyMsP50 | Metric::LatencyMsP10 | Metric::LatencyMsP90 => (Unit::Milliseconds, LowerIsBetter),
+        Metric::Throughput => (Unit::ImagesPerSecond, HigherIsBetter),
+        Metric::Landscape => (Unit::None, Neutral),
+    }
+}
+
+/// A finding about the subject's network, without condition, interval and number of examples.
+fn finding(probe: &str, metric: Metric, value: Value, subject: &Subject<'_>, stage: u32) -> Result<Measurement> {
+    let (unit, direction) = nature(metric);
+    Ok(Measurement {
+        probe: probe.to_owned(),
+        metric,
+        network: subject.network.id,
+        stage,
+        epoch: subject.candidate()?.life.epoch,
+        against: None,
+        condition: None,
+        severity: None,
+        value,
+        unit,
+        direction,
+        interval: None,
+        n: None,
+    })
+}
+
+/// The outputs of a network as it is now.
+fn latest(kept: &Kept) -> Result<&Outputs> {
+    kept.latest()
+        .map(|outputs| &**outputs)
+        .ok_or_else(|| Error::Internal(format!("the outputs of {} were not stored", kept.plan.name)))
+}
+
+/// Reference and candidate with their outputs; none for the reference itself.
+fn compared<'s>(subject: &'s Subject<'_>) -> Result<Option<[&'s Outputs; 2]>> {
+    if subject.network.id == subject.network.against {
+        return Ok(None);
+    }
+    Ok(Some([latest(subject.reference()?)?, latest(subject.candidate()?)?]))
+}
+
+/// A pair of numbers as an interval.
+fn interval((low, high): (f64, f64)) -> Option<(Score, Score)> {
+    Some((Score(low), Score(high)))
+}

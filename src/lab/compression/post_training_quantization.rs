@@ -310,14 +310,14 @@ mod tests {
     const VALUES: [f32; 5] = [-1.0, -0.52, 0.0, 0.25, 0.8];
 
     fn check(levels: Levels, scale: f32, integers: [i32; 5], error: f64) {
-        assert!((levels.scale - scale).abs() < 1e-9, "{levels:?}");
+        assert!((levels.scale - scale).abs() < 2e-8, "{levels:?}");
         assert_eq!(VALUES.map(|value| levels.quantize(value)), integers);
         let squares = VALUES
             .iter()
             .map(|&value| (f64::from(levels.simulate(value)) - f64::from(value)).powi(2));
         let found = squares.sum::<f64>() / 5.0;
         assert!(
-            (found - error).abs() < 1e-5 * error,
+            (found - error).abs() < 1e-4 * error,
             "{found} is not {error}"
         );
     }
