@@ -264,7 +264,7 @@ impl Show {
     fn estimate(&mut self) {
         let study = self.view.form.study();
         if self.view.screen == Screen::Study && self.estimated.0.as_ref() != Some(study) {
-            self.estimated = (Some(study.clone()), lab::estimate::estimate(study, &self.lab, &self.means));
+            self.estimated = (Some(study.clone()), lab::estimate::estimate(study, &self.lab));
         }
     }
 

@@ -220,8 +220,20 @@ impl Split {
     }
 }
 
+/// How large a data set officially is, known without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub train: u64,
+    pub test: u64,
+    pub shape: ImageShape,
+    pub classes: usize,
+}
+
 /// Where a data set comes from.
 pub trait Source {
+    /// How large it officially is.
+    fn extent(&self) -> Extent;
+
     /// Reads or draws it. `folders` are the places to look, in order; each holds one folder per data set.
     ///
     /// # Errors

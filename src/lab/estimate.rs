@@ -6,10 +6,8 @@
 use crate::catalog::Catalog;
 use crate::lab::architecture;
 use crate::lab::data;
-use crate::lab::run::Means;
 use crate::lab::train::Recipe;
 use crate::lab::worker::available_threads;
-use crate::nn::ImageShape;
 use crate::spec::{CheckedStudy, Reference, Stage, Study};
 
 /// Multiply-accumulates a second and thread that small networks reach in training: `lenet5` (1.1 M a forward pass) at
@@ -20,28 +18,27 @@ const RATE: f64 = 1.5e10;
 const LATENCY: f64 = 2.5;
 
 /// The estimate in words; empty when the study is not one that can run.
-pub fn estimate(study: &Study, catalog: &Catalog, means: &Means) -> String {
+pub fn estimate(study: &Study, catalog: &Catalog) -> String {
     let Ok(study) = study.clone().check(catalog) else { return String::new() };
     let (mut seconds, mut bytes) = (0.0, 0.0);
     for reference in &study.study().references {
-        let Some((time, size)) = of_reference(&study, reference, means) else { return String::new() };
+        let Some((time, size)) = of_reference(&study, reference) else { return String::new() };
         seconds += time;
         bytes += size;
     }
     format!("about {}, session about {}", words(seconds), megabytes(bytes))
 }
 
-fn of_reference(study: &CheckedStudy, reference: &Reference, means: &Means) -> Option<(f64, f64)> {
+fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64)> {
     let study = study.study();
-    let facts = data::presence::of(&reference.dataset, &means.folders)?;
+    let source = data::ALL.iter().find(|entry| entry.info.id == reference.dataset.id)?;
+    let facts = (source.build)(&reference.dataset.setting).extent();
     let limit = |n: u64, limit: Option<u32>| limit.map_or(n, |limit| n.min(u64::from(limit))) as f64;
     let (train, test) = (limit(facts.train, study.train_limit), limit(facts.test, study.test_limit));
-    let [channels, height, width] = facts.shape;
-    let shape = ImageShape { channels, height, width };
     let entry = architecture::ALL.iter().find(|entry| entry.info.id == reference.architecture.id)?;
-    let flat = (vec![0.5; channels], vec![0.5; channels]);
+    let flat = vec![0.5; facts.shape.channels];
     let network = (entry.build)(&reference.architecture.setting)
-        .build(shape, facts.classes, (&flat.0, &flat.1), 0)
+        .build(facts.shape, facts.classes, (&flat, &flat), 0)
         .ok()?;
     let macs = network.macs() as f64;
     let epoch = train * 0.9 * 3.0 + train * 0.1 + test;

@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 
 use super::cifar_binary::{CifarSet, TrainFiles};
-use super::{Dataset, Source};
+use super::{Dataset, Extent, Source};
 use crate::catalog::{Entry, Info, text};
 use crate::lab::error::Result;
+use crate::nn::ImageShape;
 
 pub(super) const ENTRY: Entry<dyn Source> = Entry {
     info: Info {
@@ -52,5 +53,18 @@ impl Source for Cifar10 {
             test: "test_batch.bin",
         }
         .load(folders)
+    }
+
+    fn extent(&self) -> Extent {
+        Extent {
+            train: 50_000,
+            test: 10_000,
+            shape: ImageShape {
+                channels: 3,
+                height: 32,
+                width: 32,
+            },
+            classes: CLASSES.len(),
+        }
     }
 }

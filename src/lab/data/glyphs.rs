@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::{Dataset, Examples, Source};
+use super::{Dataset, Examples, Extent, Source};
 use crate::catalog::{Entry, Info, Knob, Range, Text, text};
 use crate::lab::error::Result;
 use crate::nn::ImageShape;
@@ -122,11 +122,20 @@ impl Source for Glyphs {
             warnings: Vec::new(),
         })
     }
+
+    fn extent(&self) -> Extent {
+        Extent {
+            train: TRAIN as u64,
+            test: TEST as u64,
+            shape: self.shape(),
+            classes: letters::NAMES.len(),
+        }
+    }
 }
 
 impl Glyphs {
-    fn draw(&self, part: Part, count: usize) -> Examples {
-        let shape = if self.is_color {
+    fn shape(&self) -> ImageShape {
+        if self.is_color {
             ImageShape {
                 channels: 3,
                 height: 32,
@@ -138,7 +147,11 @@ impl Glyphs {
                 height: 28,
                 width: 28,
             }
-        };
+        }
+    }
+
+    fn draw(&self, part: Part, count: usize) -> Examples {
+        let shape = self.shape();
         let mut images = vec![0; count * shape.values()];
         // The classes take turns: any first part of the images has as many of each.
         let labels: Vec<u32> = (0..count)

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use super::file::by_fetching;
 use super::idx::IdxSet;
-use super::{Dataset, Source};
+use super::{Dataset, Extent, Source};
 use crate::catalog::{Entry, Info, text};
 use crate::lab::error::Result;
+use crate::nn::ImageShape;
 
 pub(super) const ENTRY: Entry<dyn Source> = Entry {
     info: Info {
@@ -38,5 +39,18 @@ impl Source for Mnist {
             way_out: by_fetching("mnist"),
         }
         .load(folders)
+    }
+
+    fn extent(&self) -> Extent {
+        Extent {
+            train: 60_000,
+            test: 10_000,
+            shape: ImageShape {
+                channels: 1,
+                height: 28,
+                width: 28,
+            },
+            classes: CLASSES.len(),
+        }
     }
 }

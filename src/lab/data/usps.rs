@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::idx::IdxSet;
-use super::{Dataset, Examples, Source};
+use super::{Dataset, Examples, Extent, Source};
 use crate::catalog::{Entry, Info, Knob, Range, Text, text};
 use crate::lab::error::Result;
 use crate::nn::ImageShape;
@@ -67,6 +67,19 @@ impl Source for Usps {
             data.test = resized(&data.test, ENLARGED);
         }
         Ok(data)
+    }
+
+    fn extent(&self) -> Extent {
+        Extent {
+            train: 7_291,
+            test: 2_007,
+            shape: ImageShape {
+                channels: 1,
+                height: if self.enlarged { ENLARGED } else { 16 },
+                width: if self.enlarged { ENLARGED } else { 16 },
+            },
+            classes: CLASSES.len(),
+        }
     }
 }
 
