@@ -46,26 +46,28 @@ pub fn value_bits(parameter: &Parameter) -> u64 {
     }
 }
 
-/// Bytes of a network's weights and biases in this layout; biases are always dense.
+/// Bytes of a network's weights and biases in this layout, with the scales of what is quantized; biases are always
+/// dense.
 ///
 /// The payload alone: headers with names and shapes are some hundred bytes and depend on the file format.
 pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
-    network
-        .parameters()
-        .iter()
-        .map(|parameter| {
-            let (values, bits) = (parameter.value.elem_count() as u64, value_bits(parameter));
-            let is_weight = parameter.role == ParameterRole::Weight;
-            let scale = if is_weight && parameter.levels.is_some() {
-                FLOAT_BITS / 8
-            } else {
-                0
-            };
-            let layout = if is_weight { layout } else { Layout::Dense };
-            let rows = parameter.value.dims().first().copied().unwrap_or(1) as u64;
-            layout.bytes(values, rows, parameter.nonzero(), bits) + scale
-        })
-        .sum()
+    const WORD: u64 = FLOAT_BITS / 8;
+    let parameters = network.parameters().iter().map(|parameter| {
+        let (values, bits) = (parameter.value.elem_count() as u64, value_bits(parameter));
+        let is_weight = parameter.role == ParameterRole::Weight;
+        // A bias is at the scale of the sums that it is added to, which follows from two others.
+        let scale = if is_weight && parameter.levels.is_some() {
+            WORD
+        } else {
+            0
+        };
+        let layout = if is_weight { layout } else { Layout::Dense };
+        let rows = parameter.value.dims().first().copied().unwrap_or(1) as u64;
+        layout.bytes(values, rows, parameter.nonzero(), bits) + scale
+    });
+    let quantized = network.nodes().iter().filter(|node| node.layer.levels().is_some());
+    // A scale and a zero point for each activation.
+    parameters.sum::<u64>() + quantized.count() as u64 * 2 * WORD
 }
 
 #[cfg(test)]
