@@ -8,3 +8,4 @@ pub mod nn;
 pub mod session;
 pub mod spec;
 pub mod state;
+pub mod ui;
