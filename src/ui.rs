@@ -59,12 +59,9 @@ pub fn title(state: &State) -> String {
     let Some(study) = &state.study else {
         return "shrinklab".to_owned();
     };
-    let what = study
-        .references
-        .first()
-        .map_or(String::new(), |reference| {
-            format!(" {} {}", reference.dataset.id, reference.architecture.id)
-        });
+    let what = study.references.first().map_or(String::new(), |reference| {
+        format!(" {} {}", reference.dataset.id, reference.architecture.id)
+    });
     let progress = match &state.outcome {
         Some(Outcome::Completed) => "done".to_owned(),
         Some(Outcome::Cancelled) => "stopped".to_owned(),

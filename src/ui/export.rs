@@ -141,10 +141,7 @@ impl Look {
             .next()
             .is_some_and(|c| ('\u{2500}'..='\u{257f}').contains(&c));
         if stroke {
-            format!(
-                r#"fill="none" stroke="{}" stroke-width="1.2""#,
-                self.ink
-            )
+            format!(r#"fill="none" stroke="{}" stroke-width="1.2""#, self.ink)
         } else {
             self.font()
         }

@@ -39,6 +39,8 @@ pub enum Place {
     Then(usize),
     Checkpoint(usize),
     AddBranch,
+    /// What every network is measured by; nothing to turn yet.
+    Measure,
 }
 
 impl Place {
@@ -244,6 +246,7 @@ impl Form {
             Place::Then(branch) => in_branch(branch, "stages"),
             Place::Checkpoint(branch) => in_branch(branch, "checkpoint"),
             Place::AddBranch => in_reference("branches"),
+            Place::Measure => "suite: probes".to_owned(),
         }
     }
 
@@ -274,9 +277,7 @@ impl Form {
             return;
         };
         let mut epochs = Setting::default();
-        epochs
-            .0
-            .insert("epochs".to_owned(), KnobValue::Integer(1));
+        epochs.0.insert("epochs".to_owned(), KnobValue::Integer(1));
         self.asked_mut().branches.push(Branch {
             name: String::new(),
             checkpoint: Checkpoint::Last,
@@ -299,9 +300,7 @@ impl Form {
             self.asked_mut().branches.remove(branch);
             self.bad.clear();
             self.go_to(&Place::Method(branch, 0), catalog);
-            self.cursor = self
-                .cursor
-                .min(self.rows(catalog).len().saturating_sub(1));
+            self.cursor = self.cursor.min(self.rows(catalog).len().saturating_sub(1));
         }
     }
 
@@ -313,9 +312,7 @@ impl Form {
         if let Some(place) = place {
             self.go_to(&place, catalog);
         }
-        self.cursor = self
-            .cursor
-            .min(self.rows(catalog).len().saturating_sub(1));
+        self.cursor = self.cursor.min(self.rows(catalog).len().saturating_sub(1));
     }
 
     fn go_to(&mut self, place: &Place, catalog: &Catalog) {
@@ -427,7 +424,12 @@ impl Form {
             Place::ArchitectureKnob(_) => Some(&mut reference.architecture.setting),
             Place::Training(_) => Some(&mut reference.training),
             Place::Knob(branch, stage, _) => {
-                match reference.branches.get_mut(*branch)?.stages.get_mut(*stage)? {
+                match reference
+                    .branches
+                    .get_mut(*branch)?
+                    .stages
+                    .get_mut(*stage)?
+                {
                     Stage::Compress(method) => Some(&mut method.setting),
                     Stage::FineTune(_) => None,
                 }

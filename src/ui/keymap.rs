@@ -200,7 +200,7 @@ pub struct Binding {
     pub name: &'static str,
     /// What it does, for the help overlay.
     pub help: &'static str,
-    /// The word in the footer; empty if it does not stand there.
+    /// The word in the footer, with keys before a bar that stand for more than this one; empty if it does not stand there.
     pub footer: &'static str,
     /// Where it works.
     pub layers: &'static [Layer],
@@ -250,7 +250,7 @@ pub const BINDINGS: &[Binding] = bindings! {
     Smoothing [Char('w')], "smoothing", "", "weight of the smoothed loss curve: off, .6, .9, .99", &[Layer::Live], ANY;
     LogScale [Char('y')], "log scale", "", "draw the loss on a logarithmic scale", &[Layer::Live], ANY;
     // The table.
-    Sort [Enter, Char('s')], "sort", "sort", "sort by the column under the cursor; again turns the order round", &[Layer::Table], ANY;
+    Sort [Enter], "sort", "sort", "sort by the column under the cursor; again turns the order round", &[Layer::Table], ANY;
     Filter [Char('/')], "filter", "filter", "show only the rows that hold every word typed", &[Layer::Table], ANY;
     // The sessions.
     Open [Enter], "open", "open", "open the session under the cursor", &[Layer::Sessions], ANY;
@@ -264,15 +264,15 @@ pub const BINDINGS: &[Binding] = bindings! {
     Bell [Char('B')], "bell", "", "ring when the study is done, or do not", FACTS, LAB;
     // A recording; most works during a live study too.
     PlayPause [Char(' ')], "play or pause", "play", "play or pause the recording", FACTS, RECORDING;
-    StepBack [Char(',')], "step back", "", "one record back", FACTS, ANY;
+    StepBack [Char(',')], "step back", ", .|step", "one record back", FACTS, ANY;
     StepForward [Char('.')], "step forward", "", "one record forward", FACTS, ANY;
-    StageBack [Char('<')], "previous stage", "", "back to the start of a stage", FACTS, ANY;
+    StageBack [Char('<')], "previous stage", "< >|stage", "back to the start of a stage", FACTS, ANY;
     StageForward [Char('>')], "next stage", "", "on to the start of the next stage", FACTS, ANY;
-    NoteBack [Char('[')], "previous note", "", "back to a note", FACTS, ANY;
+    NoteBack [Char('[')], "previous note", "[ ]|note", "back to a note", FACTS, ANY;
     NoteForward [Char(']')], "next note", "", "on to the next note", FACTS, ANY;
-    Slower [Char('-')], "slower", "", "half the speed", FACTS, ANY;
+    Slower [Char('-')], "slower", "- +|speed", "half the speed", FACTS, ANY;
     Faster [Char('+'), Char('=')], "faster", "", "twice the speed", FACTS, ANY;
-    Loop [Char('L')], "loop", "", "begin again at the end, or stop there", FACTS, RECORDING;
+    Loop [Char('L')], "loop", "loop", "begin again at the end, or stop there", FACTS, RECORDING;
     // Moving.
     Up [Up, Char('k')], "up", "", "up: a field, a row, a value", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help], ANY;
     Down [Down, Char('j')], "down", "", "down: a field, a row, a value", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help], ANY;

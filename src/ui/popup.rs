@@ -34,7 +34,10 @@ fn boxed(
     theme: Theme,
     paint: impl FnOnce(&mut Pen<'_>),
 ) {
-    let (width, height) = (width.min(pen.width()), height.min(pen.height().saturating_sub(1)));
+    let (width, height) = (
+        width.min(pen.width()),
+        height.min(pen.height().saturating_sub(1)),
+    );
     let (x, y) = ((pen.width() - width) / 2, (pen.height() - 1 - height) / 2);
     let mut part = pen.part(x, y, width, height);
     part.clear();
@@ -78,54 +81,65 @@ pub fn help_lines(source: Source) -> Vec<HelpLine> {
 fn help(pen: &mut Pen<'_>, scene: &Scene<'_>, scroll: usize) {
     let theme = scene.theme();
     let lines = help_lines(scene.source());
-    let size = (78, pen.height().saturating_sub(3));
-    boxed(pen, size, "Help", "↑↓ scroll · esc back", theme, |inside| {
-        let room = usize::from(inside.height()).max(1);
-        let skip = scroll.min(lines.len().saturating_sub(room));
-        for (row, line) in lines.iter().skip(skip).take(room).enumerate() {
-            let y = row as u16;
-            match line {
-                HelpLine::Heading(title) => {
-                    inside.put(1, y, title, theme.title());
-                }
-                HelpLine::Key(keys, words) => {
-                    inside.run(
-                        2,
-                        y,
-                        &[
-                            (&text::left(keys, 16), theme.key()),
-                            (words, theme.text()),
-                        ],
-                    );
+    let size = (86, pen.height().saturating_sub(3));
+    boxed(
+        pen,
+        size,
+        "Help",
+        "↑↓ scroll · esc back",
+        theme,
+        |inside| {
+            let room = usize::from(inside.height()).max(1);
+            let skip = scroll.min(lines.len().saturating_sub(room));
+            for (row, line) in lines.iter().skip(skip).take(room).enumerate() {
+                let y = row as u16;
+                match line {
+                    HelpLine::Heading(title) => {
+                        inside.put(1, y, title, theme.title());
+                    }
+                    HelpLine::Key(keys, words) => {
+                        inside.run(
+                            2,
+                            y,
+                            &[(&text::left(keys, 16), theme.key()), (words, theme.text())],
+                        );
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 fn palette(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, query: &str, selected: usize) {
     let theme = scene.theme();
     let offers = view.offers(query, scene);
     let size = (64, 20);
-    boxed(pen, size, "Palette", "↑↓ choose · enter do it", theme, |inside| {
-        let x = inside.run(1, 0, &[(": ", theme.dim()), (query, theme.text())]);
-        inside.cell(x, 0, ' ', theme.selected());
-        if offers.is_empty() {
-            inside.put(1, 2, "nothing here is called that", theme.dim());
-        }
-        let room = usize::from(inside.height()).saturating_sub(2).max(1);
-        let selected = selected.min(offers.len().max(1) - 1);
-        let skip = (selected + 1).saturating_sub(room);
-        for (place, binding) in offers.iter().enumerate().skip(skip).take(room) {
-            let y = 2 + (place - skip) as u16;
-            let width = inside.width();
-            inside.put(1, y, binding.name, theme.text());
-            inside.put_right(width - 1, y, &binding.written(), theme.key());
-            if place == selected {
-                inside.shade(0, y, width, theme.selected());
+    boxed(
+        pen,
+        size,
+        "Palette",
+        "↑↓ choose · enter do it",
+        theme,
+        |inside| {
+            let x = inside.run(1, 0, &[(": ", theme.dim()), (query, theme.text())]);
+            inside.cell(x, 0, ' ', theme.selected());
+            if offers.is_empty() {
+                inside.put(1, 2, "nothing here is called that", theme.dim());
             }
-        }
-    });
+            let room = usize::from(inside.height()).saturating_sub(2).max(1);
+            let selected = selected.min(offers.len().max(1) - 1);
+            let skip = (selected + 1).saturating_sub(room);
+            for (place, binding) in offers.iter().enumerate().skip(skip).take(room) {
+                let y = 2 + (place - skip) as u16;
+                let width = inside.width();
+                inside.put(1, y, binding.name, theme.text());
+                inside.put_right(width - 1, y, &binding.written(), theme.key());
+                if place == selected {
+                    inside.shade(0, y, width, theme.selected());
+                }
+            }
+        },
+    );
 }
 
 fn note(pen: &mut Pen<'_>, scene: &Scene<'_>, typed: &str) {
@@ -148,7 +162,11 @@ fn note(pen: &mut Pen<'_>, scene: &Scene<'_>, typed: &str) {
 
 fn quit(pen: &mut Pen<'_>, scene: &Scene<'_>, selected: usize) {
     const ANSWERS: [(&str, &str, &str); 3] = [
-        ("l", "leave it running", "the study finishes without the screen"),
+        (
+            "l",
+            "leave it running",
+            "the study finishes without the screen",
+        ),
         ("s", "stop it", "at the next step; what was recorded stays"),
         ("esc", "cancel", "stay here"),
     ];
@@ -176,11 +194,23 @@ fn quit(pen: &mut Pen<'_>, scene: &Scene<'_>, selected: usize) {
 fn branch(pen: &mut Pen<'_>, scene: &Scene<'_>, form: &Form) {
     let theme = scene.theme();
     let height = (form.rows(scene.lab).len() as u16 + 9).min(18);
-    boxed(pen, (76, height), "Add a branch", "to the same reference", theme, |inside| {
-        let (width, height) = (inside.width(), inside.height());
-        let told = 5.min(height / 3);
-        experiment::rows(&mut inside.part(0, 1, width, height - told - 1), form, scene, theme);
-        let mut below = inside.part(2, height - told, width.saturating_sub(3), told);
-        experiment::explain(&mut below, form, scene, theme);
-    });
+    boxed(
+        pen,
+        (76, height),
+        "Add a branch",
+        "to the same reference",
+        theme,
+        |inside| {
+            let (width, height) = (inside.width(), inside.height());
+            let told = 5.min(height / 3);
+            experiment::rows(
+                &mut inside.part(0, 1, width, height - told - 1),
+                form,
+                scene,
+                theme,
+            );
+            let mut below = inside.part(2, height - told, width.saturating_sub(3), told);
+            experiment::explain(&mut below, form, scene, theme);
+        },
+    );
 }

@@ -55,6 +55,8 @@ pub struct Scene<'a> {
     pub message: Option<&'a str>,
     /// A lab is attached: it works on this study or waits for another branch.
     pub live: bool,
+    /// The recording is the one that plays on the very first start, beside the form.
+    pub demo: bool,
     /// Pausing was asked for and the lab has not yet said that it holds.
     pub pausing: bool,
     /// `cpu` or `cuda:0`.
@@ -158,9 +160,7 @@ impl<'a> Scene<'a> {
                 .map(|network| network.plan.id)
         };
         of(|role| role == Role::Branch)
-            .chain(of(|role| {
-                matches!(role, Role::Twin | Role::SameStartTwin)
-            }))
+            .chain(of(|role| matches!(role, Role::Twin | Role::SameStartTwin)))
             .collect()
     }
 

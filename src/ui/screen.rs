@@ -27,7 +27,11 @@ pub fn paint(scene: &Scene<'_>, view: &View, area: Rect, buffer: &mut Buffer) {
     if pen.width() < LEAST.0 || pen.height() < LEAST.1 {
         let middle = pen.height() / 2;
         let size = format!("{} x {}", pen.width(), pen.height());
-        pen.put_center(middle.saturating_sub(1), "shrinklab needs 40 x 12", theme.text());
+        pen.put_center(
+            middle.saturating_sub(1),
+            "shrinklab needs 40 x 12",
+            theme.text(),
+        );
         if pen.height() > 1 {
             pen.put_center(middle.max(1), &format!("here are {size}"), theme.dim());
         }

@@ -12,7 +12,12 @@ use shrinklab::spec::{
     StageKind, Study, Suite,
 };
 
-fn info(id: &'static str, title: &'static str, family: &'static str, summary: &'static str) -> Info {
+fn info(
+    id: &'static str,
+    title: &'static str,
+    family: &'static str,
+    summary: &'static str,
+) -> Info {
     Info {
         id: text(id),
         title: text(title),
@@ -40,7 +45,7 @@ fn choice(options: &'static [Text], default: &'static str) -> Range {
 }
 
 /// Two data sets, two architectures, three compressions, five corruptions, the usual recipe.
-pub fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     let plain = |info: Info| Described {
         info,
         knobs: Vec::new(),
@@ -64,19 +69,42 @@ pub fn catalog() -> Catalog {
     Catalog {
         datasets: vec![
             Described {
-                info: info("glyphs", "Glyphs", "built-in", "Ten classes of drawn signs."),
+                info: info(
+                    "glyphs",
+                    "Glyphs",
+                    "built-in",
+                    "Ten classes of drawn signs.",
+                ),
                 knobs: vec![knob("domain", choice(DOMAINS, "print"))],
             },
-            plain(info("fashion-mnist", "Fashion-MNIST", "images", "Clothes, grey, 28 by 28.")),
+            plain(info(
+                "fashion-mnist",
+                "Fashion-MNIST",
+                "images",
+                "Clothes, grey, 28 by 28.",
+            )),
         ],
         architectures: vec![
-            plain(info("lenet5", "LeNet-5", "convolutional", "225,034 parameters.")),
-            plain(info("cnn8", "CNN-8", "convolutional", "549,994 parameters.")),
+            plain(info(
+                "lenet5",
+                "LeNet-5",
+                "convolutional",
+                "225,034 parameters.",
+            )),
+            plain(info(
+                "cnn8",
+                "CNN-8",
+                "convolutional",
+                "549,994 parameters.",
+            )),
         ],
         compressions: vec![
             Described {
                 info: pruning,
-                knobs: vec![knob("ratio", ratio), knob("scope", choice(SCOPES, "global"))],
+                knobs: vec![
+                    knob("ratio", ratio),
+                    knob("scope", choice(SCOPES, "global")),
+                ],
             },
             Described {
                 info: info(
@@ -115,7 +143,12 @@ pub fn catalog() -> Catalog {
         .map(|(id, title)| plain(info(id, title, "corruption", "Harms the image.")))
         .to_vec(),
         attacks: Vec::new(),
-        probes: vec![plain(info("accuracy", "Accuracy", "quality", "Counts hits."))],
+        probes: vec![plain(info(
+            "accuracy",
+            "Accuracy",
+            "quality",
+            "Counts hits.",
+        ))],
         training: vec![
             knob(
                 "epochs",
@@ -147,7 +180,7 @@ pub fn catalog() -> Catalog {
 }
 
 /// The default study with a second branch.
-pub fn study() -> Study {
+pub(crate) fn study() -> Study {
     let tuned = Setting::default().with("epochs", KnobValue::Integer(1));
     let branch = |id: &str, tuning: Option<Setting>| Branch {
         name: String::new(),
@@ -180,7 +213,7 @@ pub fn study() -> Study {
 }
 
 /// The networks of [`study`].
-pub fn plans() -> Vec<NetworkPlan> {
+pub(crate) fn plans() -> Vec<NetworkPlan> {
     study()
         .check(&catalog())
         .expect("the made-up study is sound")
@@ -188,8 +221,8 @@ pub fn plans() -> Vec<NetworkPlan> {
 }
 
 /// A log that is being written.
-pub struct Story {
-    pub records: Vec<Record>,
+pub(crate) struct Story {
+    pub(crate) records: Vec<Record>,
     at: u64,
     points: Vec<(u32, f64, f64, u32)>,
 }
@@ -198,7 +231,7 @@ pub struct Story {
 const STEPS: u64 = 141;
 
 impl Story {
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let mut story = Self {
             records: Vec::new(),
             at: 0,
@@ -233,7 +266,7 @@ impl Story {
     }
 
     /// States a fact so many milliseconds after the last one.
-    pub fn say(&mut self, after: u64, event: Event) {
+    pub(crate) fn say(&mut self, after: u64, event: Event) {
         self.at += after;
         self.records.push(Record {
             seq: self.records.len() as u64,
@@ -242,7 +275,14 @@ impl Story {
         });
     }
 
-    pub fn start(&mut self, network: u32, stage: u32, kind: StageKind, title: &str, steps: u64) {
+    pub(crate) fn start(
+        &mut self,
+        network: u32,
+        stage: u32,
+        kind: StageKind,
+        title: &str,
+        steps: u64,
+    ) {
         self.say(
             20,
             Event::StageStarted {
@@ -255,7 +295,7 @@ impl Story {
         );
     }
 
-    pub fn end(&mut self, network: u32, stage: u32) {
+    pub(crate) fn end(&mut self, network: u32, stage: u32) {
         self.say(
             20,
             Event::StageEnded {
@@ -268,11 +308,20 @@ impl Story {
     }
 
     /// So many epochs of training; the loss falls from `from` towards `to`. The last epoch may be cut off.
-    pub fn train(&mut self, network: u32, stage: u32, epochs: u32, from: f64, to: f64, cut: bool) {
+    pub(crate) fn train(
+        &mut self,
+        network: u32,
+        stage: u32,
+        epochs: u32,
+        from: f64,
+        to: f64,
+        cut: bool,
+    ) {
         let total = u64::from(epochs) * STEPS;
         let last = if cut { total - STEPS / 2 } else { total };
         // Noise without chance: a walk round the unit circle by an irrational angle.
-        let wobble = |step: u64| (step as f64 * 2.399_963).sin() * 0.5 + (step as f64 * 0.7).cos() * 0.5;
+        let wobble =
+            |step: u64| (step as f64 * 2.399_963).sin() * 0.5 + (step as f64 * 0.7).cos() * 0.5;
         for step in 1..=last {
             let falling = to + (from - to) * (-(step as f64) / 60.0).exp();
             let loss = (falling * (1.0 + 0.25 * wobble(step))).max(0.01);
@@ -320,7 +369,7 @@ impl Story {
     }
 
     /// One more point of the landscape, with the map of all of them.
-    pub fn point(&mut self, network: u32, stage: u32, epoch: u32) {
+    pub(crate) fn point(&mut self, network: u32, stage: u32, epoch: u32) {
         let (angle, radius) = match network {
             0 => (0.3, 1.0),
             1 => (1.9, 1.1),
@@ -331,7 +380,11 @@ impl Story {
             0 | 1 => 1.0 - f64::from(epoch) * 0.3,
             _ => 1.0,
         };
-        let home = if network == 1 { (-0.8, 0.5) } else { (0.6, -0.3) };
+        let home = if network == 1 {
+            (-0.8, 0.5)
+        } else {
+            (0.6, -0.3)
+        };
         let x = home.0 + share * radius * f64::cos(angle);
         let y = home.1 + share * radius * f64::sin(angle);
         let row = self
@@ -358,7 +411,10 @@ impl Story {
                 y: Score(*y),
             })
             .collect();
-        self.say(5, Event::Measured(found(Metric::Landscape, Value::Row(row))));
+        self.say(
+            5,
+            Event::Measured(found(Metric::Landscape, Value::Row(row))),
+        );
         self.say(
             5,
             Event::Measured(found(
@@ -371,7 +427,15 @@ impl Story {
         );
     }
 
-    pub fn share(&mut self, network: u32, stage: u32, metric: Metric, value: f64, n: u64, condition: Option<(&str, u8)>) {
+    pub(crate) fn share(
+        &mut self,
+        network: u32,
+        stage: u32,
+        metric: Metric,
+        value: f64,
+        n: u64,
+        condition: Option<(&str, u8)>,
+    ) {
         let half = 1.96 * (value * (1.0 - value) / n as f64).sqrt();
         self.say(
             10,
@@ -381,14 +445,25 @@ impl Story {
                 condition: condition.map(|(id, _)| id.to_owned()),
                 severity: condition.map(|(_, severity)| severity),
                 value: Value::Scalar(Score(value)),
-                interval: Some((Score((value - half).max(0.0)), Score((value + half).min(1.0)))),
+                interval: Some((
+                    Score((value - half).max(0.0)),
+                    Score((value + half).min(1.0)),
+                )),
                 n: Some(n),
                 ..plain(network, "accuracy", metric)
             }),
         );
     }
 
-    pub fn figure(&mut self, network: u32, stage: u32, metric: Metric, value: f64, unit: Unit, condition: Option<&str>) {
+    pub(crate) fn figure(
+        &mut self,
+        network: u32,
+        stage: u32,
+        metric: Metric,
+        value: f64,
+        unit: Unit,
+        condition: Option<&str>,
+    ) {
         self.say(
             10,
             Event::Measured(Measurement {
@@ -403,7 +478,14 @@ impl Story {
     }
 
     /// Everything that is measured of a finished network.
-    pub fn measure(&mut self, network: u32, stage: u32, accuracy: f64, harm: f64, size: (f64, f64)) {
+    pub(crate) fn measure(
+        &mut self,
+        network: u32,
+        stage: u32,
+        accuracy: f64,
+        harm: f64,
+        size: (f64, f64),
+    ) {
         self.start(network, stage, StageKind::Measure, "Measuring", 31);
         self.share(network, stage, Metric::Accuracy, accuracy, 2_000, None);
         for (index, corruption) in catalog().corruptions.iter().enumerate() {
@@ -421,12 +503,33 @@ impl Story {
             }
         }
         let (nonzero, bytes) = size;
-        self.figure(network, stage, Metric::Parameters, 225_034.0, Unit::Count, None);
+        self.figure(
+            network,
+            stage,
+            Metric::Parameters,
+            225_034.0,
+            Unit::Count,
+            None,
+        );
         self.figure(network, stage, Metric::Nonzero, nonzero, Unit::Count, None);
         self.figure(network, stage, Metric::Macs, 1_199_960.0, Unit::Count, None);
         self.figure(network, stage, Metric::Bytes, bytes, Unit::Bytes, None);
-        self.figure(network, stage, Metric::LatencyMsP50, 0.61, Unit::Milliseconds, Some("batch-1"));
-        self.figure(network, stage, Metric::LatencyMsP50, 41.5, Unit::Milliseconds, Some("batch-256"));
+        self.figure(
+            network,
+            stage,
+            Metric::LatencyMsP50,
+            0.61,
+            Unit::Milliseconds,
+            Some("batch-1"),
+        );
+        self.figure(
+            network,
+            stage,
+            Metric::LatencyMsP50,
+            41.5,
+            Unit::Milliseconds,
+            Some("batch-256"),
+        );
         if network > 0 {
             self.share(network, stage, Metric::Agreement, 0.953, 2_000, None);
             self.share(network, stage, Metric::ChurnGood, 0.011, 2_000, None);
@@ -438,7 +541,7 @@ impl Story {
     }
 
     /// Reference and twin, trained and measured.
-    pub fn first_two(&mut self) {
+    pub(crate) fn first_two(&mut self) {
         for (network, accuracy) in [(0, 0.964), (1, 0.961)] {
             self.built(network);
             self.start(network, 0, StageKind::Train, "Training", 3 * STEPS);
@@ -448,7 +551,7 @@ impl Story {
         }
     }
 
-    pub fn built(&mut self, network: u32) {
+    pub(crate) fn built(&mut self, network: u32) {
         self.say(
             10,
             Event::NetworkBuilt {
@@ -461,7 +564,7 @@ impl Story {
     }
 
     /// The pruned branch, up to the middle of its fine-tuning or to its end.
-    pub fn prune(&mut self, cut: bool) {
+    pub(crate) fn prune(&mut self, cut: bool) {
         self.start(2, 0, StageKind::Compress, "Magnitude pruning", 0);
         self.say(
             40,
@@ -472,7 +575,9 @@ impl Story {
                 counts: Some("weights".to_owned()),
                 asked: Some(Score(0.5)),
                 reached: Some(Score(0.5)),
-                remarks: vec!["Zeros stay where they are: the layers keep their shapes.".to_owned()],
+                remarks: vec![
+                    "Zeros stay where they are: the layers keep their shapes.".to_owned(),
+                ],
             },
         );
         self.end(2, 0);
@@ -486,7 +591,7 @@ impl Story {
         }
     }
 
-    pub fn verdict(&mut self, network: u32, stage: u32, difference: f64) {
+    pub(crate) fn verdict(&mut self, network: u32, stage: u32, difference: f64) {
         self.say(
             10,
             Event::Measured(Measurement {
@@ -506,7 +611,7 @@ impl Story {
     }
 
     /// The quantized branch, and the end.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.start(3, 0, StageKind::Compress, "Post-training quantization", 0);
         self.end(3, 0);
         self.point(3, 0, 0);
@@ -540,7 +645,7 @@ fn plain(network: u32, probe: &str, metric: Metric) -> Measurement {
 }
 
 /// In the middle of fine-tuning.
-pub fn at_work() -> Vec<Record> {
+pub(crate) fn at_work() -> Vec<Record> {
     let mut story = Story::begin();
     story.first_two();
     story.prune(true);
@@ -548,7 +653,7 @@ pub fn at_work() -> Vec<Record> {
 }
 
 /// From beginning to end, with a note.
-pub fn complete() -> Vec<Record> {
+pub(crate) fn complete() -> Vec<Record> {
     let mut story = Story::begin();
     story.first_two();
     story.say(

@@ -16,6 +16,8 @@ pub enum Kind {
     Flag,
     /// Something that happens on a key.
     Button,
+    /// Nothing to turn.
+    Fixed,
 }
 
 /// One line of the form.
@@ -64,6 +66,13 @@ impl Form {
                 label: "+ add branch".to_owned(),
                 kind: Kind::Button,
                 ..plain(Place::AddBranch)
+            });
+            let titles: Vec<&str> = catalog.probes.iter().map(|probe| &*probe.info.id).collect();
+            push(Row {
+                label: "Measure".to_owned(),
+                value: titles.join(", "),
+                kind: Kind::Fixed,
+                ..plain(Place::Measure)
             });
         }
         rows
@@ -120,11 +129,7 @@ impl Form {
                     .is_some_and(|value| *value != knob.range.default())
         };
         for knob in catalog.training.iter().filter(|knob| is_shown(knob)) {
-            let mut row = knob_row(
-                Place::Training(knob.id.to_string()),
-                knob,
-                &asked.training,
-            );
+            let mut row = knob_row(Place::Training(knob.id.to_string()), knob, &asked.training);
             row.is_inner = knob.id != "epochs";
             if knob.id == "epochs" && !self.shows_all {
                 row.note = self.recipe(catalog);
@@ -135,22 +140,22 @@ impl Form {
             label: "Seed".to_owned(),
             value: asked.seed.unwrap_or(study.seed).to_string(),
             kind: Kind::Number { slider: None },
-            note: "of first weights and data order".to_owned(),
+            note: "of weights and data order".to_owned(),
             ..plain(Place::Seed)
         });
         push(Row {
             label: "Twins".to_owned(),
             value: asked.twins.to_string(),
             kind: Kind::Number { slider: None },
-            note: "same recipe, other seed: the null model".to_owned(),
+            note: "same recipe, other seed".to_owned(),
             ..plain(Place::Twins)
         });
         if self.shows_all || asked.same_start_twin {
             push(Row {
-                label: "same-start twin".to_owned(),
+                label: "same start".to_owned(),
                 value: word(asked.same_start_twin),
                 kind: Kind::Flag,
-                note: "same first weights, other data order".to_owned(),
+                note: "twin of the same first weights".to_owned(),
                 is_inner: true,
                 ..plain(Place::SameStartTwin)
             });
@@ -173,7 +178,7 @@ impl Form {
             "Train on",
             limit(study.train_limit),
             number(),
-            "images, validation included",
+            "images",
             study.train_limit.is_some(),
         );
         extra(
@@ -190,7 +195,7 @@ impl Form {
             word(study.suite.full),
             Kind::Flag,
             &format!(
-                "or {} test images each",
+                "or {} images each",
                 figure::count(u64::from(study.suite.corrupted_images))
             ),
             study.suite.full,
@@ -200,7 +205,7 @@ impl Form {
             "Threads",
             limit(study.threads),
             number(),
-            "that compute; sums depend on it",
+            "that compute",
             study.threads.is_some(),
         );
     }
@@ -271,7 +276,7 @@ impl Form {
                 label: "then".to_owned(),
                 value: "nothing".to_owned(),
                 kind: Kind::Choice,
-                note: "one more compression behind it".to_owned(),
+                note: "one more compression".to_owned(),
                 is_inner: true,
                 ..plain(Place::Then(number))
             });
@@ -354,14 +359,13 @@ fn slider(range: &Range, value: f64) -> Option<f64> {
 
 /// `50 % of weights removed`.
 fn removed(value: &str, method: &Described) -> String {
-    let counts = method
-        .info
-        .ratio_of
-        .as_deref()
-        .unwrap_or("parameters");
+    let counts = method.info.ratio_of.as_deref().unwrap_or("parameters");
     match value.parse::<f64>() {
         Ok(ratio) if ratio.is_finite() => {
-            format!("{} % of {counts} removed", figure::digits(ratio * 100.0, 3).trim_end_matches(".0"))
+            format!(
+                "{} % of {counts} removed",
+                figure::digits(ratio * 100.0, 3).trim_end_matches(".0")
+            )
         }
         _ => format!("of {counts}"),
     }

@@ -82,6 +82,7 @@ impl Form {
                     };
                 }
             }
+            Place::Measure => {}
             Place::AddBranch => {
                 if by > 0 {
                     self.add_branch(catalog);
@@ -135,9 +136,7 @@ impl Form {
             (false, 0) => {}
             (true, n) => {
                 if let Some(Stage::FineTune(setting)) = asked.stages.get_mut(stage + 1) {
-                    setting
-                        .0
-                        .insert("epochs".to_owned(), KnobValue::Integer(n));
+                    setting.0.insert("epochs".to_owned(), KnobValue::Integer(n));
                 }
             }
             (false, n) => {

@@ -18,16 +18,17 @@ fn rows(scene: &Scene<'_>, view: &View) -> Option<Comparison> {
 }
 
 /// What the title line says on the right: how many images, how strong.
-pub fn note(scene: &Scene<'_>, view: &View) -> String {
+pub fn note(scene: &Scene<'_>, view: &View, width: u16) -> String {
     let n = rows(scene, view).and_then(|comparison| {
         comparison
             .at_severity(view.severity)
             .filter(|row| row.condition.is_some())
             .find_map(|row| row.candidate.or(row.reference)?.n)
     });
-    let severity = format!("severity {} of 5", view.severity);
+    let word = if width < 56 { "sev" } else { "severity" };
+    let severity = format!("{word} {}", view.severity);
     match n {
-        Some(n) => format!("{severity} · n = {}", figure::count(n)),
+        Some(n) => format!("{severity} · n {}", figure::count(n)),
         None => severity,
     }
 }
@@ -49,7 +50,7 @@ impl Columns {
         let difference = if margins { 11 } else { 6 };
         Self {
             label,
-            bar: width.saturating_sub(label + 3 + 6 + difference),
+            bar: width.saturating_sub(label + 3 + 7 + difference),
             value: 6,
             difference,
             margins,
@@ -72,31 +73,37 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let columns = Columns::of(pen.width());
     let is_alone = comparison.reference == comparison.candidate;
     let rows: Vec<&AccuracyRow> = comparison.at_severity(view.severity).collect();
-    let has_scale = pen.height() > 10;
+    let each = if is_alone { 1 } else { 2 };
+    let foot = u16::from(pen.height() > 6);
+    // The scale is the first to go: each bar has its figure.
+    let has_scale = usize::from(pen.height() - foot) > rows.len() * each;
     let top = u16::from(has_scale);
     if has_scale {
         scale(pen, &columns, theme);
     }
-    let foot = u16::from(pen.height() > 6);
     let room = usize::from(pen.height() - top - foot);
-    let each = if is_alone { 1 } else { 2 };
     let fits = (room / each).max(1);
     let skip = view.scroll.min(rows.len().saturating_sub(fits));
     for (place, row) in rows.iter().skip(skip).take(fits).enumerate() {
         let y = top + (place * each) as u16;
         pair(pen, y, row, &columns, scene, &comparison);
     }
+    let hidden = rows.len().saturating_sub(skip + fits);
     if foot == 1 {
         let mut legend: Vec<(String, Style)> = vec![
-            (scene.glyph(comparison.reference).to_string(), scene.style(comparison.reference)),
+            (
+                scene.glyph(comparison.reference).to_string(),
+                scene.style(comparison.reference),
+            ),
             (" reference".to_owned(), theme.dim()),
         ];
         if !is_alone {
             let candidate = scene.glyph(comparison.candidate).to_string();
             legend.push((format!("  {candidate}"), scene.style(comparison.candidate)));
-            legend.push((format!(" {}", scene.name(comparison.candidate)), theme.dim()));
+            let room = usize::from(pen.width()).saturating_sub(if hidden > 0 { 28 } else { 17 });
+            let name = text::fit(&text::clean(&scene.name(comparison.candidate)), room);
+            legend.push((format!(" {name}"), theme.dim()));
         }
-        let hidden = rows.len().saturating_sub(skip + fits);
         if hidden > 0 {
             legend.push((format!("  ↓ {hidden} more"), theme.dim()));
         }
@@ -147,18 +154,30 @@ fn pair(
         .condition
         .as_deref()
         .map_or("clean".to_owned(), |id| scene.title_of(id));
-    pen.put(0, y, &text::fit(&text::clean(&label), usize::from(columns.label) - 1), theme.text());
+    pen.put(
+        0,
+        y,
+        &text::fit(&text::clean(&label), usize::from(columns.label) - 1),
+        theme.text(),
+    );
     one(pen, y, row.reference, columns, scene, comparison.reference);
     if comparison.reference == comparison.candidate {
         return;
     }
-    one(pen, y + 1, row.candidate, columns, scene, comparison.candidate);
+    one(
+        pen,
+        y + 1,
+        row.candidate,
+        columns,
+        scene,
+        comparison.candidate,
+    );
     if let Some(difference) = row.difference {
         let words = if columns.margins {
             figure::points(difference.value)
-                + &difference
-                    .margin()
-                    .map_or(String::new(), |margin| format!(" ±{}", figure::percent(margin)))
+                + &difference.margin().map_or(String::new(), |margin| {
+                    format!(" ±{}", figure::percent(margin))
+                })
         } else {
             figure::points(difference.value)
         };
@@ -188,7 +207,12 @@ fn one(
 ) {
     let theme = scene.theme();
     let at = columns.bar_at();
-    pen.put(columns.label, y, &scene.glyph(id).to_string(), scene.style(id));
+    pen.put(
+        columns.label,
+        y,
+        &scene.glyph(id).to_string(),
+        scene.style(id),
+    );
     pen.cell(at - 1, y, '▐', theme.border());
     match found {
         Some(found) => {
@@ -292,7 +316,12 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
                     scene.style(id),
                     theme.dim(),
                 );
-                pen.put(x + width + 1, y, &text::right(&figure::percent(found.value), 5), theme.text());
+                pen.put(
+                    x + width + 1,
+                    y,
+                    &text::right(&figure::percent(found.value), 5),
+                    theme.text(),
+                );
             }
             if let Some(difference) = row.difference.filter(|_| !is_alone) {
                 let words = difference.points();
@@ -312,10 +341,19 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         1,
         y,
         &[
-            (&scene.glyph(comparison.reference).to_string(), scene.style(comparison.reference)),
+            (
+                &scene.glyph(comparison.reference).to_string(),
+                scene.style(comparison.reference),
+            ),
             (" reference   ", theme.dim()),
-            (&scene.glyph(comparison.candidate).to_string(), scene.style(comparison.candidate)),
-            (&format!(" {}", scene.name(comparison.candidate)), theme.dim()),
+            (
+                &scene.glyph(comparison.candidate).to_string(),
+                scene.style(comparison.candidate),
+            ),
+            (
+                &format!(" {}", scene.name(comparison.candidate)),
+                theme.dim(),
+            ),
             ("   grey Δ: within noise", theme.dim()),
             (&more, theme.dim()),
         ],

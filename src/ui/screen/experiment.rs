@@ -2,8 +2,9 @@
 
 use ratatui::style::Style;
 
-use super::super::command_line;
+use super::loss;
 use crate::catalog::{Catalog, Info, Knob};
+use crate::ui::command_line;
 use crate::ui::form::{Form, Kind, Place, Row};
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -16,25 +17,53 @@ use crate::ui::widget::{footer, frame};
 pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let theme = scene.theme();
     let (width, height) = (pen.width(), pen.height());
-    pen.run(1, 0, &[("shrinklab", theme.title()), ("   new study", theme.dim())]);
+    pen.run(
+        1,
+        0,
+        &[("shrinklab", theme.title()), ("   new study", theme.dim())],
+    );
     if scene.state().study.is_some() {
         pen.put_right(width - 1, 0, "esc: back to the panels", theme.dim());
     }
-    let side = if width >= 72 { (width * 9 / 25).min(48) } else { 0 };
+    let side = if width >= 72 {
+        (width * 9 / 25).min(48)
+    } else {
+        0
+    };
     // Estimate, command and keys; the command may need a second line.
     let below = if height >= 24 { 4 } else { 3 };
     let panel_height = height - 1 - below;
+    // On the very first start nobody meets an empty screen.
+    let demo = if scene.demo && side > 0 && panel_height >= 20 {
+        panel_height * 11 / 25
+    } else {
+        0
+    };
     {
         let mut panel = pen.part(0, 1, width - side, panel_height);
-        let note = if view.form.shows_all() { "all knobs" } else { "" };
+        let note = if view.form.shows_all() {
+            "all knobs"
+        } else {
+            ""
+        };
         let mut inside = frame::frame(&mut panel, "Study", note, view.popups.is_empty(), theme);
         rows(&mut inside, &view.form, scene, theme);
     }
     if side > 0 {
-        let mut panel = pen.part(width - side, 1, side, panel_height);
+        let mut panel = pen.part(width - side, 1, side, panel_height - demo);
         let mut inside = frame::frame(&mut panel, "What this is", "", false, theme);
-        let mut inside = inside.part(0, 0, u16::MAX, u16::MAX);
         explain(&mut inside, &view.form, scene, theme);
+    }
+    if demo > 0 {
+        let mut panel = pen.part(width - side, 1 + panel_height - demo, side, demo);
+        let mut inside = frame::frame(
+            &mut panel,
+            "A recorded session",
+            "esc: watch it",
+            false,
+            theme,
+        );
+        loss::draw(&mut inside, scene, view);
     }
     let y = height - below;
     pen.put(1, y, scene.estimate, theme.text());
@@ -46,7 +75,15 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         let mark = if row == 0 { "$ " } else { "  " };
         let cut = row + 1 == room && lines.len() > room;
         let tail = if cut { " …" } else { "" };
-        pen.run(1, y, &[(mark, theme.dim()), (line, theme.dim()), (tail, theme.dim())]);
+        pen.run(
+            1,
+            y,
+            &[
+                (mark, theme.dim()),
+                (line, theme.dim()),
+                (tail, theme.dim()),
+            ],
+        );
     }
     footer::draw(&mut pen.part(0, height - 1, width, 1), scene, view, theme);
 }
@@ -126,11 +163,7 @@ fn row(pen: &mut Pen<'_>, y: u16, row: &Row, has_cursor: bool, form: &Form, scen
     let dim = theme.dim();
     match &row.kind {
         Kind::Choice | Kind::Flag => {
-            let title = match &row.place {
-                Place::Method(..) | Place::Dataset | Place::Architecture => value.to_owned(),
-                _ => value.to_owned(),
-            };
-            x = pen.run(x, y, &[("‹ ", dim), (&title, style), (" ›", dim)]);
+            x = pen.run(x, y, &[("‹ ", dim), (value, style), (" ›", dim)]);
         }
         Kind::Number { slider } => {
             if let Some(share) = slider.filter(|_| pen.width() >= 50 && typed.is_none()) {
@@ -142,6 +175,10 @@ fn row(pen: &mut Pen<'_>, y: u16, row: &Row, has_cursor: bool, form: &Form, scen
                 x += 1;
             }
         }
+        Kind::Fixed => {
+            let room = usize::from(pen.width().saturating_sub(x + 1));
+            x = pen.put(x, y, &text::fit(value, room), dim);
+        }
         Kind::Button => {}
     }
     let note = match &row.place {
@@ -150,7 +187,8 @@ fn row(pen: &mut Pen<'_>, y: u16, row: &Row, has_cursor: bool, form: &Form, scen
             .get(&row.value)
             .cloned()
             .unwrap_or_default(),
-        _ => row.note.clone(),
+        _ if row.errors.is_empty() => row.note.clone(),
+        _ => String::new(),
     };
     let room = usize::from(pen.width().saturating_sub(x + 3));
     pen.put(x + 2, y, &text::fit(&text::clean(&note), room), dim);
@@ -211,10 +249,7 @@ fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
     let of_knob = |knob: Option<&Knob>, owner: &str| match knob {
         Some(knob) => Told {
             title: knob.title.to_string(),
-            paragraphs: vec![
-                knob.summary.to_string(),
-                format!("Takes {}.", knob.range),
-            ],
+            paragraphs: vec![knob.summary.to_string(), format!("Takes {}.", knob.range)],
             source: owner.to_owned(),
         },
         None => said(owner, &[]),
@@ -271,16 +306,22 @@ fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
         ),
         Place::TrainLimit => said(
             "Training images",
-            &["Use only so many of them, for a quick look. A tenth is kept for validation. Empty: all."],
+            &[
+                "Use only so many of them, for a quick look. A tenth is kept for validation. Empty: all.",
+            ],
         ),
         Place::TestLimit => said("Test images", &["Use only so many of them. Empty: all."]),
         Place::FullSuite => said(
             "Corrupt all test images",
-            &["Otherwise corruptions are measured on a fixed subset with every class in its share, and n is shown."],
+            &[
+                "Otherwise corruptions are measured on a fixed subset with every class in its share, and n is shown.",
+            ],
         ),
         Place::Threads => said(
             "Threads",
-            &["How many compute. Sums depend on their number in the last digits, so it is part of the question."],
+            &[
+                "How many compute. Sums depend on their number in the last digits, so it is part of the question.",
+            ],
         ),
         Place::FineTune(..) => said(
             "Fine-tuning",
@@ -291,7 +332,9 @@ fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
         ),
         Place::Then(_) => said(
             "One more compression",
-            &["Compressions may follow one another. → adds one behind the others; beyond the last of its list it goes away again."],
+            &[
+                "Compressions may follow one another. → adds one behind the others; beyond the last of its list it goes away again.",
+            ],
         ),
         Place::Checkpoint(_) => said(
             "Checkpoint",
@@ -300,9 +343,29 @@ fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
                  validation loss.",
             ],
         ),
+        Place::Measure => {
+            let list = |table: &[crate::catalog::Described]| {
+                let titles: Vec<String> = table
+                    .iter()
+                    .map(|method| method.info.title.to_lowercase())
+                    .collect();
+                titles.join(", ")
+            };
+            Told {
+                title: "What is measured".to_owned(),
+                paragraphs: vec![
+                    format!("Of every network: {}.", list(&catalog.probes)),
+                    format!("Under: {}; severities 1 to 5.", list(&catalog.corruptions)),
+                    "All networks see the same images, corrupted ones byte for byte.".to_owned(),
+                ],
+                source: String::new(),
+            }
+        }
         Place::AddBranch => said(
             "Another branch",
-            &["One more way to compress the same reference, drawn beside the others. → or + adds it; - takes one away."],
+            &[
+                "One more way to compress the same reference, drawn beside the others. → or + adds it; - takes one away.",
+            ],
         ),
     }
 }
@@ -310,7 +373,9 @@ fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
 fn of_info(info: &Info) -> Told {
     let mut paragraphs = vec![info.summary.to_string()];
     if let Some(counts) = &info.ratio_of {
-        paragraphs.push(format!("Its ratio is the share of {counts} that is removed; 0 changes nothing."));
+        paragraphs.push(format!(
+            "Its ratio is the share of {counts} that is removed; 0 changes nothing."
+        ));
     }
     Told {
         title: info.title.to_string(),

@@ -30,7 +30,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let mut y = height;
     if lines == 2 {
         let words = format!(
-            "trails: first epoch to now · {} of Jensen-Shannon distance",
+            "trails: first epoch to now · {} of JS distance",
             method_words(view)
         );
         pen.put(1, y, &words, scene.theme().dim());
@@ -57,7 +57,10 @@ fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         let words = if landscape.points.is_empty() {
             "waits for the first epoch's answers on the test images".to_owned()
         } else if landscape.maps.iter().any(|map| map.method != method) {
-            format!("no {method} map of these {} points; m: another", landscape.points.len())
+            format!(
+                "no {method} map of these {} points; m: another",
+                landscape.points.len()
+            )
         } else {
             format!("{} point so far", landscape.points.len())
         };
@@ -125,16 +128,22 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
             grid.glyph(x / ACROSS, y / DOWN, '·', ink(*network));
         }
     }
+    // Where two end in the same cell, the later one stands beside the earlier one.
+    let mut ends: Vec<(NetworkId, i32, i32)> = Vec::new();
     for (network, dots) in &lines {
-        if let Some((x, y)) = dots.last() {
-            grid.glyph(x / ACROSS, y / DOWN, scene.glyph(*network), ink(*network));
+        if let Some((x, y)) = dots.last().map(|(x, y)| (x / ACROSS, y / DOWN)) {
+            let taken = |x: i32| ends.iter().any(|(_, a, b)| (*a, *b) == (x, y));
+            let x = [0, 1, -1, 2, -2]
+                .into_iter()
+                .map(|aside| x + aside)
+                .find(|x| !taken(*x))
+                .unwrap_or(x);
+            grid.glyph(x, y, scene.glyph(*network), ink(*network));
+            ends.push((*network, x, y));
         }
     }
-    for (network, dots) in &lines {
-        let name = text::clean(&scene.name(*network));
-        let Some((x, y)) = dots.last().map(|(x, y)| (x / ACROSS, y / DOWN)) else {
-            continue;
-        };
+    for (network, x, y) in ends {
+        let name = text::clean(&scene.name(network));
         for most in [24, 12] {
             let name = text::fit(&name, most);
             let cells = text::width(&name) as i32;
@@ -142,7 +151,16 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
             if cells != name.chars().count() as i32 {
                 break;
             }
-            let spots = [(x + 2, y), (x - 1 - cells, y), (x - cells / 2, y - 1), (x - cells / 2, y + 1)];
+            let spots = [
+                (x + 2, y),
+                (x - 1 - cells, y),
+                (x - cells / 2, y - 1),
+                (x - cells / 2, y + 1),
+                (x + 2, y + 1),
+                (x + 2, y - 1),
+                (x - 1 - cells, y + 1),
+                (x - 1 - cells, y - 1),
+            ];
             if spots.iter().any(|(x, y)| grid.label(*x, *y, &name, 0)) {
                 break;
             }
@@ -216,11 +234,13 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     }
     for (row, verdict) in verdicts.iter().take(usize::from(lines)).enumerate() {
         let y = height + 1 + row as u16;
-        let interval = verdict
-            .interval
-            .map_or(String::new(), |(low, high)| {
-                format!(" ({} to {})", figure::signed(low.0, 4), figure::signed(high.0, 4))
-            });
+        let interval = verdict.interval.map_or(String::new(), |(low, high)| {
+            format!(
+                " ({} to {})",
+                figure::signed(low.0, 4),
+                figure::signed(high.0, 4)
+            )
+        });
         let rest = format!(
             "  d = {}{interval}   {}{}",
             figure::signed(verdict.difference.0, 4),
@@ -233,7 +253,10 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             1,
             y,
             &[
-                (&scene.glyph(verdict.network).to_string(), scene.style(verdict.network)),
+                (
+                    &scene.glyph(verdict.network).to_string(),
+                    scene.style(verdict.network),
+                ),
                 (" ", theme.text()),
                 (&text::left(&scene.name(verdict.network), 26), theme.text()),
                 (&text::left(answer(verdict.verdict), 10), theme.title()),
@@ -252,7 +275,10 @@ fn matrix(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let landscape = &scene.state().landscape;
     let mut last: Vec<(NetworkId, usize)> = Vec::new();
     for (index, point) in landscape.points.iter().enumerate() {
-        match last.iter_mut().find(|(network, _)| *network == point.network) {
+        match last
+            .iter_mut()
+            .find(|(network, _)| *network == point.network)
+        {
             Some(known) => known.1 = index,
             None => last.push((point.network, index)),
         }
@@ -263,11 +289,21 @@ fn matrix(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let skip = view.scroll.min(last.len().saturating_sub(room.max(1)));
     for (column, (network, _)) in last.iter().take(columns).enumerate() {
         let x = 5 + 7 * column as u16;
-        pen.put_right(x + 6, 1, &scene.glyph(*network).to_string(), scene.style(*network));
+        pen.put_right(
+            x + 6,
+            1,
+            &scene.glyph(*network).to_string(),
+            scene.style(*network),
+        );
     }
     for (row, (network, i)) in last.iter().skip(skip).take(room).enumerate() {
         let y = 2 + row as u16;
-        pen.put(2, y, &scene.glyph(*network).to_string(), scene.style(*network));
+        pen.put(
+            2,
+            y,
+            &scene.glyph(*network).to_string(),
+            scene.style(*network),
+        );
         for (column, (_, j)) in last.iter().take(columns).enumerate() {
             let x = 5 + 7 * column as u16;
             let (words, style) = match landscape.distance(*i, *j) {

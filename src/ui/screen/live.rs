@@ -45,22 +45,22 @@ impl Panel {
 /// From this size on all four panels are shown.
 const FOUR: (u16, u16) = (76, 20);
 
-/// Lines that are no panel: the heading, the tree, the status, the keys.
-const AROUND: u16 = 4;
-
 /// Where the panels are; only the one with the keys where there is no room for more.
-pub fn places(area: Rect, view: &View) -> Vec<(Panel, Rect)> {
+pub fn places(area: Rect, scene: &Scene<'_>, view: &View) -> Vec<(Panel, Rect)> {
+    // Around them are the heading, the tree, what is being done, and the keys.
+    let around = 3 + ending_lines(scene, view, area);
     let inner = Rect {
         x: area.x,
         y: area.y + 1,
         width: area.width,
-        height: area.height.saturating_sub(AROUND),
+        height: area.height.saturating_sub(around),
     };
     if view.is_full || area.width < FOUR.0 || area.height < FOUR.1 {
         return vec![(view.panel, inner)];
     }
     let left = inner.width.div_ceil(2).min(inner.width);
-    let upper = inner.height.div_ceil(2);
+    // Pairs of bars need more lines than figures.
+    let upper = (inner.height * 15).div_ceil(26);
     let at = |x: u16, y: u16, width: u16, height: u16| Rect {
         x: inner.x + x,
         y: inner.y + y,
@@ -81,18 +81,24 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let (width, height) = (pen.width(), pen.height());
     let theme = scene.theme();
     heading(&mut pen.part(0, 0, width, 1), scene, view);
-    for (panel, place) in places(Rect::new(0, 0, width, height), view) {
+    let area = Rect::new(0, 0, width, height);
+    for (panel, place) in places(area, scene, view) {
         let mut part = pen.part(place.x, place.y, place.width, place.height);
         draw_panel(&mut part, panel, scene, view);
     }
-    let mut line = pen.part(0, height - 3, width, 1);
+    let below = ending_lines(scene, view, area);
+    let mut line = pen.part(0, height - 2 - below, width, 1);
     let follows = scene.timeline.mode() == Mode::Following;
     if scene.source() == Source::Lab && follows || scene.state().study.is_none() {
         tree::draw(&mut line, scene, theme);
     } else {
         transport::draw(&mut line, scene, theme);
     }
-    status(&mut pen.part(0, height - 2, width, 1), scene, view);
+    status(
+        &mut pen.part(0, height - 1 - below, width, below),
+        scene,
+        view,
+    );
     footer::draw(&mut pen.part(0, height - 1, width, 1), scene, view, theme);
 }
 
@@ -100,8 +106,11 @@ fn draw_panel(pen: &mut Pen<'_>, panel: Panel, scene: &Scene<'_>, view: &View) {
     let narrow = pen.width() < 46;
     let (title, note) = match panel {
         Panel::Loss => ("Loss", loss::note(view)),
-        Panel::Corruption if narrow => ("Corruption", corruption::note(scene, view)),
-        Panel::Corruption => ("Accuracy under corruption", corruption::note(scene, view)),
+        Panel::Corruption if narrow => ("Corruption", corruption::note(scene, view, pen.width())),
+        Panel::Corruption => (
+            "Accuracy under corruption",
+            corruption::note(scene, view, pen.width()),
+        ),
         Panel::Function => ("Function", function::note(scene, view)),
         Panel::Numbers => ("Numbers", numbers::note(scene, view)),
     };
@@ -185,8 +194,9 @@ fn heading(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
 fn phase(scene: &Scene<'_>) -> Option<String> {
     let state = scene.state();
     if let Some((network, stage)) = state.current_stage() {
-        let epoch = epoch_of(network, stage)
-            .map_or(String::new(), |(epoch, epochs)| format!(" {epoch}/{epochs}"));
+        let epoch = epoch_of(network, stage).map_or(String::new(), |(epoch, epochs)| {
+            format!(" {epoch}/{epochs}")
+        });
         return Some(format!("● {}{epoch}", doing(stage.kind)));
     }
     state.outcome.as_ref().map(|outcome| {
@@ -238,38 +248,45 @@ fn status(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         return;
     }
     if let Some((network, stage)) = state.current_stage() {
+        let mut parts: Vec<String> = Vec::new();
+        if !stage.what.is_empty() {
+            parts.push(stage.what.clone());
+        }
+        if let Some((epoch, epochs)) = epoch_of(network, stage) {
+            parts.push(format!("epoch {epoch}/{epochs}"));
+        }
+        if stage.total > 0 {
+            let what = if stage.epochs > 0 { "step " } else { "" };
+            let (done, total) = (figure::count(stage.done), figure::count(stage.total));
+            parts.push(format!("{what}{done}/{total}"));
+        }
+        if let Some(speed) = state.pace.images_per_second() {
+            parts.push(format!("{} images/s", figure::count(speed.round() as u64)));
+        }
+        if let Some(ms) = state.remaining() {
+            parts.push(format!("about {} left", figure::duration(ms as f64)));
+        }
+        let id = network.plan.id;
+        let tail: usize = parts.iter().map(|part| text::width(part) + 3).sum();
+        let room = usize::from(pen.width()).saturating_sub(tail + doing(stage.kind).len() + 5);
+        // The name gives way: the tree above has it too.
+        let name = if room >= text::width(&network.plan.name) {
+            format!("{} ", network.plan.name)
+        } else {
+            String::new()
+        };
         let mut x = pen.run(
             1,
             0,
             &[
-                (&scene.glyph(network.plan.id).to_string(), scene.style(network.plan.id)),
-                (&format!(" {} ", network.plan.name), theme.text()),
+                (&scene.glyph(id).to_string(), scene.style(id)),
+                (" ", theme.text()),
+                (&name, theme.text()),
                 (doing(stage.kind), theme.accent()),
             ],
         );
-        let mut say = |words: String| {
-            x = pen.run(x, 0, &[(" · ", theme.dim()), (&words, theme.text())]);
-        };
-        if !stage.what.is_empty() {
-            say(stage.what.clone());
-        }
-        if let Some((epoch, epochs)) = epoch_of(network, stage) {
-            say(format!("epoch {epoch} of {epochs}"));
-            if stage.total > 0 {
-                say(format!(
-                    "step {} of {}",
-                    figure::count(stage.done),
-                    figure::count(stage.total)
-                ));
-            }
-        } else if stage.total > 0 {
-            say(format!("{} of {}", stage.done, stage.total));
-        }
-        if let Some(speed) = state.pace.images_per_second() {
-            say(format!("{} images/s", figure::count(speed.round() as u64)));
-        }
-        if let Some(ms) = state.remaining() {
-            say(format!("about {} left", figure::duration(ms as f64)));
+        for part in parts {
+            x = pen.run(x, 0, &[(" · ", theme.dim()), (&part, theme.text())]);
         }
         return;
     }
@@ -282,27 +299,45 @@ fn status(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         pen.put(1, 0, words, theme.dim());
         return;
     };
+    let style = match outcome {
+        Outcome::Failed { .. } => theme.error(),
+        Outcome::Completed | Outcome::Cancelled => theme.title(),
+    };
+    let words = ending(scene, view, outcome);
+    let width = pen.width().saturating_sub(2);
+    let height = pen.height();
+    pen.part(1, 0, width, height).put_wrapped(0, &words, style);
+}
+
+/// How the study ended and, of the candidate on screen, what came out.
+fn ending(scene: &Scene<'_>, view: &View, outcome: &Outcome) -> String {
+    let state = scene.state();
     let mut ending = match outcome {
         Outcome::Completed => format!("done in {}", figure::duration(state.at as f64)),
         Outcome::Cancelled => "stopped; what was recorded stays".to_owned(),
         Outcome::Failed { message } => format!("failed: {message}"),
     };
-    let style = match outcome {
-        Outcome::Failed { .. } => theme.error(),
-        _ => theme.title(),
-    };
-    // The sentence is about the candidate on screen; c shows the next one.
     let sentence = scene
         .candidate(view)
         .and_then(|candidate| Comparison::of(state, candidate.plan.id))
         .and_then(|comparison| comparison.sentence(state));
     if let Some(sentence) = sentence {
-        if text::width(&sentence) + text::width(&ending) + 6 > usize::from(pen.width()) {
-            ending = sentence;
-        } else {
-            ending = format!("{ending} · {sentence}");
-        }
+        ending = format!("{ending} · {sentence}");
     }
-    let room = usize::from(pen.width()).saturating_sub(2);
-    pen.put(1, 0, &text::fit(&text::clean(&ending), room), style);
+    ending
+}
+
+/// Lines that the end of a study takes: its sentence is never cut where there is room for it.
+fn ending_lines(scene: &Scene<'_>, view: &View, area: Rect) -> u16 {
+    /// Room enough for the longest sentence on a narrow terminal.
+    const MOST: usize = 3;
+    let Some(outcome) = &scene.state().outcome else {
+        return 1;
+    };
+    if area.height < FOUR.1 {
+        return 1;
+    }
+    let words = text::clean(&ending(scene, view, outcome));
+    let lines = text::wrap(&words, usize::from(area.width).saturating_sub(2));
+    lines.len().clamp(1, MOST) as u16
 }

@@ -14,7 +14,10 @@ use crate::ui::widget::curve::{Chart, Line};
 pub fn note(view: &View) -> String {
     let weight = match view.smoothing {
         Smoothing::Off => "raw".to_owned(),
-        other => format!("smoothing {}", other.weight().to_string().trim_start_matches('0')),
+        other => format!(
+            "smoothing {}",
+            other.weight().to_string().trim_start_matches('0')
+        ),
     };
     if view.is_logarithmic {
         format!("log · {weight}")
@@ -43,7 +46,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         .copied()
         .filter(|network| !network.loss.is_empty())
         .collect();
-    let lines = told.len().min(usize::from(pen.height() / 6)).max(1) as u16;
+    let lines = told.len().min(usize::from(pen.height() / 5)).max(1) as u16;
     let height = pen.height().saturating_sub(lines);
     let chart = chart(scene, view, &shown, None);
     let mut upper = pen.part(0, 0, pen.width(), height);
@@ -88,7 +91,13 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let head = match cursor {
         Some(step) => format!(
             "{:<26}{:>9}{:>9}{:>9}{:>14}   at {} {:.2}",
-            "", "train", "val", "best", "val accuracy", unit.1, step as f64 / unit.0
+            "",
+            "train",
+            "val",
+            "best",
+            "val accuracy",
+            unit.1,
+            step as f64 / unit.0
         ),
         None => format!(
             "{:<26}{:>9}{:>9}{:>9}{:>14}   ←→ cross-hair",
@@ -107,18 +116,20 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             &[
                 (&scene.glyph(id).to_string(), scene.style(id)),
                 (" ", theme.text()),
-                (&text::left(&text::clean(&network.plan.name), 24), theme.text()),
+                (
+                    &text::left(&text::clean(&network.plan.name), 24),
+                    theme.text(),
+                ),
             ],
         );
         let figure = |value: Option<f64>| value.map_or("—".to_owned(), figure::loss);
         let last = network.epochs.last();
-        let accuracy = last.filter(|epoch| epoch.validation.n > 0).map_or(
-            "—".to_owned(),
-            |epoch| {
-                let share = epoch.validation.correct as f64 / epoch.validation.n as f64;
-                format!("{} %", figure::percent(share))
-            },
-        );
+        let accuracy =
+            last.filter(|epoch| epoch.validation.n > 0)
+                .map_or("—".to_owned(), |epoch| {
+                    let share = epoch.validation.correct as f64 / epoch.validation.n as f64;
+                    format!("{} %", figure::percent(share))
+                });
         let words = format!(
             "{:>9}{:>9}{:>9}{:>14}",
             figure(train_loss(network, view.smoothing)),
@@ -171,31 +182,39 @@ fn legend(pen: &mut Pen<'_>, scene: &Scene<'_>, network: &NetworkState) {
         ],
     );
     if wide {
-        x = pen.put(x, 0, &text::left(&text::clean(&network.plan.name), 10), theme.dim());
+        x = pen.put(
+            x,
+            0,
+            &text::left(&text::clean(&network.plan.name), 9),
+            theme.dim(),
+        );
         x += 1;
     }
-    let mut say = |name: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            x = pen.run(
-                x,
-                0,
-                &[
-                    (name, theme.dim()),
-                    (" ", theme.text()),
-                    (&figure::loss(value), theme.text()),
-                    ("  ", theme.text()),
-                ],
-            );
+    let mut say = |name: &str, value: Option<f64>, place: &str| {
+        let Some(value) = value else {
+            return;
+        };
+        let figure = format!("{}{place}", figure::loss(value));
+        // A figure is shown whole or not at all.
+        if usize::from(x) + name.len() + 1 + text::width(&figure) <= usize::from(pen.width()) {
+            let pieces = [
+                (name, theme.dim()),
+                (" ", theme.text()),
+                (&*figure, theme.text()),
+                ("  ", theme.text()),
+            ];
+            x = pen.run(x, 0, &pieces);
         }
     };
-    say("train", train_loss(network, Smoothing::Medium));
+    say("train", train_loss(network, Smoothing::Medium), "");
     let last = network.epochs.last().map(|epoch| epoch.validation.loss);
-    say("val", last.map(|Score(value)| value));
+    say("val", last.map(|Score(value)| value), "");
     if let Some(best) = network.best_epoch() {
-        say("best", Some(best.validation.loss.0));
-        if x > 0 && wide {
-            x = pen.put(x.saturating_sub(2), 0, &format!(" @{}", best.epoch), theme.dim());
-        }
+        say(
+            "best",
+            Some(best.validation.loss.0),
+            &format!(" @{}", best.epoch),
+        );
     }
     not_finite(pen, x, 0, scene, network);
 }
@@ -223,7 +242,9 @@ fn offset(scene: &Scene<'_>, network: &NetworkState) -> u64 {
     if network.plan.role != Role::Branch || from_scratch {
         return 0;
     }
-    let before = scene.reference_of(network).map_or(0, |reference| reference.step);
+    let before = scene
+        .reference_of(network)
+        .map_or(0, |reference| reference.step);
     match network.loss.steps() {
         Some((first, _)) if first > before => 0,
         _ => before,

@@ -63,6 +63,14 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         y = 1;
     }
     let room = usize::from(pen.height() - y);
+    let mut lines = lines;
+    // Where not everything fits, what did not change goes first; scrolling brings it back.
+    while view.scroll == 0 && lines.len() > room {
+        match lines.iter().position(|line| line.change == "same") {
+            Some(place) => lines.remove(place),
+            None => break,
+        };
+    }
     let skip = view.scroll.min(lines.len().saturating_sub(room));
     for (row, line) in lines.iter().skip(skip).take(room).enumerate() {
         put(pen, y + row as u16, line, wide, theme);
@@ -82,7 +90,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
 
 /// Cells of the four columns.
 fn widths(width: u16) -> [usize; 4] {
-    let width = usize::from(width);
+    let width = usize::from(width).saturating_sub(1);
     let what = 14;
     let each = (width - what) * 10 / 33;
     [what, each, each, width - what - 2 * each]
@@ -91,13 +99,19 @@ fn widths(width: u16) -> [usize; 4] {
 fn put(pen: &mut Pen<'_>, y: u16, line: &Line, wide: bool, theme: Theme) {
     if wide {
         let cells = widths(pen.width());
+        // What the reference has none of may take its room.
+        let (reference, candidate) = if line.reference.is_empty() {
+            (0, cells[1] + cells[2])
+        } else {
+            (cells[1], cells[2])
+        };
         pen.run(
             0,
             y,
             &[
                 (&text::left(&line.what, cells[0]), theme.text()),
-                (&text::right(&line.reference, cells[1]), theme.dim()),
-                (&text::right(&line.candidate, cells[2]), theme.text()),
+                (&text::right(&line.reference, reference), theme.dim()),
+                (&text::right(&line.candidate, candidate), theme.text()),
                 (&text::right(&line.change, cells[3]), line.style),
             ],
         );
@@ -109,7 +123,15 @@ fn put(pen: &mut Pen<'_>, y: u16, line: &Line, wide: bool, theme: Theme) {
         (reference, candidate) => format!("{}→{candidate}", unitless(reference, candidate)),
     };
     let what = text::left(&line.what, 11);
-    let x = pen.run(0, y, &[(&what, theme.dim()), (" ", theme.text()), (&both, theme.text())]);
+    let x = pen.run(
+        0,
+        y,
+        &[
+            (&what, theme.dim()),
+            (" ", theme.text()),
+            (&both, theme.text()),
+        ],
+    );
     let width = pen.width();
     if usize::from(x) + 1 + text::width(&line.change) <= usize::from(width) {
         pen.put_right(width, y, &line.change, line.style);
@@ -117,7 +139,7 @@ fn put(pen: &mut Pen<'_>, y: u16, line: &Line, wide: bool, theme: Theme) {
 }
 
 /// The first of two figures without its unit, where the second has the same.
-fn unitless<'a>(first: &'a str, second: &str) -> &'a str {
+pub(super) fn unitless<'a>(first: &'a str, second: &str) -> &'a str {
     match (first.rsplit_once(' '), second.rsplit_once(' ')) {
         (Some((number, unit)), Some((_, other))) if unit == other => number,
         _ => first,
@@ -165,7 +187,10 @@ fn lines(of: &NetworkState, comparison: &Comparison, theme: Theme) -> Vec<Line> 
         let median = |found: Option<(f64, Option<(f64, f64)>)>| {
             written(found.map(|(median, _)| figure::milliseconds(median)))
         };
-        let batch = row.condition.strip_prefix("batch-").unwrap_or(&row.condition);
+        let batch = row
+            .condition
+            .strip_prefix("batch-")
+            .unwrap_or(&row.condition);
         lines.push(Line {
             what: format!("latency b={batch}"),
             reference: median(row.reference),
@@ -227,9 +252,9 @@ fn lines(of: &NetworkState, comparison: &Comparison, theme: Theme) -> Vec<Line> 
         let counts = compressed.counts.as_deref().unwrap_or("parameters");
         lines.push(Line {
             what: "removed".to_owned(),
-            reference: format!("asked {}", figure::percent(asked)),
-            candidate: format!("{} %", figure::percent(reached)),
-            change: format!("of {counts}"),
+            reference: String::new(),
+            candidate: format!("{} % of {counts}", figure::percent(reached)),
+            change: format!("asked {}", figure::percent(asked)),
             style: theme.dim(),
         });
     }
@@ -317,7 +342,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         return;
     }
     let head = format!(
-        "{:<18}{:<18}{:>4}{:>7}{:>16}{:>16}{:>22}{:>9}",
+        "{:<17}{:<16}{:>4}{:>6}{:>13}{:>13}{:>18}{:>8}",
         "metric", "condition", "sev", "epoch", "reference", "candidate", "95 % interval", "n"
     );
     pen.put(0, 0, &head, theme.dim());
@@ -340,27 +365,30 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             .as_deref()
             .map_or(String::new(), |id| scene.title_of(id));
         let cells = [
-            text::left(what(measurement.metric), 18),
-            text::left(&text::clean(&condition), 18),
+            text::left(what(measurement.metric), 17),
+            text::left(&text::clean(&condition), 16),
             text::right(
-                &measurement.severity.map_or(String::new(), |s| s.to_string()),
+                &measurement
+                    .severity
+                    .map_or(String::new(), |s| s.to_string()),
                 4,
             ),
-            text::right(&measurement.epoch.to_string(), 7),
-            text::right(&beside, 16),
+            text::right(&measurement.epoch.to_string(), 6),
+            text::right(&beside, 13),
         ];
         let x = pen.put(0, 1 + row as u16, &cells.concat(), theme.dim());
         let own = measurement
             .scalar()
             .map_or(String::new(), |v| value(v, measurement.unit));
-        let x = pen.put(x, 1 + row as u16, &text::right(&own, 16), theme.text());
+        let x = pen.put(x, 1 + row as u16, &text::right(&own, 13), theme.text());
         let interval = measurement.interval.map_or(String::new(), |(low, high)| {
             let low = value(low.0, measurement.unit);
             let high = value(high.0, measurement.unit);
-            format!("{} to {high}", unitless(&low, &high))
+            let low = unitless(&low, &high).to_owned();
+            format!("{low} to {}", unitless(&high, &high))
         });
         let n = measurement.n.map_or(String::new(), figure::count);
-        let rest = text::right(&interval, 22) + &text::right(&n, 9);
+        let rest = text::right(&interval, 18) + &text::right(&n, 8);
         pen.put(x, 1 + row as u16, &rest, theme.dim());
     }
     let y = pen.height() - 1;

@@ -12,7 +12,14 @@ use crate::ui::widget::{footer, frame};
 pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let theme = scene.theme();
     let (width, height) = (pen.width(), pen.height());
-    pen.run(1, 0, &[("shrinklab", theme.title()), ("   saved sessions", theme.dim())]);
+    pen.run(
+        1,
+        0,
+        &[
+            ("shrinklab", theme.title()),
+            ("   saved sessions", theme.dim()),
+        ],
+    );
     let count = scene.sessions.len();
     let note = format!("{count} session{}", if count == 1 { "" } else { "s" });
     let mut panel = pen.part(0, 1, width, height - 3);
@@ -20,7 +27,11 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let mut inside = frame::frame(&mut panel, "Sessions", &note, has_keys, theme);
     if count == 0 {
         let middle = inside.height() / 2;
-        inside.put_center(middle, "no session yet: 1 makes a new study, which is saved while it runs", theme.dim());
+        inside.put_center(
+            middle,
+            "no session yet: 1 makes a new study, which is saved while it runs",
+            theme.dim(),
+        );
     } else {
         list(&mut inside, scene, view);
     }
@@ -35,7 +46,9 @@ fn list(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let theme = scene.theme();
     let room = usize::from(pen.height()).max(1);
     let cursor = view.session.min(scene.sessions.len() - 1);
-    let skip = cursor.saturating_sub(room / 2).min(scene.sessions.len().saturating_sub(room));
+    let skip = cursor
+        .saturating_sub(room / 2)
+        .min(scene.sessions.len().saturating_sub(room));
     for (place, row) in scene.sessions.iter().enumerate().skip(skip).take(room) {
         let y = (place - skip) as u16;
         line(&mut pen.part(0, y, u16::MAX, 1), row, theme);
@@ -61,7 +74,11 @@ fn line(pen: &mut Pen<'_>, row: &SessionRow, theme: Theme) {
     );
     let started = text::left(&text::clean(&row.started), 17);
     let middle = width.saturating_sub(3 + 17 + text::width(&tail) + 3);
-    let x = pen.run(1, 0, &[(mark, style), (" ", theme.text()), (&started, theme.dim())]);
+    let x = pen.run(
+        1,
+        0,
+        &[(mark, style), (" ", theme.text()), (&started, theme.dim())],
+    );
     let study = text::left(&text::clean(&row.study), middle);
     let x = pen.put(x, 0, &study, theme.text());
     pen.put(x + 1, 0, &tail, theme.dim());

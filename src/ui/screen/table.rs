@@ -13,18 +13,21 @@ use crate::ui::widget::{footer, frame};
 
 /// The columns, each with its least width and whether it holds numbers.
 pub const COLUMNS: [(&str, usize, bool); 11] = [
-    ("network", 20, false),
-    ("role", 10, false),
+    ("network", 18, false),
+    ("metric", 14, false),
+    ("condition", 14, false),
+    ("sev", 3, true),
+    ("value", 12, true),
+    ("95 % interval", 18, true),
+    ("n", 6, true),
     ("stage", 5, true),
     ("epoch", 5, true),
-    ("probe", 18, false),
-    ("metric", 14, false),
-    ("condition", 16, false),
-    ("sev", 3, true),
-    ("value", 14, true),
-    ("95 % interval", 20, true),
-    ("n", 7, true),
+    ("role", 15, false),
+    ("probe", 22, false),
 ];
+
+/// The column of the value.
+const VALUE: usize = 4;
 
 /// How the user looks at the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,10 +44,7 @@ pub struct TableView {
 impl TableView {
     /// Moves the cursor by columns.
     pub fn travel(&mut self, by: isize) {
-        self.column = self
-            .column
-            .saturating_add_signed(by)
-            .min(COLUMNS.len() - 1);
+        self.column = self.column.saturating_add_signed(by).min(COLUMNS.len() - 1);
     }
 
     /// Sorts by the column under the cursor; then turned round; then as measured again.
@@ -112,35 +112,39 @@ fn row(scene: &Scene<'_>, found: &Measurement, value: f64, role: &str) -> Row {
     let interval = if low.is_nan() || high.is_nan() {
         String::new()
     } else {
+        let (low, high) = (
+            numbers::value(low, found.unit),
+            numbers::value(high, found.unit),
+        );
         format!(
             "{} to {}",
-            numbers::value(low, found.unit),
-            numbers::value(high, found.unit)
+            numbers::unitless(&low, &high),
+            numbers::unitless(&high, &high)
         )
     };
     let severity = found.severity.map_or(String::new(), |s| s.to_string());
     let n = found.n.map_or(String::new(), figure::count);
     let cells = [
         scene.name(found.network),
-        role.to_owned(),
-        found.stage.to_string(),
-        found.epoch.to_string(),
-        found.probe.clone(),
         found.metric.name().to_owned(),
         condition,
         severity,
         numbers::value(value, found.unit),
         interval,
         n,
+        found.stage.to_string(),
+        found.epoch.to_string(),
+        role.to_owned(),
+        found.probe.clone(),
     ]
     .map(|cell| text::clean(&cell));
     let mut keys = [0.0; COLUMNS.len()];
-    keys[2] = f64::from(found.stage);
-    keys[3] = f64::from(found.epoch);
-    keys[7] = f64::from(found.severity.unwrap_or(0));
-    keys[8] = value;
-    keys[9] = low;
-    keys[10] = found.n.unwrap_or(0) as f64;
+    keys[3] = f64::from(found.severity.unwrap_or(0));
+    keys[VALUE] = value;
+    keys[5] = low;
+    keys[6] = found.n.unwrap_or(0) as f64;
+    keys[7] = f64::from(found.stage);
+    keys[8] = f64::from(found.epoch);
     Row {
         network: found.network,
         cells,
@@ -160,7 +164,11 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let note = if view.table.filter.is_empty() {
         format!("{} rows", figure::count(rows.len() as u64))
     } else {
-        format!("{} rows with \"{}\"", figure::count(rows.len() as u64), view.table.filter)
+        format!(
+            "{} rows with \"{}\"",
+            figure::count(rows.len() as u64),
+            view.table.filter
+        )
     };
     let mut panel = pen.part(0, 1, width, height - 3);
     let mut inside = frame::frame(&mut panel, "Table", &note, !is_typing, theme);
@@ -170,7 +178,10 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         let x = line.run(
             1,
             0,
-            &[("filter: ", theme.dim()), (&view.table.filter, theme.text())],
+            &[
+                ("filter: ", theme.dim()),
+                (&view.table.filter, theme.text()),
+            ],
         );
         if is_typing {
             line.cell(x, 0, ' ', theme.selected());
@@ -232,14 +243,16 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, rows: &[Row]) {
     }
     let room = usize::from(pen.height()).saturating_sub(1).max(1);
     let cursor = view.table.row.min(rows.len() - 1);
-    let skip = cursor.saturating_sub(room / 2).min(rows.len().saturating_sub(room));
+    let skip = cursor
+        .saturating_sub(room / 2)
+        .min(rows.len().saturating_sub(room));
     for (place, row) in rows.iter().enumerate().skip(skip).take(room) {
         let y = 1 + (place - skip) as u16;
         let mut x = 0;
         for (column, (_, cells, is_number)) in COLUMNS.iter().enumerate().skip(first) {
             let style = match column {
                 0 => scene.style(row.network),
-                8 => theme.text(),
+                VALUE => theme.text(),
                 _ => theme.dim(),
             };
             if column == 0 {
@@ -247,7 +260,12 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, rows: &[Row]) {
                 let words = text::left(&format!("{glyph} {}", row.cells[0]), *cells);
                 pen.put(x, y, &words, style);
             } else {
-                pen.put(x, y, &aligned(&row.cells[column], *cells, *is_number), style);
+                pen.put(
+                    x,
+                    y,
+                    &aligned(&row.cells[column], *cells, *is_number),
+                    style,
+                );
             }
             x += *cells as u16 + 2;
         }

@@ -21,7 +21,7 @@ pub(super) fn mouse(
             if view.screen == Screen::Live && view.popups.is_empty() && !view.is_full =>
         {
             let at = Position::new(event.column, event.row);
-            if let Some((panel, _)) = live::places(area, view)
+            if let Some((panel, _)) = live::places(area, scene, view)
                 .into_iter()
                 .find(|(_, place)| place.contains(at))
                 && view.panel != panel

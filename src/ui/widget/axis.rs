@@ -1,7 +1,7 @@
 //! Axes with round numbers.
 //!
-//! Both ends are multiples of the step between ticks, so that a curve that grows a little moves nothing:
-//! the axis changes only when data cross a tick (Heckbert 1990, "Nice numbers for graph labels").
+//! Both ends are round numbers (Heckbert 1990, "Nice numbers for graph labels"), so that a curve that grows a little
+//! moves nothing: the axis changes only when data cross one of them.
 
 /// From the smallest to the largest value, with marks in between.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,13 +17,16 @@ impl Axis {
     /// An axis that holds `low` to `high` and has at most about so many ticks.
     pub fn linear(low: f64, high: f64, most_ticks: usize) -> Self {
         let (low, high) = ordered(low, high);
-        let step = nice((high - low) / most_ticks.max(2).saturating_sub(1) as f64);
-        let first = (low / step + 1e-9).floor();
-        let last = (high / step - 1e-9).ceil().max(first + 1.0);
-        let count = (last - first) as usize;
+        // Ends are rounder than the data and finer than the ticks, so that little room is wasted.
+        let fine = nice((high - low) / 8.0);
+        let low = (low / fine + 1e-9).floor() * fine;
+        let high = ((high / fine - 1e-9).ceil() * fine).max(low + fine);
+        let step = nice((high - low) / most_ticks.max(2).saturating_sub(1) as f64).max(fine);
+        let first = (low / step - 1e-9).ceil();
+        let count = ((high / step + 1e-9).floor() - first).max(0.0) as usize;
         Self {
-            low: first * step,
-            high: last * step,
+            low,
+            high,
             ticks: (0..=count.min(64))
                 .map(|n| (first + n as f64) * step)
                 .collect(),
@@ -108,7 +111,13 @@ impl Axis {
 }
 
 fn ordered(low: f64, high: f64) -> (f64, f64) {
-    let finite = |v: f64| if v.is_finite() { v.clamp(-1e15, 1e15) } else { 0.0 };
+    let finite = |v: f64| {
+        if v.is_finite() {
+            v.clamp(-1e15, 1e15)
+        } else {
+            0.0
+        }
+    };
     let (low, high) = (finite(low), finite(high));
     let (low, high) = (low.min(high), low.max(high));
     // One value alone gets some room around it.

@@ -22,7 +22,7 @@ pub fn bar(share: f64, cells: u16) -> String {
     written
 }
 
-/// Draws a bar of so many cells. Where its interval is wider than a cell, its uncertain end is shaded and a whisker
+/// Draws a bar of so many cells. Where its interval is wide enough to be seen, its uncertain end is shaded and a whisker
 /// reaches to the upper bound.
 pub fn draw(
     pen: &mut Pen<'_>,
@@ -38,7 +38,9 @@ pub fn draw(
         return;
     };
     let place = |share: f64| (share.clamp(0.0, 1.0) * f64::from(cells)).round() as u16;
-    if !(low.is_finite() && high.is_finite() && share.is_finite()) {
+    // Narrower than a cell and a half it would only blur the bar's end; the margin stands there as a number.
+    let cells_wide = (high - low) * f64::from(cells);
+    if !(share.is_finite() && cells_wide.is_finite() && cells_wide >= 1.5) {
         return;
     }
     let (low, end, high) = (place(low), place(share), place(high));

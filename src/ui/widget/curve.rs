@@ -118,10 +118,12 @@ impl Chart<'_> {
         self.paint_axes(pen, &vertical, gutter, rows);
         self.paint_lines(&mut grid, &vertical);
         let mut inside = pen.part(left, 0, width - left, rows);
-        grid.paint(&mut inside, |ink| match self.lines.get(usize::from(ink / 2)) {
-            Some(line) if ink.is_multiple_of(2) => line.band,
-            Some(line) => line.style,
-            None => self.theme.dim(),
+        grid.paint(&mut inside, |ink| {
+            match self.lines.get(usize::from(ink / 2)) {
+                Some(line) if ink.is_multiple_of(2) => line.band,
+                Some(line) => line.style,
+                None => self.theme.dim(),
+            }
         });
         true
     }
@@ -150,7 +152,7 @@ impl Chart<'_> {
         pen.put(gutter + 1, rows, &"─".repeat(usize::from(across)), line);
         let (unit, name) = self.unit;
         let end = self.end as f64 / unit.max(1e-9);
-        let axis = Axis::exact(0.0, end, usize::from(across / 10).clamp(2, 12));
+        let axis = Axis::exact(0.0, end, usize::from(across / 8).clamp(2, 12));
         let mut free = 0;
         let name_at = pen.width().saturating_sub(text::width(name) as u16 + 1);
         for tick in axis.ticks() {
@@ -212,7 +214,11 @@ impl Chart<'_> {
                 };
                 let here = (first + offset as i32, y);
                 grid.line(before.unwrap_or(here), here, ink);
-                before = if block.not_finite > 0 { None } else { Some(here) };
+                before = if block.not_finite > 0 {
+                    None
+                } else {
+                    Some(here)
+                };
             }
         }
         for (number, line) in self.lines.iter().enumerate() {

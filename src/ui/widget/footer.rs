@@ -1,6 +1,6 @@
 //! The line of keys that work here now.
 
-use super::super::keymap::{self, Action};
+use super::super::keymap::{self, Action, Source};
 use super::super::pen::Pen;
 use super::super::scene::Scene;
 use super::super::text;
@@ -18,18 +18,30 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
         return;
     }
     let layer = view.layer();
-    let is_always = |action: Action| matches!(action, Action::Palette | Action::Help | Action::Back);
+    let is_always = |action: Action| {
+        matches!(
+            action,
+            Action::Palette | Action::Help | Action::Back | Action::Quit
+        )
+    };
     let mut words: Vec<(String, &str, bool)> = keymap::at_hand(layer, scene.source())
         .into_iter()
         .filter(|binding| !binding.footer.is_empty())
+        // Walking through the log is what one does with a recording; a lab has more urgent keys.
+        .filter(|binding| !(binding.footer.contains('|') && scene.source() == Source::Lab))
         .map(|binding| {
-            (
-                binding.keys[0].to_string(),
-                binding.footer,
-                is_always(binding.action),
-            )
+            // Two keys that belong together stand before a bar: `, .|step`.
+            let (key, word) = match binding.footer.split_once('|') {
+                Some((keys, word)) => (keys.to_owned(), word),
+                None => (binding.keys[0].to_string(), binding.footer),
+            };
+            (key, word, is_always(binding.action))
         })
         .collect();
+    let walks = |word: &str| matches!(word, "play" | "step" | "stage" | "note" | "speed");
+    if scene.source() == Source::Recording {
+        words.sort_by_key(|(_, word, _)| !walks(word));
+    }
     let width = |words: &[(String, &str, bool)]| -> usize {
         words
             .iter()

@@ -109,19 +109,19 @@ impl Grid {
 
     /// Whether nothing was drawn in the cell.
     pub fn is_free(&self, x: i32, y: i32) -> bool {
-        x >= 0
-            && y >= 0
-            && x < i32::from(self.width)
-            && y < i32::from(self.height)
-            && {
-                let cell = self.cells[y as usize * usize::from(self.width) + x as usize];
-                cell.dots == 0 && cell.glyph.is_none()
-            }
+        x >= 0 && y >= 0 && x < i32::from(self.width) && y < i32::from(self.height) && {
+            let cell = self.cells[y as usize * usize::from(self.width) + x as usize];
+            cell.dots == 0 && cell.glyph.is_none()
+        }
     }
 
-    /// Writes a text over free cells, if all of its cells are free.
+    /// Writes a text over free cells, if all of its cells are free and so are the two beside it.
     pub fn label(&mut self, x: i32, y: i32, words: &str, ink: u16) -> bool {
-        let free = (0..words.chars().count() as i32).all(|offset| self.is_free(x + offset, y));
+        let count = words.chars().count() as i32;
+        let beside = |x: i32| x < 0 || x >= i32::from(self.width) || self.is_free(x, y);
+        let free = (0..count).all(|offset| self.is_free(x + offset, y))
+            && beside(x - 1)
+            && beside(x + count);
         if free {
             for (offset, letter) in words.chars().enumerate() {
                 self.glyph(x + offset as i32, y, letter, ink);

@@ -73,7 +73,12 @@ fn track(pen: &mut Pen<'_>, x: u16, room: u16, scene: &Scene<'_>, theme: Theme) 
         if let MarkKind::Stage { network, .. } = &mark.what
             && sections.last().is_none_or(|(_, last)| last != network)
         {
-            sections.push((place(mark.position), *network));
+            let from = if sections.is_empty() {
+                0
+            } else {
+                place(mark.position)
+            };
+            sections.push((from, *network));
         }
     }
     for (index, (from, network)) in sections.iter().enumerate() {

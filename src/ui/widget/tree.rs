@@ -57,7 +57,12 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, theme: Theme) {
 fn total(items: &[Vec<(String, Style)>]) -> usize {
     items
         .iter()
-        .map(|item| 3 + item.iter().map(|(words, _)| text::width(words)).sum::<usize>())
+        .map(|item| {
+            3 + item
+                .iter()
+                .map(|(words, _)| text::width(words))
+                .sum::<usize>()
+        })
         .sum::<usize>()
         .saturating_sub(3)
 }
