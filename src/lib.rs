@@ -9,3 +9,4 @@ pub mod report;
 pub mod session;
 pub mod spec;
 pub mod state;
+pub mod ui;
