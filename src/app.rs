@@ -46,7 +46,7 @@ pub fn replay(arguments: &ReplayArguments) -> Result<Ending> {
 /// # Errors
 /// When the file is no session, or there is no terminal.
 pub fn attach(file: &Path, folders: &[PathBuf]) -> Result<Ending> {
-    let follower = crate::session::follow::Follower::open(file)?;
+    let follower = crate::session::Follower::open(file)?;
     Show::new(Source::Attach(Box::new(follower)), means(folders), true)?.run()
 }
 

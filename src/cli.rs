@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-mod ask;
+pub(crate) mod ask;
 mod data;
 mod doctor;
 mod list;
@@ -221,20 +221,11 @@ pub struct ReportArguments {
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// What kind of document
-    #[arg(long, value_enum)]
-    pub format: ReportFormat,
+    #[arg(long, value_name = "markdown|csv|json|svg")]
+    pub format: crate::report::Format,
     /// Where to write it; standard output when left out
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-/// Kinds of documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    Markdown,
-    Csv,
-    Json,
-    Svg,
 }
 
 #[derive(Debug, Subcommand)]

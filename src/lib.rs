@@ -1,6 +1,8 @@
 //! shrinklab: a terminal laboratory that shows what compression really does to a neural network.
 
+pub mod app;
 pub mod catalog;
+pub mod cli;
 pub mod event;
 pub mod lab;
 pub mod measurement;

@@ -38,7 +38,7 @@ pub use error::Error;
 pub use follow::Follower;
 pub use lock::Presence;
 pub use log::{FLUSH_WITHIN, Stamp, Writer};
-pub use recorder::{Entry, Recorded, Recorder};
+pub use recorder::{Recorded, Recorder};
 pub use store::Listed;
 
 /// What the first line calls the format.
@@ -115,6 +115,12 @@ pub struct Oddity {
     pub line: u64,
     /// One sentence.
     pub problem: String,
+}
+
+impl std::fmt::Display for Oddity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
 }
 
 /// A session, read.

@@ -57,6 +57,12 @@ pub struct Oddity {
     pub problem: String,
 }
 
+impl std::fmt::Display for Oddity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "record {}: {}", self.seq, self.problem)
+    }
+}
+
 /// Oddities that are kept; a broken log could hold one in each record.
 const ODDITIES_KEPT: usize = 200;
 

@@ -11,7 +11,7 @@ use shrinklab::lab::error::Result as LabResult;
 use shrinklab::lab::run::{Means, run};
 use shrinklab::lab::worker::{Job, spawn};
 use shrinklab::measurement::Metric;
-use shrinklab::session::recorder::{Recorded, Recorder};
+use shrinklab::session::{Recorded, Recorder};
 use shrinklab::session::{Header, Session, Writer};
 use shrinklab::spec::{
     Branch, CheckedStudy, Command, KnobValue, Method, NetworkId, Setting, Stage, Study,

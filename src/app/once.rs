@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
 
 use crate::cli::{Ending, ReplayArguments, UsageError, print};
 use crate::session::Session;
 use crate::state::Timeline;
 use crate::ui;
 use crate::ui::scene::Scene;
-use crate::ui::view::View;
+use crate::ui::form::Form;
+use crate::ui::view::{Screen, View};
 
 /// Speeds that a replay has.
 const SPEEDS: (f64, f64) = (0.25, 256.0);
@@ -20,7 +19,7 @@ const SPEEDS: (f64, f64) = (0.25, 256.0);
 ///
 /// # Errors
 /// [`UsageError`] outside 1/4 to 256.
-pub fn speed(typed: &str) -> Result<f64> {
+pub(crate) fn speed(typed: &str) -> Result<f64> {
     let value = match typed.split_once('/') {
         Some((over, under)) => over.parse::<f64>().ok().zip(under.parse::<f64>().ok()).map(|(a, b)| a / b),
         None => typed.parse().ok(),
@@ -40,7 +39,7 @@ fn size(typed: &str) -> Result<(u16, u16)> {
 }
 
 /// Prints the picture.
-pub fn once(arguments: &ReplayArguments) -> Result<Ending> {
+pub(crate) fn once(arguments: &ReplayArguments) -> Result<Ending> {
     let (columns, rows) = size(arguments.size.as_deref().unwrap_or("100x30"))?;
     let session = Session::open(&arguments.file)?;
     let mut timeline = Timeline::replaying(session.records);
@@ -53,7 +52,7 @@ pub fn once(arguments: &ReplayArguments) -> Result<Ending> {
         None => timeline.len(),
     };
     timeline.seek(end);
-    let mut view = View::watching(&session.header.catalog);
+    let mut view = View::new(Form::new(&session.header.catalog), Screen::Live);
     if let Some(name) = &arguments.screen {
         view.go(name).map_err(|names| anyhow!(UsageError(format!("--screen: {name} is none of {names}"))))?;
     }
@@ -71,10 +70,9 @@ pub fn once(arguments: &ReplayArguments) -> Result<Ending> {
         device: &session.header.device,
         bell: false,
         mono,
+        demo: false,
     };
-    let area = Rect::new(0, 0, columns, rows);
-    let mut buffer = Buffer::empty(area);
-    ui::draw(&scene, &view, area, &mut buffer);
+    let buffer = ui::picture(&scene, &view, columns, rows);
     print(&if arguments.svg { ui::export::svg(&buffer) } else { ui::export::plain_text(&buffer) })?;
     Ok(Ending::Success)
 }

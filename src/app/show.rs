@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 use crossterm::event::Event as Input;
 use ratatui::layout::Rect;
 
@@ -18,9 +18,10 @@ use crate::catalog::Catalog;
 use crate::cli::Ending;
 use crate::event::{Event, Outcome};
 use crate::lab;
+use crate::lab::data::verify;
 use crate::lab::run::Means;
-use crate::session::follow::Follower;
-use crate::session::recorder::Recorded;
+use crate::session::Follower;
+use crate::session::Recorded;
 use crate::session::{Presence, Session};
 use crate::spec::{Command, Study};
 use crate::state::{Mode, Timeline};
@@ -35,7 +36,7 @@ const FRAME: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(250);
 
 /// Where the facts come from when the screen opens.
-pub enum Source {
+pub(crate) enum Source {
     /// Nowhere yet: the form; on the very first start a recorded session plays behind it.
     Form,
     Replay {
@@ -56,7 +57,7 @@ enum Left {
 }
 
 /// The screen with all that it shows.
-pub struct Show {
+pub(crate) struct Show {
     view: View,
     timeline: Timeline,
     catalog: Catalog,
@@ -75,6 +76,8 @@ pub struct Show {
     follower: Option<Box<Follower>>,
     /// Leave as soon as the study has ended.
     leaving: bool,
+    /// What plays was recorded before and comes with the program.
+    demo: bool,
     begun: Instant,
 }
 
@@ -83,7 +86,7 @@ impl Show {
     ///
     /// # Errors
     /// When what is to be shown cannot be read.
-    pub fn new(source: Source, means: Means, bell: bool) -> Result<Self> {
+    pub(crate) fn new(source: Source, means: Means, bell: bool) -> Result<Self> {
         let lab = lab::catalog();
         let library = Library::look();
         let mut show = Self {
@@ -103,6 +106,7 @@ impl Show {
             commands: None,
             follower: None,
             leaving: false,
+            demo: false,
             begun: Instant::now(),
             library,
         };
@@ -112,6 +116,7 @@ impl Show {
                 if let Some(session) = built_in().into_iter().next() {
                     show.play(session, 4.0, true);
                     show.view.screen = Screen::Study;
+                    show.demo = true;
                 }
             }
             Source::Form => {}
@@ -130,7 +135,7 @@ impl Show {
     ///
     /// # Errors
     /// When there is no terminal.
-    pub fn run(mut self) -> Result<Ending> {
+    pub(crate) fn run(mut self) -> Result<Ending> {
         let signals = signals()?;
         let mut terminal = Terminal::enter().context("the lab needs a terminal; `shrinklab run` works without one")?;
         let keys = keys()?;
@@ -156,7 +161,6 @@ impl Show {
         let mut drawn_at = Instant::now();
         // `Some(urgent)` when there is something to draw.
         let mut dirty = Some(true);
-        let mut keys_end = false;
         loop {
             if let Some(urgent) = dirty
                 && (urgent || drawn_at.elapsed() >= FRAME)
@@ -173,7 +177,6 @@ impl Show {
             }
             let wake = self.next_wake(dirty.is_some(), drawn_at);
             let records = self.studio.as_ref().map_or_else(never, |studio| studio.records.clone());
-            let keys = if keys_end { &never() } else { keys };
             let mut request = None;
             select! {
                 recv(keys) -> input => match input {
@@ -182,10 +185,7 @@ impl Show {
                         dirty = Some(true);
                     }
                     // The reader ended: the terminal is gone.
-                    Err(_) => {
-                        keys_end = true;
-                        return Ok(self.vanished());
-                    }
+                    Err(_) => return Ok(self.vanished()),
                 },
                 recv(records) -> first => {
                     let more = self.take(first.ok(), terminal);
@@ -240,7 +240,7 @@ impl Show {
         self.estimate();
         let title = ui::title(self.timeline.state());
         let (scene, view) = (self.scene(), &self.view);
-        terminal.draw(size, &title, |area, buffer| ui::draw(&scene, view, area, buffer))
+        terminal.draw(size, &title, |area, buffer| ui::paint(&scene, view, area, buffer))
     }
 
     fn scene(&self) -> Scene<'_> {
@@ -257,6 +257,7 @@ impl Show {
             device: &self.device,
             bell: self.bell,
             mono: self.mono,
+            demo: self.demo,
         }
     }
 
@@ -548,6 +549,7 @@ impl Show {
         self.device = studio.study.study().device.clone();
         self.catalog = self.lab.clone();
         self.timeline = Timeline::following();
+        self.demo = false;
         self.follower = None;
         self.studio = Some(studio);
         self.commands = Some(commands);
@@ -621,10 +623,7 @@ fn save_spec(study: &Study) -> String {
 
 /// What there is of each data set, in words.
 fn data_notes(means: &Means) -> BTreeMap<String, String> {
-    lab::data::presence::list(&means.folders)
-        .into_iter()
-        .map(|present| (present.id.clone(), present.to_string()))
-        .collect()
+    verify::list(&means.folders).into_iter().map(|listed| (listed.id.clone(), listed.to_string())).collect()
 }
 
 /// Keys, clicks and sizes, read by a thread of their own. It ends when the terminal does.

@@ -10,7 +10,7 @@ use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
 use crate::lab::run::Means;
 use crate::lab::worker::{Job, available_threads, spawn};
-use crate::session::recorder::{Recorded, Recorder};
+use crate::session::{Recorded, Recorder};
 use crate::session::{Header, Writer, store};
 use crate::spec::{CheckedStudy, Command, Study};
 

@@ -7,20 +7,12 @@ use anyhow::{Result, anyhow};
 
 use super::{Ending, print};
 use crate::lab::data::fetch::{self, Progress};
-use crate::lab::data::verify::{self, Presence};
+use crate::lab::data::verify;
 
 /// Prints every data set with where it is.
-pub fn list(folders: &[PathBuf]) -> Result<Ending> {
+pub(crate) fn list(folders: &[PathBuf]) -> Result<Ending> {
     for found in verify::list(folders) {
-        let place = match &found.presence {
-            Presence::BuiltIn => "built in".to_owned(),
-            Presence::Here { directory, files, bytes } => {
-                format!("{} ({files} files, {:.1} MB)", directory.display(), *bytes as f64 / 1e6)
-            }
-            Presence::Absent if found.can_be_fetched => format!("not here; shrinklab data fetch {}", found.id),
-            Presence::Absent => "not here".to_owned(),
-        };
-        print(&format!("{:16} {place}; licence: {}\n", found.id, found.license))?;
+        print(&format!("{:16} {found}; licence: {}\n", found.id, found.license))?;
     }
     print("looked for in:\n")?;
     for folder in folders {
@@ -30,7 +22,7 @@ pub fn list(folders: &[PathBuf]) -> Result<Ending> {
 }
 
 /// Fetches a data set into the folder that was named, or the platform's.
-pub fn fetch(name: &str, base: Option<&str>, data_dir: Option<&Path>) -> Result<Ending> {
+pub(crate) fn fetch(name: &str, base: Option<&str>, data_dir: Option<&Path>) -> Result<Ending> {
     let remote = fetch::fetchable(name)?;
     let root = match data_dir {
         Some(folder) => folder.to_owned(),
@@ -48,7 +40,7 @@ pub fn fetch(name: &str, base: Option<&str>, data_dir: Option<&Path>) -> Result<
 }
 
 /// Compares a data set's files with the published sums.
-pub fn verify(name: &str, folders: &[PathBuf]) -> Result<Ending> {
+pub(crate) fn verify(name: &str, folders: &[PathBuf]) -> Result<Ending> {
     let verified = verify::verify(name, folders)?;
     print(&format!("{}\n", verified.directory.display()))?;
     for file in &verified.files {

@@ -8,14 +8,14 @@ use super::{Ending, print};
 use crate::lab;
 
 /// Says what the processor, the threads, the folders and the terminal are.
-pub fn doctor(folders: &[PathBuf]) -> Result<Ending> {
+pub(crate) fn doctor(folders: &[PathBuf]) -> Result<Ending> {
     print(&format!("shrinklab  {} ({})\n", env!("CARGO_PKG_VERSION"), env!("SHRINKLAB_COMMIT")))?;
     print(&format!("processor  {} threads, instructions: {}\n", lab::worker::available_threads(), instructions()))?;
     print("device     cpu; this build has no CUDA engine\n")?;
     let cache = lab::cache::Cache::standard();
     let place = cache.folder().map_or_else(|| "none".to_owned(), |folder| folder.display().to_string());
     print(&format!("cache      {place}\n"))?;
-    let sessions = crate::session::store::folder().map_or_else(|| "none".to_owned(), |folder| folder.display().to_string());
+    let sessions = crate::session::store::default_folder().map_or_else(|| "none".to_owned(), |folder| folder.display().to_string());
     print(&format!("sessions   {sessions}\n"))?;
     for folder in folders {
         print(&format!("data       {}\n", folder.display()))?;

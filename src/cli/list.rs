@@ -7,7 +7,7 @@ use crate::catalog::Described;
 use crate::lab;
 
 /// Prints one table of the catalog or all of them.
-pub fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
+pub(crate) fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
     let catalog = lab::catalog();
     let tables: Vec<(&str, &[Described])> =
         catalog.tables().into_iter().filter(|(name, _)| kind.is_none_or(|kind| kind == *name)).collect();

@@ -12,7 +12,7 @@ use crate::session::codec;
 use crate::state::{State, closing_sentence, say};
 
 /// Prints a study as it runs.
-pub trait Printer {
+pub(crate) trait Printer {
     /// The study begins; its session is that file.
     fn begin(&mut self, session: &Path) -> Result<()>;
     /// A record was written.
@@ -27,13 +27,14 @@ pub trait Printer {
 fn print(text: &str) -> Result<()> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Other | ErrorKind::Uncategorized) => Ok(()),
-        other => Ok(other?),
+        // A full disk behind a redirection is worth an error; a pipe or a terminal that is gone is not.
+        Err(error) if error.kind() == ErrorKind::StorageFull => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
 /// One event per line, as in the session file.
-pub struct Json;
+pub(crate) struct Json;
 
 impl Printer for Json {
     fn begin(&mut self, _: &Path) -> Result<()> {
@@ -56,7 +57,7 @@ impl Printer for Json {
 
 /// Only how it ended.
 #[derive(Default)]
-pub struct Quiet {
+pub(crate) struct Quiet {
     state: State,
 }
 
@@ -89,7 +90,7 @@ fn warn(problem: &str) {
 }
 
 /// Words for people: plain lines, and on a terminal one line that changes in place.
-pub struct Words {
+pub(crate) struct Words {
     state: State,
     in_place: bool,
     /// The changing line as it stands on the terminal.
@@ -98,7 +99,7 @@ pub struct Words {
 
 impl Words {
     /// Prints to a terminal, or to a pipe.
-    pub fn new(terminal: bool) -> Self {
+    pub(crate) fn new(terminal: bool) -> Self {
         Self { state: State::default(), in_place: terminal, standing: String::new() }
     }
 

@@ -15,11 +15,11 @@ use crate::event::{Event, Outcome};
 use crate::lab;
 use crate::lab::cache::Cache;
 use crate::lab::run::Means;
-use crate::session::recorder::Recorded;
+use crate::session::Recorded;
 use crate::spec::Command;
 
 /// Runs the study that the arguments describe, or goes on with one.
-pub fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
+pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
     let catalog = lab::catalog();
     let cache = if arguments.no_cache { Cache::off() } else { Cache::standard() };
     let means = Means { folders, cache };

@@ -165,6 +165,26 @@ impl View {
         }
     }
 
+    /// Goes to what people call by that name: a screen, a panel in full, or the help.
+    ///
+    /// # Errors
+    /// The names there are.
+    pub fn go(&mut self, name: &str) -> Result<(), String> {
+        if name == "help" {
+            self.popups = vec![Popup::Help { scroll: 0 }];
+        } else if let Some((_, screen)) = Screen::ALL.iter().find(|(known, _)| *known == name) {
+            self.screen = *screen;
+        } else if let Some((_, panel)) = Panel::NAMED.iter().find(|(known, _)| *known == name) {
+            (self.screen, self.panel, self.is_full) = (Screen::Live, *panel, true);
+        } else {
+            let screens = Screen::ALL.iter().map(|(known, _)| *known);
+            let panels = Panel::NAMED.iter().map(|(known, _)| *known);
+            let names: Vec<&str> = screens.chain(panels).chain(["help"]).collect();
+            return Err(names.join(", "));
+        }
+        Ok(())
+    }
+
     /// What has the keys.
     pub fn layer(&self) -> Layer {
         match self.popups.last() {

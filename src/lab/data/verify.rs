@@ -37,6 +37,22 @@ pub struct Listed {
     pub license: String,
 }
 
+impl fmt::Display for Listed {
+    /// Where it is, or how to get it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.presence {
+            Presence::BuiltIn => f.write_str("built in"),
+            Presence::Here { directory, files, bytes } => {
+                write!(f, "{} ({files} files, {:.1} MB)", directory.display(), *bytes as f64 / 1e6)
+            }
+            Presence::Absent if self.can_be_fetched => {
+                write!(f, "not here; shrinklab data fetch {}", self.id)
+            }
+            Presence::Absent => f.write_str("not here"),
+        }
+    }
+}
+
 /// Every data set, in the order of the table, with where it is.
 pub fn list(folders: &[PathBuf]) -> Vec<Listed> {
     ALL.iter()

@@ -40,6 +40,14 @@ pub enum Panel {
 impl Panel {
     /// All of them, from top left to bottom right.
     pub const ALL: [Self; 4] = [Self::Loss, Self::Corruption, Self::Function, Self::Numbers];
+
+    /// The same with the names that `replay --screen` takes.
+    pub const NAMED: [(&'static str, Self); 4] = [
+        ("loss", Self::Loss),
+        ("corruption", Self::Corruption),
+        ("function", Self::Function),
+        ("numbers", Self::Numbers),
+    ];
 }
 
 /// From this size on all four panels are shown.
