@@ -14,7 +14,7 @@ use crate::spec::{Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference
 
 /// Where each flag stood on the command line, in order of appearance.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub(crate) struct Places {
     compress: Vec<usize>,
     ratio: Vec<usize>,
     set: Vec<usize>,
@@ -25,7 +25,7 @@ pub struct Places {
 
 impl Places {
     /// Reads them off.
-    pub fn of(matches: &ArgMatches) -> Self {
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
         let of = |id: &str| matches.indices_of(id).map(Iterator::collect).unwrap_or_default();
         Self {
             compress: of("compress"),
@@ -58,7 +58,7 @@ struct Typed {
 ///
 /// # Errors
 /// [`UsageError`] with everything that is wrong.
-pub fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
+pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
     let mut study = match &arguments.spec {
         Some(file) => read(file)?,
         None => {
@@ -113,7 +113,7 @@ pub fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
 ///
 /// # Errors
 /// One sentence that names the file.
-pub fn read(file: &Path) -> Result<Study> {
+pub(crate) fn read(file: &Path) -> Result<Study> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     toml::from_str(&text).map_err(|error| {
         let problem = error.message().trim().replace('\n', " ");
@@ -126,7 +126,7 @@ pub fn read(file: &Path) -> Result<Study> {
 ///
 /// # Errors
 /// [`UsageError`] with everything that is wrong, a line each.
-pub fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
+pub(crate) fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
     study.check(catalog).map_err(|errors| usage(&errors))
 }
 
@@ -247,7 +247,7 @@ fn place_knob(reference: &mut Reference, id: &str, value: &KnobValue, catalog: &
 }
 
 /// `shrinklab check`: says all that is wrong with a study or a session.
-pub fn check(file: &Path) -> Result<Ending> {
+pub(crate) fn check(file: &Path) -> Result<Ending> {
     if file.extension().is_some_and(|extension| extension == "toml") {
         let catalog = lab::catalog();
         let study = checked(read(file)?, &catalog)?;
