@@ -255,6 +255,12 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
+/// The sixteen colors of xterm.
+const BASE: [&str; 16] = [
+    "#000000", "#cd0000", "#00cd00", "#cdcd00", "#0000ee", "#cd00cd", "#00cdcd", "#e5e5e5",
+    "#7f7f7f", "#ff0000", "#00ff00", "#ffff00", "#5c5cff", "#ff00ff", "#00ffff", "#ffffff",
+];
+
 /// The color that xterm shows for a palette index, or `None` for the terminal's own.
 fn rgb(color: Color) -> Option<String> {
     let index = match color {
@@ -278,11 +284,6 @@ fn rgb(color: Color) -> Option<String> {
         Color::LightCyan => 14,
         Color::White => 15,
     };
-    /// The sixteen colors of xterm.
-    const BASE: [&str; 16] = [
-        "#000000", "#cd0000", "#00cd00", "#cdcd00", "#0000ee", "#cd00cd", "#00cdcd", "#e5e5e5",
-        "#7f7f7f", "#ff0000", "#00ff00", "#ffff00", "#5c5cff", "#ff00ff", "#00ffff", "#ffffff",
-    ];
     Some(match index {
         0..16 => BASE[usize::from(index)].to_owned(),
         16..232 => {

@@ -362,7 +362,8 @@ mod tests {
     #[test]
     fn an_emulator_shows_what_the_buffer_holds() {
         let mut painter = Painter::default();
-        let mut emulator = vt100::Parser::new(2, 20, 0);
+        let size = |n: u16| n.try_into().unwrap();
+        let mut emulator = vt100::Parser::new(size(2), size(20), 0);
         let bold = Style::new()
             .fg(Color::Indexed(75))
             .add_modifier(Modifier::BOLD);

@@ -192,9 +192,8 @@ impl View {
     fn form_at_hand(&mut self) -> Option<&mut Form> {
         match self.popups.last_mut() {
             Some(Popup::Branch(form)) => Some(form),
-            Some(_) => None,
             None if self.screen == Screen::Study => Some(&mut self.form),
-            None => None,
+            _ => None,
         }
     }
 
