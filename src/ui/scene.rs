@@ -92,11 +92,11 @@ impl<'a> Scene<'a> {
     }
 
     /// The plans of all networks, in their order.
-    pub fn plans(&self) -> Vec<NetworkPlan> {
+    pub fn plans(&self) -> Vec<&'a NetworkPlan> {
         self.state()
             .networks
             .iter()
-            .map(|network| network.plan.clone())
+            .map(|network| &network.plan)
             .collect()
     }
 
