@@ -5,6 +5,7 @@ pub mod event;
 pub mod lab;
 pub mod measurement;
 pub mod nn;
+pub mod report;
 pub mod session;
 pub mod spec;
 pub mod state;

@@ -26,8 +26,20 @@ use crate::spec::{CheckedStudy, Study};
 
 pub mod codec;
 mod error;
+mod follow;
+mod lock;
+mod log;
+mod recorder;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod store;
 
 pub use error::Error;
+pub use follow::Follower;
+pub use lock::Presence;
+pub use log::{FLUSH_WITHIN, Stamp, Writer};
+pub use recorder::{Entry, Recorded, Recorder};
+pub use store::Listed;
 
 /// What the first line calls the format.
 pub const FORMAT: &str = "shrinklab-session";
@@ -72,6 +84,27 @@ impl Header {
             study,
             catalog: catalog.clone(),
         }
+    }
+
+    /// What the session is about, in a few words: data set, architecture, branches, seed.
+    pub fn title(&self) -> String {
+        let mut parts = Vec::new();
+        for reference in &self.study.references {
+            let mut names = vec![
+                reference.dataset.id.clone(),
+                reference.architecture.id.clone(),
+            ];
+            names.extend(reference.branches.iter().map(|branch| {
+                if branch.name.is_empty() {
+                    branch.label(&self.catalog)
+                } else {
+                    branch.name.clone()
+                }
+            }));
+            parts.push(names.join(" · "));
+        }
+        parts.push(format!("seed {}", self.seed));
+        parts.join(" · ")
     }
 }
 
@@ -226,5 +259,154 @@ impl<'a> Iterator for Lines<'a> {
             ended: text.ends_with(b"\n"),
             text: text.strip_suffix(b"\n").unwrap_or(text),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::Event;
+    use crate::measurement::Score;
+
+    fn read(bytes: &[u8]) -> Result<Session, Error> {
+        Session::from_bytes(Path::new("test.jsonl"), bytes)
+    }
+
+    fn with_header(rest: &[u8]) -> Session {
+        let mut bytes = codec::encode_header(&sample::header());
+        bytes.extend_from_slice(rest);
+        read(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_session_is_read_back() {
+        let session = read(&sample::file()).unwrap();
+        assert_eq!(session.header, sample::header());
+        assert_eq!(session.records, sample::records(sample::events()));
+        let comments = [(1, "a sample".to_owned()), (7, "in between".to_owned())];
+        assert_eq!(session.comments, comments);
+        assert_eq!((session.oddities, session.torn), (vec![], None));
+    }
+
+    #[test]
+    fn an_empty_log_is_a_session_and_an_empty_file_is_none() {
+        assert_eq!(with_header(b"").records, []);
+        for nothing in ["", "\n\n", "# only remarks\n"] {
+            let error = read(nothing.as_bytes()).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "test.jsonl is not a shrinklab session: it has no header line"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_session_is_one_sentence() {
+        for (text, expected) in [
+            (
+                "Dear \u{1b}[2J all,\n",
+                "not a shrinklab session: line 1 should be a header",
+            ),
+            (
+                "{\"format\":\"asciicast\",\"version\":2}\n",
+                "not a shrinklab session",
+            ),
+            (
+                "{\"format\":\"shrinklab-session\",\"version\":2}\n",
+                "version 2, and this program reads",
+            ),
+            (
+                "{\"format\":\"shrinklab-session\",\"version\":1}\n",
+                "line 1: the header of the session",
+            ),
+            (
+                "{\"format\":\"shrinklab-session\",\"ver",
+                "not a shrinklab session",
+            ),
+            ("\u{0}\u{0}", "not a shrinklab session"),
+        ] {
+            let error = read(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_torn_last_line_is_set_aside() {
+        let session = with_header(b"[1,\"paused\",{}]\n[2,\"note-added\",{\"te");
+        assert_eq!(session.records.len(), 1);
+        assert_eq!(session.torn.as_deref(), Some("[2,\"note-added\",{\"te"));
+        assert_eq!(session.oddities, []);
+    }
+
+    #[test]
+    fn garbage_between_records_is_told_and_passed_over() {
+        let session =
+            with_header(b"\x00\xff\n[1,\"paused\",{}]\r\nhello\n[]\n[2,\"resumed\",{}]\n{}\n");
+        let events: Vec<&Event> = session.records.iter().map(|record| &record.event).collect();
+        assert_eq!(events, [&Event::Paused, &Event::Resumed]);
+        assert_eq!(session.records[1].seq, 1);
+        let lines: Vec<u64> = session.oddities.iter().map(|oddity| oddity.line).collect();
+        assert_eq!(lines, [2, 4, 5, 7]);
+    }
+
+    #[test]
+    fn numbers_that_are_too_large_keep_the_record_as_unknown_or_pass_it_over() {
+        let session = with_header(
+            b"[99999999999999999999999,\"paused\",{}]\n[-1,\"paused\",{}]\n\
+              [1,\"progressed\",{\"network\":0,\"stage\":0,\"done\":1e400,\"total\":0,\"what\":\"\"}]\n\
+              [18446744073709551615,\"paused\",{}]\n",
+        );
+        assert_eq!(session.records.len(), 2);
+        assert!(
+            matches!(&session.records[0].event, Event::Unknown { kind, .. } if kind == "progressed")
+        );
+        assert_eq!(session.records[1].at, u64::MAX);
+        assert_eq!(session.oddities.len(), 3);
+    }
+
+    #[test]
+    fn a_loss_that_is_not_a_number_survives() {
+        let session = read(&sample::file()).unwrap();
+        let loss = session
+            .records
+            .iter()
+            .find_map(|record| match &record.event {
+                Event::StepsTrained { loss_mean, .. } => Some(*loss_mean),
+                _ => None,
+            });
+        assert_eq!(loss, Some(Score(f64::NAN)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Whatever happens to the bytes of a file, reading it never panics, and what it yields can be written.
+        #[test]
+        fn damaged_files_never_panic(
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..4), 1..8),
+        ) {
+            let mut bytes = sample::file();
+            for (place, byte, how) in cuts {
+                let place = place.index(bytes.len().max(1)).min(bytes.len().saturating_sub(1));
+                match how {
+                    0 => bytes.truncate(place),
+                    1 => bytes.insert(place, byte),
+                    2 if !bytes.is_empty() => drop(bytes.remove(place)),
+                    _ if !bytes.is_empty() => bytes[place] = byte,
+                    _ => {}
+                }
+            }
+            if let Ok(session) = read(&bytes) {
+                let mut written = codec::encode_header(&session.header);
+                for record in &session.records {
+                    codec::encode(record, &mut written);
+                }
+                prop_assert_eq!(read(&written).unwrap().records, session.records.clone());
+                crate::state::State::fold(&session.records).summary();
+            }
+        }
     }
 }

@@ -29,7 +29,7 @@ pub use measurements::Measurements;
 pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
 pub use pace::Pace;
 pub use series::{Block, Series, Smoothing};
-pub use summary::plain;
+pub use summary::{is_steering, plain};
 pub use timeline::{Mode, Timeline};
 
 /// Words of a user, at their place in the log.

@@ -319,3 +319,150 @@ impl fmt::Display for Quoted<'_> {
         write!(f, "{:?}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::sample;
+
+    fn text(record: &Record) -> String {
+        line(record)
+    }
+
+    #[test]
+    fn every_event_is_read_as_it_was_written() {
+        for record in sample::records(sample::events()) {
+            let written = text(&record);
+            let expected = Decoded::Record {
+                record: record.clone(),
+                problem: None,
+            };
+            assert_eq!(
+                decode(written.as_bytes(), record.seq),
+                expected,
+                "{written}"
+            );
+            assert!(!written.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_sample_under_its_name() {
+        let events = sample::events();
+        let kinds: Vec<&str> = events.iter().map(kind).collect();
+        assert_eq!(kinds[..KINDS.len()], KINDS);
+        assert_eq!(kinds.len(), KINDS.len() + 1);
+        for event in &events[..KINDS.len()] {
+            // What serde calls a variant is what the format calls its kind.
+            let written = serde_json::to_value(event).unwrap();
+            let name = written
+                .as_str()
+                .or_else(|| Some(written.as_object()?.keys().next()?))
+                .unwrap()
+                .to_owned();
+            assert_eq!(name, kind(event));
+        }
+    }
+
+    #[test]
+    fn records_look_as_the_format_says() {
+        let at = |at, event| text(&Record { seq: 0, at, event });
+        assert_eq!(at(3, Event::Paused), "[3,\"paused\",{}]");
+        let note = Event::NoteAdded {
+            text: "a \"b\":c".to_owned(),
+        };
+        assert_eq!(
+            at(9002, note),
+            r#"[9002,"note-added",{"text":"a \"b\":c"}]"#
+        );
+        assert_eq!(
+            at(
+                8412,
+                sample::steps(crate::spec::NetworkId(1), 0, 20, f64::NAN)
+            ),
+            "[8412,\"steps-trained\",{\"network\":1,\"stage\":0,\"step\":20,\"count\":10,\"images\":640,\
+             \"loss_mean\":\"nan\",\"loss_min\":\"nan\",\"loss_max\":\"nan\",\"learning_rate\":0.05}]"
+        );
+    }
+
+    #[test]
+    fn unknown_events_are_written_back_word_for_word() {
+        for line in [
+            r#"[1,"of-tomorrow",{"b" : 1e999,"a":[1, 2],"a":null}]"#,
+            r#"[1,"of tomorrow \u001b",7]"#,
+            r#"[1,"",[]]"#,
+        ] {
+            let Decoded::Record { record, problem } = decode(line.as_bytes(), 0) else {
+                panic!("{line} is a record");
+            };
+            assert_eq!(problem, None);
+            assert!(matches!(record.event, Event::Unknown { .. }));
+            assert_eq!(text(&record), line);
+        }
+    }
+
+    #[test]
+    fn unknown_facts_that_are_no_json_still_make_one_line() {
+        for facts in ["", "{", "[1,\n2]", "\u{0}"] {
+            let record = Record {
+                seq: 0,
+                at: 1,
+                event: Event::Unknown {
+                    kind: "x".to_owned(),
+                    facts: facts.to_owned(),
+                },
+            };
+            let written = text(&record);
+            assert!(!written.contains('\n'));
+            assert!(
+                matches!(decode(written.as_bytes(), 0), Decoded::Record { .. }),
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn known_events_may_say_more_than_is_known() {
+        for line in [
+            r#"[1,"paused",{"why":"lunch"}]"#,
+            r#" [ 1 , "paused" , { } ] "#,
+            r#"[1,"note-added",{"color":"red","text":"x"}]"#,
+        ] {
+            let Decoded::Record { record, problem } = decode(line.as_bytes(), 0) else {
+                panic!("{line} is a record");
+            };
+            assert_eq!(problem, None);
+            assert!(!matches!(record.event, Event::Unknown { .. }), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_known_event_that_cannot_be_read_is_kept_as_unknown_and_told() {
+        for line in [
+            r#"[1,"note-added",{"txt":"x"}]"#,
+            r#"[1,"note-added",{"text":7}]"#,
+            r#"[1,"note-added",[]]"#,
+            r#"[1,"measured",{"probe":"p","metric":"beauty"}]"#,
+        ] {
+            let Decoded::Record { record, problem } = decode(line.as_bytes(), 0) else {
+                panic!("{line} is a record");
+            };
+            assert!(problem.is_some());
+            assert_eq!(text(&record), line);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_strange(line in prop::collection::vec(any::<u8>(), 0..64)) {
+            decode(&line, 0);
+        }
+
+        #[test]
+        fn no_array_is_too_strange(line in r#"\[[0-9]{0,3},?"[a-z-]{0,3}(paused|note-added)?",[\[\]{}":,a-z0-9 ]{0,12}\]?"#) {
+            decode(line.as_bytes(), 0);
+        }
+    }
+}

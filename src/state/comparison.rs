@@ -25,7 +25,7 @@ pub struct Estimate {
 
 impl Estimate {
     /// An accuracy, also out of an error.
-    fn accuracy(found: &Measurement) -> Option<Self> {
+    pub fn accuracy(found: &Measurement) -> Option<Self> {
         let value = found.scalar()?;
         let interval = found.interval.map(|(low, high)| (low.0, high.0));
         let (value, interval) = if found.metric == Metric::Error {
@@ -348,4 +348,98 @@ fn number(network: &NetworkState, metric: Metric, condition: Option<&str>) -> Op
         .latest(metric, condition, None)
         .and_then(Measurement::scalar)
         .filter(|value| value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::sample;
+
+    fn story() -> State {
+        State::fold(&sample::records(sample::story()))
+    }
+
+    fn estimate(value: f64, low: f64, high: f64) -> Estimate {
+        Estimate {
+            value,
+            interval: Some((low, high)),
+            n: Some(1_000),
+        }
+    }
+
+    /// statsmodels 0.15.0: `confint_proportions_2indep(c, 1000, r, 1000, method="newcomb", compare="diff")`, and
+    /// `proportion_confint(k, 1000, method="wilson")` for the intervals it is put together from.
+    #[test]
+    fn the_interval_of_a_difference_is_newcombes() {
+        for (reference, candidate, expected) in [
+            (
+                estimate(0.950, 0.934_686_179_756, 0.961_869_737_607),
+                estimate(0.949, 0.933_564_513_655, 0.960_999_057_225),
+                (-0.020_471_643_730, 0.018_454_831_399),
+            ),
+            (
+                estimate(0.710, 0.681_114_796_430, 0.737_277_964_950),
+                estimate(0.542, 0.511_017_773_072, 0.572_660_779_215),
+                (-0.209_279_362_402, -0.125_875_917_015),
+            ),
+        ] {
+            let difference = Difference::between(&reference, &candidate);
+            let (low, high) = difference.interval.unwrap();
+            assert!((low - expected.0).abs() < 1e-10, "{low}");
+            assert!((high - expected.1).abs() < 1e-10, "{high}");
+            assert_eq!(difference.is_within_noise(), Some(expected.1 > 0.0));
+        }
+    }
+
+    #[test]
+    fn an_error_is_read_as_an_accuracy() {
+        let comparison = Comparison::of(&story(), NetworkId(2)).unwrap();
+        let rows: Vec<(Option<&str>, Option<u8>)> = comparison
+            .accuracies
+            .iter()
+            .map(|row| (row.condition.as_deref(), row.severity))
+            .collect();
+        let noise = Some("gaussian-noise");
+        assert_eq!(rows, [(None, None), (noise, Some(1)), (noise, Some(2))]);
+        let row = &comparison.accuracies[2];
+        let (reference, candidate) = (row.reference.unwrap(), row.candidate.unwrap());
+        assert!((reference.value - 0.8).abs() < 1e-12);
+        assert!((candidate.interval.unwrap().0 - 0.73).abs() < 1e-12);
+        assert_eq!(comparison.severities(), [1, 2]);
+        assert_eq!(comparison.at_severity(2).count(), 2);
+    }
+
+    #[test]
+    fn a_network_beside_itself_differs_by_nothing() {
+        let comparison = Comparison::of(&story(), NetworkId(0)).unwrap();
+        assert!(comparison.accuracies.iter().all(|row| {
+            let difference = row.difference.unwrap();
+            difference.value == 0.0 && difference.is_within_noise() == Some(true)
+        }));
+        assert!(
+            comparison
+                .footprint
+                .iter()
+                .all(|row| row.removed() == Some(0.0))
+        );
+        assert_eq!(comparison.latencies[0].ratio(), Some(1.0));
+    }
+
+    #[test]
+    fn the_end_is_one_sentence_of_what_was_measured() {
+        assert_eq!(
+            closing_sentence(&story()).unwrap(),
+            "magnitude pruning 50 %: -0.1 ±1.9 points (n = 1000), 1.0x latency: zeros do not speed it up"
+        );
+        assert_eq!(closing_sentence(&State::default()), None);
+    }
+
+    #[test]
+    fn no_difference_is_not_a_negative_zero() {
+        let difference = Difference {
+            value: -0.000_01,
+            interval: None,
+        };
+        assert_eq!(difference.points(), "+0.0");
+    }
 }

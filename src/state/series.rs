@@ -357,3 +357,193 @@ impl Average {
 fn share(weight: f64, samples: u64) -> f64 {
     1.0 - weight.powf(samples as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample(last: u64, value: f64) -> Sample {
+        Sample {
+            last,
+            steps: 1,
+            mean: value,
+            min: value,
+            max: value,
+        }
+    }
+
+    fn series(values: &[f64]) -> Series {
+        let mut series = Series::default();
+        for (step, value) in (1..).zip(values) {
+            series.push(sample(step, *value));
+        }
+        series
+    }
+
+    /// Put together sample by sample, as slowly as can be.
+    fn naive(values: &[f64], from: u64, to: u64) -> Option<(f64, f64, f64, f64, u64, u64)> {
+        let inside: Vec<f64> = (1..)
+            .zip(values)
+            .filter(|(step, _)| (from..=to).contains(step))
+            .map(|(_, value)| *value)
+            .collect();
+        let finite: Vec<f64> = inside
+            .iter()
+            .copied()
+            .filter(|value| value.is_finite())
+            .collect();
+        (!inside.is_empty()).then(|| {
+            (
+                finite.first().copied().unwrap_or(0.0),
+                finite.last().copied().unwrap_or(0.0),
+                finite.iter().copied().reduce(f64::min).unwrap_or(0.0),
+                finite.iter().copied().reduce(f64::max).unwrap_or(0.0),
+                finite.len() as u64,
+                (inside.len() - finite.len()) as u64,
+            )
+        })
+    }
+
+    fn facts(block: Block) -> (f64, f64, f64, f64, u64, u64) {
+        (
+            block.first,
+            block.last,
+            block.min,
+            block.max,
+            block.count,
+            block.not_finite,
+        )
+    }
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![9 => -5.0..5.0, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// Every column holds exactly its samples, so that every local extreme survives at any zoom.
+        #[test]
+        fn columns_hold_every_extreme(
+            values in prop::collection::vec(value(), 1..600),
+            from in 0_u64..700,
+            width in 1_u64..700,
+            columns in 1_usize..300,
+        ) {
+            let to = from + width - 1;
+            let drawn = series(&values).columns(from, to, columns);
+            prop_assert_eq!(drawn.len(), columns);
+            let whole = drawn.iter().flatten().copied().reduce(Block::then).map(facts);
+            prop_assert_eq!(whole, naive(&values, from, to));
+            let mut last = 0;
+            for block in drawn.into_iter().flatten() {
+                prop_assert!(block.from > last, "columns do not overlap");
+                last = block.to;
+                prop_assert_eq!(Some(facts(block)), naive(&values, block.from, block.to));
+            }
+        }
+
+        /// Forgetting the end leaves what was there before the end came.
+        #[test]
+        fn a_truncated_series_is_the_series_of_its_beginning(
+            values in prop::collection::vec(value(), 0..600),
+            step in 1_u64..700,
+        ) {
+            let mut long = series(&values);
+            long.truncate(step);
+            let short = series(&values[..values.len().min(step as usize - 1)]);
+            prop_assert_eq!(&long.levels, &short.levels);
+            prop_assert_eq!(long.average.samples, short.average.samples);
+            for (a, b) in long.average.biased.iter().zip(short.average.biased) {
+                prop_assert!((a - b).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_a_spike_survives() {
+        let mut long = Series::default();
+        let (steps, spike) = (1_000_000_u64, 123_457_u64);
+        for step in 1..=steps {
+            long.push(sample(
+                step,
+                if step == spike {
+                    9.0
+                } else {
+                    (step % 7) as f64
+                },
+            ));
+        }
+        assert!(long.levels[0].len() < MOST);
+        assert_eq!(long.samples(), steps);
+        assert_eq!(long.steps(), Some((1, steps)));
+        for columns in [1, 7, 200, 400] {
+            let high: Vec<Block> = long
+                .columns(1, steps, columns)
+                .into_iter()
+                .flatten()
+                .filter(|block| block.max == 9.0)
+                .collect();
+            assert_eq!(high.len(), 1, "{columns} columns");
+            assert!(high[0].from <= spike && spike <= high[0].to);
+        }
+    }
+
+    #[test]
+    fn the_smooth_line_depends_neither_on_length_nor_on_zoom() {
+        let values: Vec<f64> = (1..=40_000_u32)
+            .map(|step| f64::from(step % 97) / 10.0)
+            .collect();
+        let long = series(&values);
+        assert_eq!(long.samples_per_block, 4);
+        for steps in [4, 100, 16_384, 20_000] {
+            let short = series(&values[..steps]).latest().unwrap();
+            let there = long.window(1, steps as u64).unwrap();
+            for smoothing in Smoothing::ALL {
+                assert_eq!(
+                    there.smooth(smoothing),
+                    short.smooth(smoothing),
+                    "step {steps}"
+                );
+            }
+        }
+    }
+
+    /// Worked by hand with weight 0.6: m = 0.4, 0.4·0.6 + 0.4·2 = 1.04; s = 0.4 / 0.4, 1.04 / 0.64.
+    #[test]
+    fn the_average_has_no_bias_at_its_start_and_passes_over_nan() {
+        let with_nan = series(&[1.0, f64::NAN, 2.0]);
+        let smooth = with_nan.latest().unwrap().smooth(Smoothing::Light).unwrap();
+        assert!((smooth - 1.625).abs() < 1e-12);
+        let constant = series(&[0.3; 50]).latest().unwrap();
+        for smoothing in Smoothing::ALL {
+            assert!((constant.smooth(smoothing).unwrap() - 0.3).abs() < 1e-12);
+        }
+        assert_eq!(
+            series(&[f64::NAN]).latest().unwrap().smooth(Smoothing::Off),
+            None
+        );
+    }
+
+    #[test]
+    fn blocks_know_the_extremes_of_single_steps() {
+        let mut series = Series::default();
+        series.push(Sample {
+            last: 10,
+            steps: 10,
+            mean: 1.0,
+            min: 0.5,
+            max: 4.0,
+        });
+        let block = series.window(0, 10).unwrap();
+        assert_eq!(
+            (block.from, block.to, block.min, block.max),
+            (1, 10, 0.5, 4.0)
+        );
+        assert_eq!(series.window(1, 9), None);
+        assert_eq!(series.columns(5, 3, 2), [None, None]);
+        assert_eq!(series.columns(0, u64::MAX, 3)[0], Some(block));
+    }
+}

@@ -273,7 +273,8 @@ impl Timeline {
     /// Puts the head where this share of the playing time has passed.
     pub fn seek_share(&mut self, share: f64) {
         let end = self.due.last().copied().unwrap_or(0) as f64;
-        let clock = share.clamp(0.0, 1.0) * end;
+        // Rounded, so that the share of a position leads back to it.
+        let clock = (share.clamp(0.0, 1.0) * end).round();
         self.seek(self.due.partition_point(|due| *due as f64 <= clock));
     }
 
@@ -360,5 +361,203 @@ fn mark(event: &Event) -> Option<MarkKind> {
         Some(MarkKind::Note(text.clone()))
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::sample;
+
+    fn story() -> Vec<Record> {
+        sample::records(sample::story())
+    }
+
+    /// A story long enough for several keyframes: much training in the middle.
+    fn long_story() -> Vec<Record> {
+        let mut events = sample::story();
+        let middle =
+            (1..=10_000).map(|n| sample::steps(NetworkId(0), 0, 40 + 10 * n, 1.0 / n as f64));
+        events.splice(10..10, middle);
+        sample::records(events)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn halves_make_the_whole(share in 0.0..=1.0_f64) {
+            let mut records = story();
+            records.extend(sample::records(sample::events()));
+            let (first, second) = records.split_at((share * records.len() as f64) as usize);
+            let mut state = State::fold(first);
+            second.iter().for_each(|record| state.apply(record));
+            prop_assert_eq!(state, State::fold(&records));
+        }
+
+        /// Whatever the order of the records, nothing panics.
+        #[test]
+        fn any_order_can_be_folded(order in Just(story()).prop_shuffle()) {
+            State::fold(&order).summary();
+        }
+    }
+
+    #[test]
+    fn wherever_the_head_goes_it_sees_the_fold_of_what_lies_before() {
+        let records = long_story();
+        let mut timeline = Timeline::replaying(records.clone());
+        for position in [
+            5,
+            9_000,
+            8_192,
+            4_095,
+            4_096,
+            4_097,
+            0,
+            usize::MAX,
+            1,
+            8_191,
+        ] {
+            timeline.seek(position);
+            let position = position.min(records.len());
+            assert_eq!(timeline.position(), position);
+            assert!(
+                *timeline.state() == State::fold(&records[..position]),
+                "at {position}"
+            );
+        }
+        assert_eq!(
+            timeline.keyframes.len(),
+            records.len() / BETWEEN_KEYFRAMES + 1
+        );
+    }
+
+    #[test]
+    fn freezing_holds_the_picture_while_the_log_grows() {
+        let records = story();
+        let mut timeline = Timeline::following();
+        let (first, second) = records.split_at(10);
+        first
+            .iter()
+            .for_each(|record| timeline.push(record.clone()));
+        assert_eq!(timeline.position(), 10);
+        timeline.pause();
+        second
+            .iter()
+            .for_each(|record| timeline.push(record.clone()));
+        assert_eq!((timeline.position(), timeline.len()), (10, records.len()));
+        assert!(*timeline.state() == State::fold(first));
+        timeline.follow();
+        assert!(*timeline.state() == State::fold(&records));
+        timeline.step(-1);
+        assert_eq!(timeline.mode(), Mode::Paused);
+        assert_eq!(timeline.position(), records.len() - 1);
+    }
+
+    #[test]
+    fn a_replay_keeps_the_times_of_the_records_and_cuts_long_waits() {
+        let mut records = story();
+        let wait = 3_600_000;
+        records[5..].iter_mut().for_each(|record| record.at += wait);
+        let mut timeline = Timeline::replaying(records.clone());
+        timeline.play();
+        timeline.advance(1_000);
+        assert_eq!(timeline.position(), 1, "the first record is due at once");
+        timeline.advance(1_000 + 250);
+        assert_eq!(timeline.position(), 3);
+        timeline.faster();
+        assert_eq!(timeline.speed(), 2.0);
+        timeline.advance(1_000 + 250 + 75);
+        assert_eq!(timeline.position(), 5);
+        // An hour lies between the fifth record and the sixth; two seconds of it are left.
+        timeline.advance(1_000 + 250 + 75 + 999);
+        assert_eq!(timeline.position(), 5);
+        timeline.advance(1_000 + 250 + 75 + 1_000);
+        assert_eq!(timeline.position(), 6);
+        timeline.advance(10_000_000);
+        assert_eq!(timeline.position(), records.len());
+        assert_eq!(timeline.mode(), Mode::Paused);
+        timeline.play();
+        assert_eq!(timeline.position(), 0, "playing at the end begins again");
+    }
+
+    #[test]
+    fn a_loop_begins_again() {
+        let mut timeline = Timeline::replaying(story());
+        timeline.set_looping(true);
+        timeline.play();
+        timeline.advance(0);
+        timeline.advance(1_000_000);
+        assert_eq!((timeline.position(), timeline.mode()), (0, Mode::Playing));
+        timeline.advance(1_000_200);
+        assert_eq!(timeline.position(), 3);
+        let mut empty = Timeline::replaying(Vec::new());
+        empty.set_looping(true);
+        empty.play();
+        empty.advance(5);
+        assert_eq!(empty.position(), 0);
+    }
+
+    #[test]
+    fn jumps_land_on_starts_of_stages_and_on_notes() {
+        let records = story();
+        let mut timeline = Timeline::replaying(records.clone());
+        let mut stops = 0;
+        loop {
+            timeline.next_stage();
+            if timeline.position() == records.len() {
+                break;
+            }
+            let at = &records[timeline.position() - 1];
+            assert!(matches!(at.event, Event::StageStarted { .. }));
+            stops += 1;
+        }
+        assert_eq!(stops, 7, "two, two and three stages");
+        timeline.previous_note();
+        let at = &records[timeline.position() - 1];
+        assert!(matches!(at.event, Event::NoteAdded { .. }));
+        timeline.previous_note();
+        assert_eq!(timeline.position(), 0);
+        timeline.next_stage();
+        let first = timeline.position();
+        timeline.next_stage();
+        timeline.previous_stage();
+        assert_eq!(timeline.position(), first);
+    }
+
+    #[test]
+    fn speeds_stay_within_their_table() {
+        let mut timeline = Timeline::following();
+        for _ in 0..20 {
+            timeline.slower();
+        }
+        assert_eq!(timeline.speed(), 0.25);
+        for _ in 0..20 {
+            timeline.faster();
+        }
+        assert_eq!(timeline.speed(), 256.0);
+        for (asked, speed) in [
+            (1.0, 1.0),
+            (3.0, 4.0),
+            (0.0, 0.25),
+            (1e9, 256.0),
+            (f64::NAN, 0.25),
+        ] {
+            timeline.set_speed(asked);
+            assert_eq!(timeline.speed(), speed, "{asked}");
+        }
+    }
+
+    #[test]
+    fn shares_of_the_playing_time_lead_to_their_records_and_back() {
+        let records = story();
+        let mut timeline = Timeline::replaying(records.clone());
+        for position in 1..=records.len() {
+            let share = timeline.share_at(position);
+            timeline.seek_share(share);
+            assert_eq!(timeline.position(), position);
+        }
     }
 }
