@@ -130,7 +130,7 @@ pub fn glyph(id: NetworkId, plans: &[&NetworkPlan]) -> char {
     let Some(place) = plans.iter().position(|plan| plan.id == id) else {
         return '?';
     };
-    let own = alphabet(&plans[place]);
+    let own = alphabet(plans[place]);
     let before = plans[..place]
         .iter()
         .filter(|plan| std::ptr::eq(alphabet(plan), own))

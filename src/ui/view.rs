@@ -4,6 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::Rect;
 
 use super::form::Form;
+use super::fuzzy::fuzzy;
 use super::keymap::{self, Action, Key, Layer};
 use super::scene::Scene;
 use super::screen::live::Panel;
@@ -272,9 +273,7 @@ impl View {
             keymap::at_hand(self.screen_layer(), scene.source())
                 .into_iter()
                 .enumerate()
-                .filter_map(|(place, binding)| {
-                    Some((keymap::fuzzy(query, binding.name)?, place, binding))
-                })
+                .filter_map(|(place, binding)| Some((fuzzy(query, binding.name)?, place, binding)))
                 .collect();
         if query.trim().is_empty() {
             found.sort_by_key(|(_, place, _)| *place);
