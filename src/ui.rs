@@ -21,6 +21,7 @@ mod encode;
 pub mod export;
 pub mod figure;
 pub mod form;
+mod fuzzy;
 pub mod keymap;
 pub mod pen;
 pub mod popup;
@@ -31,6 +32,7 @@ pub mod text;
 pub mod theme;
 pub mod view;
 pub mod widget;
+mod writer;
 
 pub use scene::{Presence, Scene, SessionRow};
 pub use view::{Request, Screen, Seek, View};

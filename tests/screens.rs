@@ -2,7 +2,10 @@
 //!
 //! `SHRINKLAB_UPDATE_SNAPSHOTS=1` writes the files instead.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -29,6 +32,7 @@ struct Shown {
     notes: BTreeMap<String, String>,
     live: bool,
     mono: bool,
+    demo: bool,
     view: View,
 }
 
@@ -69,6 +73,7 @@ impl Shown {
             notes,
             live,
             mono: false,
+            demo: false,
         }
     }
 
@@ -82,7 +87,7 @@ impl Shown {
             data_notes: &self.notes,
             message: None,
             live: self.live,
-            demo: false,
+            demo: self.demo,
             pausing: false,
             device: "cpu",
             bell: true,
@@ -166,11 +171,8 @@ fn snapshot(name: &str, text: &str) {
     for row in 0..count {
         let (old, new) = (known.lines().nth(row), text.lines().nth(row));
         if old != new {
-            shown += &format!(
-                "{row:>3} - {}\n    + {}\n",
-                old.unwrap_or(""),
-                new.unwrap_or("")
-            );
+            let (old, new) = (old.unwrap_or(""), new.unwrap_or(""));
+            writeln!(shown, "{row:>3} - {old}\n    + {new}").unwrap();
         }
     }
     panic!("{shown}");
@@ -197,6 +199,9 @@ fn the_screens_look_as_they_did() {
         replay.press(keys);
         snapshot(&format!("{name}-100x30"), &replay.text(100, 30));
     }
+    let mut first = Shown::new(made_up::complete(), false, Screen::Study);
+    first.demo = true;
+    snapshot("first-start-100x30", &first.text(100, 30));
     let mut form = Shown::new(Vec::new(), false, Screen::Study);
     snapshot("form-80x24", &form.text(80, 24));
     form.press("<down><down><down><down><down><down><down>1.5<down><down>a");
@@ -239,6 +244,7 @@ fn no_size_breaks_a_screen() {
         for live in [true, false] {
             for keys in looks {
                 let mut shown = Shown::new(records.clone(), live, Screen::Live);
+                shown.demo = !live;
                 shown.press(keys);
                 for (width, height) in &sizes {
                     shown.draw(*width, *height);

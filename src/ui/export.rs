@@ -212,7 +212,10 @@ fn shape(symbol: &str, left: f64, top: f64) -> Option<String> {
         // One eighth to full, from the left.
         '\u{2588}'..='\u{258f}' => {
             let eighths = f64::from(0x2590 - code);
-            Some(rect(0.0, LINE * 0.14, ADVANCE * eighths / 8.0, LINE * 0.72))
+            // Full ones overlap a little, so that no seams are seen between them.
+            let seam = if eighths == 8.0 { 0.4 } else { 0.0 };
+            let width = ADVANCE * eighths / 8.0 + seam;
+            Some(rect(0.0, LINE * 0.14, width, LINE * 0.72))
         }
         '▐' => Some(rect(ADVANCE / 2.0, LINE * 0.14, ADVANCE / 2.0, LINE * 0.72)),
         '─' | '│' | '╭' | '╮' | '╰' | '╯' | '├' | '┤' | '┬' | '┴' | '┼' | '└' | '┘' | '┌' | '┐'
@@ -220,13 +223,23 @@ fn shape(symbol: &str, left: f64, top: f64) -> Option<String> {
             let (cx, cy) = (left + ADVANCE / 2.0, top + LINE / 2.0);
             let (north, south) = (top, top + LINE);
             let (west, east) = (left, left + ADVANCE);
+            let round = match c {
+                '╭' => Some((south, east)),
+                '╮' => Some((south, west)),
+                '╰' => Some((north, east)),
+                '╯' => Some((north, west)),
+                _ => None,
+            };
+            if let Some((y, x)) = round {
+                return Some(format!("M{cx:.1} {y:.1}Q{cx:.1} {cy:.1} {x:.1} {cy:.1}"));
+            }
             let arms = match c {
                 '─' | '━' => "we",
                 '│' => "ns",
-                '╭' | '┌' => "se",
-                '╮' | '┐' => "sw",
-                '╰' | '└' => "ne",
-                '╯' | '┘' => "nw",
+                '┌' => "se",
+                '┐' => "sw",
+                '└' => "ne",
+                '┘' => "nw",
                 '├' => "nse",
                 '┤' => "nsw",
                 '┬' => "swe",
@@ -255,6 +268,12 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
+/// The sixteen colors of xterm.
+const BASE: [&str; 16] = [
+    "#000000", "#cd0000", "#00cd00", "#cdcd00", "#0000ee", "#cd00cd", "#00cdcd", "#e5e5e5",
+    "#7f7f7f", "#ff0000", "#00ff00", "#ffff00", "#5c5cff", "#ff00ff", "#00ffff", "#ffffff",
+];
+
 /// The color that xterm shows for a palette index, or `None` for the terminal's own.
 fn rgb(color: Color) -> Option<String> {
     let index = match color {
@@ -278,11 +297,6 @@ fn rgb(color: Color) -> Option<String> {
         Color::LightCyan => 14,
         Color::White => 15,
     };
-    /// The sixteen colors of xterm.
-    const BASE: [&str; 16] = [
-        "#000000", "#cd0000", "#00cd00", "#cdcd00", "#0000ee", "#cd00cd", "#00cdcd", "#e5e5e5",
-        "#7f7f7f", "#ff0000", "#00ff00", "#ffff00", "#5c5cff", "#ff00ff", "#00ffff", "#ffffff",
-    ];
     Some(match index {
         0..16 => BASE[usize::from(index)].to_owned(),
         16..232 => {

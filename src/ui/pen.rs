@@ -61,7 +61,8 @@ impl<'a> Pen<'a> {
             self.area.y + y,
             text::clean(words),
             usize::from(room),
-            style,
+            // What was written there before must not shine through.
+            Style::reset().patch(style),
         );
         end - self.area.x
     }
@@ -106,7 +107,7 @@ impl<'a> Pen<'a> {
             && y < self.area.height
             && let Some(cell) = self.buffer.cell_mut((self.area.x + x, self.area.y + y))
         {
-            cell.set_char(symbol).set_style(style);
+            cell.set_char(symbol).set_style(Style::reset().patch(style));
         }
     }
 

@@ -39,6 +39,10 @@ pub struct SessionRow {
 
 /// What is drawn. The view says where the user looks at it.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not exclude each other"
+)]
 pub struct Scene<'a> {
     /// The log with its play head; the state under the head is what the screen shows.
     pub timeline: &'a Timeline,
@@ -88,11 +92,11 @@ impl<'a> Scene<'a> {
     }
 
     /// The plans of all networks, in their order.
-    pub fn plans(&self) -> Vec<NetworkPlan> {
+    pub fn plans(&self) -> Vec<&'a NetworkPlan> {
         self.state()
             .networks
             .iter()
-            .map(|network| network.plan.clone())
+            .map(|network| &network.plan)
             .collect()
     }
 

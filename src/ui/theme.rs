@@ -106,7 +106,7 @@ impl Theme {
 }
 
 /// The glyph of a network: its role or the family of its first compression, and which of those it is.
-pub fn glyph(id: NetworkId, plans: &[NetworkPlan]) -> char {
+pub fn glyph(id: NetworkId, plans: &[&NetworkPlan]) -> char {
     const REFERENCE: &[char] = &['●', '◉', '◎', '○'];
     const TWIN: &[char] = &['Ⅰ', 'Ⅱ', 'Ⅲ', 'Ⅳ', 'Ⅴ', 'Ⅵ', 'Ⅶ', 'Ⅷ', 'Ⅸ', 'Ⅹ'];
     const SAME_START: &[char] = &['Ψ'];
@@ -130,7 +130,7 @@ pub fn glyph(id: NetworkId, plans: &[NetworkPlan]) -> char {
     let Some(place) = plans.iter().position(|plan| plan.id == id) else {
         return '?';
     };
-    let own = alphabet(&plans[place]);
+    let own = alphabet(plans[place]);
     let before = plans[..place]
         .iter()
         .filter(|plan| std::ptr::eq(alphabet(plan), own))
@@ -189,6 +189,7 @@ mod tests {
             plan(5, Role::Branch, "pruning"),
             plan(6, Role::Branch, "low-rank"),
         ];
+        let plans: Vec<&NetworkPlan> = plans.iter().collect();
         let glyphs: String = plans.iter().map(|plan| glyph(plan.id, &plans)).collect();
         assert_eq!(glyphs, "●ⅠΨ▲■△✚");
     }

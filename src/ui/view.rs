@@ -4,6 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::Rect;
 
 use super::form::Form;
+use super::fuzzy::fuzzy;
 use super::keymap::{self, Action, Key, Layer};
 use super::scene::Scene;
 use super::screen::live::Panel;
@@ -212,9 +213,8 @@ impl View {
     fn form_at_hand(&mut self) -> Option<&mut Form> {
         match self.popups.last_mut() {
             Some(Popup::Branch(form)) => Some(form),
-            Some(_) => None,
             None if self.screen == Screen::Study => Some(&mut self.form),
-            None => None,
+            _ => None,
         }
     }
 
@@ -293,9 +293,7 @@ impl View {
             keymap::at_hand(self.screen_layer(), scene.source())
                 .into_iter()
                 .enumerate()
-                .filter_map(|(place, binding)| {
-                    Some((keymap::fuzzy(query, binding.name)?, place, binding))
-                })
+                .filter_map(|(place, binding)| Some((fuzzy(query, binding.name)?, place, binding)))
                 .collect();
         if query.trim().is_empty() {
             found.sort_by_key(|(_, place, _)| *place);

@@ -44,15 +44,16 @@ fn choice(options: &'static [Text], default: &'static str) -> Range {
     }
 }
 
+const DOMAINS: &[Text] = &[text("print"), text("chalk"), text("neon")];
+const SCOPES: &[Text] = &[text("global"), text("per-layer")];
+const BITS: &[Text] = &[text("16"), text("8"), text("4")];
+
 /// Two data sets, two architectures, three compressions, five corruptions, the usual recipe.
 pub(crate) fn catalog() -> Catalog {
     let plain = |info: Info| Described {
         info,
         knobs: Vec::new(),
     };
-    const DOMAINS: &[Text] = &[text("print"), text("chalk"), text("neon")];
-    const SCOPES: &[Text] = &[text("global"), text("per-layer")];
-    const BITS: &[Text] = &[text("16"), text("8"), text("4")];
     let ratio = Range::Real {
         least: 0.0,
         most: 0.999,

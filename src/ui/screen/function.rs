@@ -89,11 +89,12 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
     for trail in trails.values_mut() {
         trail.sort_by_key(|point| point.epoch);
     }
-    let all = || trails.values().flatten();
-    let least = |of: fn(&MapPoint) -> f64| all().map(|p| of(p)).fold(f64::INFINITY, f64::min);
-    let most = |of: fn(&MapPoint) -> f64| all().map(|p| of(p)).fold(f64::NEG_INFINITY, f64::max);
-    let (x, y): (fn(&MapPoint) -> f64, fn(&MapPoint) -> f64) = (|p| p.x.0, |p| p.y.0);
-    let (left, right, low, high) = (least(x), most(x), least(y), most(y));
+    let (mut left, mut right) = (f64::INFINITY, f64::NEG_INFINITY);
+    let (mut low, mut high) = (left, right);
+    for point in trails.values().flatten() {
+        (left, right) = (left.min(point.x.0), right.max(point.x.0));
+        (low, high) = (low.min(point.y.0), high.max(point.y.0));
+    }
     if left > right {
         return;
     }
@@ -226,7 +227,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     pen.put(
         1,
         height,
-        "nearer than a twin?   d = JS(branch, reference) - nearest JS(twin, reference), in nats; 95 % interval",
+        "nearer than a twin?   d = JS(branch, reference) - least JS(twin, reference), nats (95 %)",
         theme.dim(),
     );
     if verdicts.is_empty() {
@@ -258,7 +259,10 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
                     scene.style(verdict.network),
                 ),
                 (" ", theme.text()),
-                (&text::left(&scene.name(verdict.network), 26), theme.text()),
+                (
+                    &(text::left(&scene.name(verdict.network), 26) + " "),
+                    theme.text(),
+                ),
                 (&text::left(answer(verdict.verdict), 10), theme.title()),
                 (&rest, theme.dim()),
             ],
