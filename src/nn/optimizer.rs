@@ -66,7 +66,7 @@ impl Sgd {
             let mask = parameter.mask.as_ref().map(read).transpose()?;
             write(&parameter.value, |p| {
                 write(velocity, |v| {
-                    sgd::step(step, &gradient, mask.as_deref(), p, v)
+                    sgd::step(step, &gradient, mask.as_deref(), p, v);
                 })
             })??;
         }
