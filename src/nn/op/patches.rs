@@ -7,6 +7,8 @@
 //! planes of every s-th pixel apart (space to depth). Then what one offset of the kernel sees along an output row lies
 //! side by side, and a row of the matrix is made of short contiguous copies, whatever stride and padding are.
 
+use std::ops::Range;
+
 /// The shape of a convolution over one image, with a square kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -77,9 +79,9 @@ impl Geometry {
         }
     }
 
-    /// Values that a buffer for the columns of `images` needs.
-    pub fn columns(&self, images: usize) -> usize {
-        self.rows() * images * self.positions() + BLOCK
+    /// Values that a buffer for the columns of some channels of `images` needs.
+    pub fn columns(&self, channels: usize, images: usize) -> usize {
+        channels * self.kernel * self.kernel * images * self.positions() + BLOCK
     }
 
     /// Where in a channel's spread the pixels (y, `phase`), (y, `phase` + s), … lie: one after another.
@@ -179,24 +181,29 @@ impl Geometry {
         }
     }
 
-    /// Writes the columns of some images. `spread` holds `spread_values` per channel and image.
-    pub fn gather(&self, images: &[f32], spread: &mut [f32], columns: &mut [f32]) {
+    /// Writes the columns of some channels of some images. `spread` has `spread_values` for each.
+    pub fn gather(
+        &self,
+        channels: Range<usize>,
+        images: &[f32],
+        spread: &mut [f32],
+        columns: &mut [f32],
+    ) {
+        let area = self.height * self.width;
         let count = images.len() / self.image();
         let (source, each) = if self.is_spread() {
-            (images, self.image())
+            (&images[channels.start * area..], self.image())
         } else {
-            let each = self.channels * self.spread_channel();
-            let pairs = images
-                .chunks_exact(self.image())
-                .zip(spread.chunks_exact_mut(each));
-            for (image, spread) in pairs {
-                self.spread(image, spread);
+            let each = channels.len() * self.spread_channel();
+            let images = images.chunks_exact(self.image());
+            for (image, spread) in images.zip(spread.chunks_exact_mut(each)) {
+                self.spread(&image[channels.start * area..channels.end * area], spread);
             }
             (&*spread, each)
         };
         let (height, width, pitch) = (self.out_height(), self.out_width(), self.plane().1);
         let mut at = 0;
-        self.each_row(self.channels, |_, start| {
+        self.each_row(channels.len(), |_, start| {
             for image in 0..count {
                 let mut from = image * each + start;
                 for _ in 0..height {
@@ -296,8 +303,8 @@ mod tests {
     /// The columns of an image and the image that they are added back to.
     fn there_and_back(g: &Geometry, image: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let mut spread = vec![f32::NAN; g.channels * g.spread_values()];
-        let mut columns = vec![f32::NAN; g.columns(1)];
-        g.gather(image, &mut spread, &mut columns);
+        let mut columns = vec![f32::NAN; g.columns(g.channels, 1)];
+        g.gather(0..g.channels, image, &mut spread, &mut columns);
         let mut back = vec![f32::NAN; image.len()];
         g.scatter(
             g.channels,
