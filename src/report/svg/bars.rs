@@ -12,6 +12,10 @@ const LEFT: f64 = 150.0;
 const BARS: f64 = 360.0;
 /// Height of one bar with its gap.
 const ROW: f64 = 18.0;
+/// Between two conditions.
+const GAP: f64 = 8.0;
+/// About the width of a letter of the labels.
+const LETTER: f64 = 7.0;
 
 /// The severity that is drawn if it was measured: the middle one of five.
 const SEVERITY: u8 = 3;
@@ -58,8 +62,27 @@ fn draw_reference(state: &State, reference: &NetworkState, canvas: &mut Canvas, 
     );
     let left = MARGIN + LEFT;
     let x = Scale::new(0.0, 1.0, left, left + BARS);
-    let mut y = top + 16.0;
+    let mut beside = left;
+    for column in &columns {
+        let name = state.name(column.candidate);
+        canvas.mark(Look::of(state, column.candidate), beside, top + 18.0);
+        canvas.text(beside + 12.0, top + 22.0, "label", "start", &name);
+        beside += 40.0 + LETTER * name.chars().count() as f64;
+    }
+    let mut y = top + 40.0;
     let begin = y;
+    let rows = own.at_severity(severity).count() as f64;
+    let end = begin + rows * (columns.len() as f64 * ROW + GAP);
+    for (value, label) in [
+        (0.0, "0 %"),
+        (0.25, "25 %"),
+        (0.5, "50 %"),
+        (0.75, "75 %"),
+        (1.0, "100 %"),
+    ] {
+        canvas.line((x.at(value), begin), (x.at(value), end), "grid");
+        canvas.text(x.at(value), end + 14.0, "label", "middle", label);
+    }
     for row in own.at_severity(severity) {
         let name = row.condition.as_deref().unwrap_or("clean");
         canvas.text(left - 10.0, y + 12.0, "label", "end", name);
@@ -81,19 +104,9 @@ fn draw_reference(state: &State, reference: &NetworkState, canvas: &mut Canvas, 
             }
             y += ROW;
         }
-        y += 8.0;
+        y += GAP;
     }
-    for (value, label) in [
-        (0.0, "0 %"),
-        (0.25, "25 %"),
-        (0.5, "50 %"),
-        (0.75, "75 %"),
-        (1.0, "100 %"),
-    ] {
-        canvas.line((x.at(value), begin), (x.at(value), y), "grid");
-        canvas.text(x.at(value), y + 14.0, "label", "middle", label);
-    }
-    y + 52.0
+    end + 52.0
 }
 
 fn value(row: &AccuracyRow, is_reference: bool) -> Option<(Estimate, Option<Difference>)> {
@@ -134,6 +147,5 @@ fn draw_bar(
     }
     let beside = x.at(1.0) + 14.0;
     canvas.mark(look, beside, middle);
-    words.push(state.name(network));
     canvas.text(beside + 14.0, y + 12.0, "label", "start", &words.join("  "));
 }

@@ -9,6 +9,7 @@ use crate::state::{Block, NetworkState, Smoothing, State};
 const LEFT: f64 = 56.0;
 const LEGEND: f64 = 250.0;
 const HEIGHT: f64 = 260.0;
+const LEGEND_ROW: f64 = 34.0;
 
 /// Columns into which the curve is cut: two pixels each.
 const COLUMNS: usize = 320;
@@ -74,6 +75,10 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, top: f64) -> f64 {
                 canvas.path(&line, look.color, 1.5);
             }
         }
+    }
+    canvas.unclip();
+    for network in &trained {
+        let look = Look::of(state, network.plan.id);
         for epoch in &network.epochs {
             if epoch.validation.loss.0.is_finite() {
                 let (x, y) = (x.at(epoch.step as f64), y.at(epoch.validation.loss.0));
@@ -81,20 +86,25 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, top: f64) -> f64 {
             }
         }
     }
-    canvas.unclip();
     for (row, network) in trained.iter().enumerate() {
-        let line = above + 10.0 + row as f64 * 18.0;
+        let line = above + 10.0 + row as f64 * LEGEND_ROW;
         canvas.mark(Look::of(state, network.plan.id), right + 20.0, line - 4.0);
-        canvas.text(right + 34.0, line, "label", "start", &legend(network));
+        let beside = right + 34.0;
+        canvas.text(beside, line, "label", "start", &network.plan.name);
+        canvas.text(beside, line + 13.0, "small", "start", &reached(network));
     }
-    let legend = above + 18.0 * trained.len() as f64;
+    let legend = above + LEGEND_ROW * trained.len() as f64;
     below.max(legend) + 60.0
 }
 
-fn legend(network: &NetworkState) -> String {
-    let mut words = vec![network.plan.name.clone()];
+/// What the last epoch came to, in words.
+fn reached(network: &NetworkState) -> String {
+    let mut words = Vec::new();
     if let Some(epoch) = network.epochs.last() {
-        words.push(format!("validation {:.3}", epoch.validation.loss.0));
+        words.push(format!(
+            "epoch {}: training {:.3}, validation {:.3}",
+            epoch.epoch, epoch.train.loss.0, epoch.validation.loss.0
+        ));
     }
     if network.loss.not_finite() > 0 {
         words.push(format!("{} not finite", network.loss.not_finite()));
