@@ -1,6 +1,6 @@
 //! shrinklab: a terminal laboratory that shows what compression really does to a neural network.
 
-pub mod app;
+mod app;
 pub mod catalog;
 pub mod cli;
 pub mod event;

@@ -11,8 +11,8 @@ use shrinklab::lab::error::Result as LabResult;
 use shrinklab::lab::run::{Means, run};
 use shrinklab::lab::worker::{Job, spawn};
 use shrinklab::measurement::Metric;
-use shrinklab::session::{Recorded, Recorder};
 use shrinklab::session::{Header, Session, Writer};
+use shrinklab::session::{Recorded, Recorder};
 use shrinklab::spec::{
     Branch, CheckedStudy, Command, KnobValue, Method, NetworkId, Setting, Stage, Study,
 };
@@ -90,7 +90,11 @@ fn the_same_seed_says_the_same_from_the_cache_or_not() {
             })
             .collect::<Vec<_>>()
     };
-    assert_ne!(losses(&other), losses(&first), "another seed is another run");
+    assert_ne!(
+        losses(&other),
+        losses(&first),
+        "another seed is another run"
+    );
 }
 
 #[test]
@@ -145,7 +149,12 @@ fn job(study: &CheckedStudy, cache: &Path, past: Vec<Event>) -> Job {
 }
 
 /// Runs with a recorder; `stop_at` sends a stop once so many records were seen.
-fn record(path: &Path, cache: &Path, study: &CheckedStudy, stop_at: Option<usize>) -> Vec<Recorded> {
+fn record(
+    path: &Path,
+    cache: &Path,
+    study: &CheckedStudy,
+    stop_at: Option<usize>,
+) -> Vec<Recorded> {
     let (writer, past) = if path.exists() {
         let (writer, session) = Writer::resume(path).unwrap();
         (
@@ -196,7 +205,11 @@ fn live_is_replayed() {
     assert_eq!(State::fold(&session.records), State::fold(&live));
     assert_eq!(State::fold(&live).outcome, Some(Outcome::Completed));
     assert!(session.oddities.is_empty());
-    assert!(State::fold(&live).oddities.is_empty(), "{:?}", State::fold(&live).oddities);
+    assert!(
+        State::fold(&live).oddities.is_empty(),
+        "{:?}",
+        State::fold(&live).oddities
+    );
     assert_eq!(session.header.study, *study.study());
 }
 
@@ -209,7 +222,11 @@ fn a_stopped_study_goes_on_and_ends_as_if_it_had_not_been_stopped() {
         let path = folder.path().join("a.jsonl");
         record(&path, folder.path(), &study, Some(stop_at));
         let stopped = State::fold(&Session::open(&path).unwrap().records);
-        assert_eq!(stopped.outcome, Some(Outcome::Cancelled), "stopped at {stop_at}");
+        assert_eq!(
+            stopped.outcome,
+            Some(Outcome::Cancelled),
+            "stopped at {stop_at}"
+        );
         record(&path, folder.path(), &study, None);
         let session = Session::open(&path).unwrap();
         let facts: Vec<Event> = session
@@ -279,7 +296,10 @@ fn a_batch_larger_than_the_data_is_one_sentence() {
     let Outcome::Failed { message } = outcome else {
         panic!("{outcome:?}")
     };
-    assert!(message.contains("batch") && message.contains("9000"), "{message}");
+    assert!(
+        message.contains("batch") && message.contains("9000"),
+        "{message}"
+    );
 }
 
 /// A sink that hands a command over when a fact of interest passes.

@@ -8,8 +8,14 @@ use crate::ui::scene::{self, SessionRow};
 
 /// Sessions recorded by this program on real data, by the name of their file.
 const BUILT_IN: [(&str, &[u8]); 2] = [
-    ("fashion-mnist-lenet5.jsonl", include_bytes!("../../sessions/fashion-mnist-lenet5.jsonl")),
-    ("glyphs-lenet5.jsonl", include_bytes!("../../sessions/glyphs-lenet5.jsonl")),
+    (
+        "fashion-mnist-lenet5.jsonl",
+        include_bytes!("../../sessions/fashion-mnist-lenet5.jsonl"),
+    ),
+    (
+        "glyphs-lenet5.jsonl",
+        include_bytes!("../../sessions/glyphs-lenet5.jsonl"),
+    ),
 ];
 
 /// The sessions that come with the program.
@@ -20,7 +26,8 @@ pub(crate) fn built_in() -> Vec<Session> {
     BUILT_IN
         .iter()
         .map(|(name, bytes)| {
-            Session::from_bytes(Path::new(name), bytes).expect("the sessions built in are read by a test")
+            Session::from_bytes(Path::new(name), bytes)
+                .expect("the sessions built in are read by a test")
         })
         .collect()
 }
@@ -45,7 +52,9 @@ impl Library {
     /// Looks what there is.
     pub(crate) fn look() -> Self {
         let mut library = Self::default();
-        let listed = store::default_folder().and_then(|folder| store::list(&folder).ok()).unwrap_or_default();
+        let listed = store::default_folder()
+            .and_then(|folder| store::list(&folder).ok())
+            .unwrap_or_default();
         for listed in listed {
             library.rows.push(row(&listed));
             library.books.push(Book::Saved(listed.path));

@@ -10,8 +10,11 @@ use crate::session::Session;
 
 /// Writes the report.
 pub(crate) fn report(arguments: &ReportArguments) -> Result<Ending> {
-    let sessions =
-        arguments.files.iter().map(|file| Session::open(file)).collect::<Result<Vec<_>, crate::session::Error>>()?;
+    let sessions = arguments
+        .files
+        .iter()
+        .map(|file| Session::open(file))
+        .collect::<Result<Vec<_>, crate::session::Error>>()?;
     let sessions: Vec<&Session> = sessions.iter().collect();
     let report = Report::new(&sessions);
     let document = report.render(arguments.format);

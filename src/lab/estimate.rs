@@ -19,23 +19,39 @@ const LATENCY: f64 = 2.5;
 
 /// The estimate in words; empty when the study is not one that can run.
 pub fn estimate(study: &Study, catalog: &Catalog) -> String {
-    let Ok(study) = study.clone().check(catalog) else { return String::new() };
+    let Ok(study) = study.clone().check(catalog) else {
+        return String::new();
+    };
     let (mut seconds, mut bytes) = (0.0, 0.0);
     for reference in &study.study().references {
-        let Some((time, size)) = of_reference(&study, reference) else { return String::new() };
+        let Some((time, size)) = of_reference(&study, reference) else {
+            return String::new();
+        };
         seconds += time;
         bytes += size;
     }
-    format!("about {}, session about {}", words(seconds), megabytes(bytes))
+    format!(
+        "about {}, session about {}",
+        words(seconds),
+        megabytes(bytes)
+    )
 }
 
 fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64)> {
     let study = study.study();
-    let source = data::ALL.iter().find(|entry| entry.info.id == reference.dataset.id)?;
+    let source = data::ALL
+        .iter()
+        .find(|entry| entry.info.id == reference.dataset.id)?;
     let facts = (source.build)(&reference.dataset.setting).extent();
-    let limit = |n: u64, limit: Option<u32>| limit.map_or(n, |limit| n.min(u64::from(limit))) as f64;
-    let (train, test) = (limit(facts.train, study.train_limit), limit(facts.test, study.test_limit));
-    let entry = architecture::ALL.iter().find(|entry| entry.info.id == reference.architecture.id)?;
+    let limit =
+        |n: u64, limit: Option<u32>| limit.map_or(n, |limit| n.min(u64::from(limit))) as f64;
+    let (train, test) = (
+        limit(facts.train, study.train_limit),
+        limit(facts.test, study.test_limit),
+    );
+    let entry = architecture::ALL
+        .iter()
+        .find(|entry| entry.info.id == reference.architecture.id)?;
     let flat = vec![0.5; facts.shape.channels];
     let network = (entry.build)(&reference.architecture.setting)
         .build(facts.shape, facts.classes, (&flat, &flat), 0)
@@ -44,7 +60,11 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     let epoch = train * 0.9 * 3.0 + train * 0.1 + test;
     let epochs = |n: u32| f64::from(n) * epoch;
     let own = Recipe::new(&reference.training).epochs;
-    let corrupted = if study.suite.full { test } else { f64::from(study.suite.corrupted_images).min(test) };
+    let corrupted = if study.suite.full {
+        test
+    } else {
+        f64::from(study.suite.corrupted_images).min(test)
+    };
     let measured = study.suite.corruptions.len() as f64 * 5.0 * corrupted;
     let trained = 1.0 + f64::from(reference.twins) + f64::from(u8::from(reference.same_start_twin));
     let mut images = trained * (epochs(own) + measured);
@@ -68,7 +88,10 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     let seconds = images * macs / (RATE * threads) + networks * LATENCY;
     // A record of ten steps has about 170 bytes; every point of the map states all points again.
     let steps = images / (64.0 * 10.0) / 3.0 * 170.0;
-    Some((seconds, 20_000.0 + steps + points * points * 45.0 + networks * 25_000.0))
+    Some((
+        seconds,
+        20_000.0 + steps + points * points * 45.0 + networks * 25_000.0,
+    ))
 }
 
 fn words(seconds: f64) -> String {
@@ -81,5 +104,9 @@ fn words(seconds: f64) -> String {
 }
 
 fn megabytes(bytes: f64) -> String {
-    if bytes < 1e6 { format!("{:.0} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+    if bytes < 1e6 {
+        format!("{:.0} kB", bytes / 1e3)
+    } else {
+        format!("{:.1} MB", bytes / 1e6)
+    }
 }

@@ -25,11 +25,7 @@ pub struct Recorder(JoinHandle<Writer>);
 
 impl Recorder {
     /// Starts to record until every sender of `entries` is gone. Whether anybody listens to `app` makes no difference.
-    pub fn spawn(
-        writer: Writer,
-        entries: Receiver<Said>,
-        app: Sender<Recorded>,
-    ) -> Self {
+    pub fn spawn(writer: Writer, entries: Receiver<Said>, app: Sender<Recorded>) -> Self {
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || {

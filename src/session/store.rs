@@ -104,11 +104,15 @@ fn last_time(file: &mut File) -> Option<u64> {
     /// Longer than any record but the first ones.
     const TAIL: u64 = 1 << 16;
     let length = file.seek(SeekFrom::End(0)).ok()?;
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail).ok()?;
     tail.split(|byte| *byte == b'\n').rev().find_map(|line| {
-        let digits = line.strip_prefix(b"[")?.split(|byte| *byte == b',').next()?;
+        let digits = line
+            .strip_prefix(b"[")?
+            .split(|byte| *byte == b',')
+            .next()?;
         std::str::from_utf8(digits).ok()?.parse().ok()
     })
 }

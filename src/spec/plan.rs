@@ -214,7 +214,9 @@ impl CheckedStudy {
 impl Study {
     /// What it is about, in one line: `glyphs · lenet5 · magnitude pruning 50 %`.
     pub fn describe(&self, catalog: &Catalog) -> String {
-        let Some(first) = self.references.first() else { return "nothing".to_owned() };
+        let Some(first) = self.references.first() else {
+            return "nothing".to_owned();
+        };
         let mut words = vec![first.dataset.id.clone(), first.architecture.id.clone()];
         words.extend(first.branches.iter().map(|branch| branch.label(catalog)));
         words.join(" · ")

@@ -42,8 +42,17 @@ impl fmt::Display for Listed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.presence {
             Presence::BuiltIn => f.write_str("built in"),
-            Presence::Here { directory, files, bytes } => {
-                write!(f, "{} ({files} files, {:.1} MB)", directory.display(), *bytes as f64 / 1e6)
+            Presence::Here {
+                directory,
+                files,
+                bytes,
+            } => {
+                write!(
+                    f,
+                    "{} ({files} files, {:.1} MB)",
+                    directory.display(),
+                    *bytes as f64 / 1e6
+                )
             }
             Presence::Absent if self.can_be_fetched => {
                 write!(f, "not here; shrinklab data fetch {}", self.id)
