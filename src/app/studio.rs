@@ -21,8 +21,6 @@ const WAITING: usize = 1024;
 pub(crate) struct Studio {
     /// The session file.
     pub path: PathBuf,
-    /// The catalog of the session.
-    pub catalog: Catalog,
     pub study: CheckedStudy,
     /// What was recorded, in order; ends when the lab and the user are done.
     pub records: Receiver<Recorded>,
@@ -54,7 +52,7 @@ impl Studio {
     ///
     /// # Errors
     /// When the file exists or cannot be written.
-    pub fn begin(
+    pub(crate) fn begin(
         study: CheckedStudy,
         catalog: &Catalog,
         session: Option<&Path>,
@@ -99,7 +97,7 @@ impl Studio {
     ///
     /// # Errors
     /// When the file is no session, another process writes it, or it ended by itself.
-    pub fn resume(file: &Path, means: Means, commands: Receiver<Command>) -> Result<Self> {
+    pub(crate) fn resume(file: &Path, means: Means, commands: Receiver<Command>) -> Result<Self> {
         let (writer, session) = Writer::resume(file)?;
         let ended = session
             .records
@@ -152,7 +150,7 @@ impl Studio {
         commands: Receiver<Command>,
     ) -> Result<Self> {
         let path = writer.path().to_owned();
-        let (catalog, study) = (job.catalog.clone(), job.study.clone());
+        let study = job.study.clone();
         let (notes, said) = bounded(WAITING);
         let (app, records) = unbounded();
         let goes_on = !earlier.is_empty();
@@ -169,7 +167,6 @@ impl Studio {
         let lab = spawn(job, notes.clone(), commands).context("the lab's thread")?;
         Ok(Self {
             path,
-            catalog,
             study,
             records,
             notes,
@@ -179,13 +176,13 @@ impl Studio {
     }
 
     /// States a fact that a user made: a note, a branch.
-    pub fn say(&self, event: Event) {
+    pub(crate) fn say(&self, event: Event) {
         // The recorder lives for as long as this sender; a failure to write is its own report.
         let _ = self.notes.send(Said::Fact(event));
     }
 
     /// Lets go of the user's end: the recorder ends when the lab does, and so does [`Self::records`].
-    pub fn listen_only(self) -> Listening {
+    pub(crate) fn listen_only(self) -> Listening {
         drop(self.notes);
         Listening {
             records: self.records,
@@ -195,7 +192,7 @@ impl Studio {
     }
 
     /// Whether the lab's thread is done.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.lab.is_finished()
     }
 }
@@ -209,7 +206,7 @@ pub(crate) struct Listening {
 
 impl Listening {
     /// Waits for the last record.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         // A panic of the lab has been stated as the study's outcome.
         let _ = self.lab.join();
         self.recorder.join();
