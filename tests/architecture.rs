@@ -1,5 +1,7 @@
 //! Who may name whom. Reads the sources as text: weaker than a compiler, but the message can quote the reason.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -232,7 +232,7 @@ impl Show {
     fn next_wake(&self, is_dirty: bool, drawn_at: Instant) -> Receiver<Instant> {
         let mut wait = None;
         let mut by = |duration: Duration| {
-            wait = Some(wait.map_or(duration, |least: Duration| least.min(duration)))
+            wait = Some(wait.map_or(duration, |least: Duration| least.min(duration)));
         };
         if is_dirty {
             by(FRAME.saturating_sub(drawn_at.elapsed()));
@@ -251,7 +251,7 @@ impl Show {
         let title = ui::title(self.timeline.state());
         let (scene, view) = (self.scene(), &self.view);
         terminal.draw(size, &title, |area, buffer| {
-            ui::paint(&scene, view, area, buffer)
+            ui::paint(&scene, view, area, buffer);
         })
     }
 
@@ -351,11 +351,10 @@ impl Show {
         if !grew {
             let presence = follower.presence()?;
             let words = match presence {
-                Presence::Writing => return Ok(false),
                 Presence::Interrupted => {
                     "interrupted: nobody writes this session any more; `run --resume` goes on"
                 }
-                Presence::Ended => return Ok(false),
+                Presence::Writing | Presence::Ended => return Ok(false),
             };
             if self.message.as_deref() != Some(words) {
                 self.message = Some(words.to_owned());
@@ -538,8 +537,9 @@ impl Show {
             Request::Note(text) => match &self.studio {
                 Some(studio) => studio.say(Event::NoteAdded { text }),
                 None => {
-                    self.message =
-                        Some("a note needs a study that runs; this session is only read".to_owned())
+                    self.message = Some(
+                        "a note needs a study that runs; this session is only read".to_owned(),
+                    );
                 }
             },
             Request::OpenSession(row) => {
@@ -563,7 +563,7 @@ impl Show {
             Seek::PreviousNote => self.timeline.previous_note(),
             Seek::First => self.timeline.seek(0),
             Seek::Last if self.studio.is_some() || self.follower.is_some() => {
-                self.timeline.follow()
+                self.timeline.follow();
             }
             Seek::Last => self.timeline.seek(self.timeline.len()),
         }
@@ -585,7 +585,7 @@ impl Show {
         })?;
         let (commands, listening) = unbounded();
         let studio = Studio::begin(study, &self.lab, None, self.means.clone(), listening)?;
-        self.device = studio.study.study().device.clone();
+        self.device.clone_from(&studio.study.study().device);
         self.catalog = self.lab.clone();
         self.timeline = Timeline::following();
         self.demo = false;

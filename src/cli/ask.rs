@@ -248,15 +248,12 @@ impl Typed {
             }
         }
         if let Some(ratio) = ratio {
-            let value = match KnobValue::parse(ratio.trim()) {
-                value @ (KnobValue::Real(_) | KnobValue::Integer(_)) => value,
-                _ => {
-                    let problem = format!(
-                        "--ratio: \"{ratio}\" is no number; a share from 0 to 1 is removed"
-                    );
-                    return Err(anyhow!(UsageError(problem)));
-                }
-            };
+            let value = KnobValue::parse(ratio.trim());
+            if !matches!(value, KnobValue::Real(_) | KnobValue::Integer(_)) {
+                let problem =
+                    format!("--ratio: \"{ratio}\" is no number; a share from 0 to 1 is removed");
+                return Err(anyhow!(UsageError(problem)));
+            }
             method.setting.0.insert("ratio".into(), value);
         }
         let mut stages = vec![Stage::Compress(method)];

@@ -9,6 +9,7 @@
 //! Least recently used entries go first when the cache grows past its cap.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -50,8 +51,10 @@ impl Key {
             hash.finalize()
                 .iter()
                 .take(16)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+                .fold(String::new(), |mut text, byte| {
+                    let _ = write!(text, "{byte:02x}");
+                    text
+                }),
         )
     }
 

@@ -302,7 +302,7 @@ pub fn train(
                 cx.warn(Warning::LossNotFinite { step: life.step })?;
                 return Err(Error::Diverged { step: life.step });
             }
-            if life.step == 1 || life.step % REPORT_EVERY == 0 {
+            if life.step == 1 || life.step.is_multiple_of(REPORT_EVERY) {
                 since.report(life, learning_rate, cx)?;
             } else {
                 cx.checkpoint()?;

@@ -131,7 +131,7 @@ impl<'a> Workbench<'a> {
     /// A network trained from scratch: a reference or a twin.
     fn trained(&mut self, plan: &NetworkPlan, recipe: &Recipe, cx: &mut Context<'_>) -> Result<()> {
         let title = format!("training {}", plan.name);
-        self.begin(
+        begin(
             plan,
             0,
             &title,
@@ -230,7 +230,7 @@ impl<'a> Workbench<'a> {
             ..recipe.clone()
         };
         let steps = own.steps(self.data.split.train.len());
-        self.begin(plan, stage, &entry.info.title.to_lowercase(), steps, cx)?;
+        begin(plan, stage, &entry.info.title.to_lowercase(), steps, cx)?;
         let subject = Subject {
             seed: self.study.seed,
             data: &self.data,
@@ -297,7 +297,7 @@ impl<'a> Workbench<'a> {
         cx: &mut Context<'_>,
     ) -> Result<(Piece, Cost)> {
         let recipe = Recipe::new(setting);
-        self.begin(
+        begin(
             plan,
             stage,
             "fine-tuning",
@@ -393,7 +393,7 @@ impl<'a> Workbench<'a> {
             .filter(|probe| probe.when() == When::AtTheEnd)
             .collect();
         let parts: Vec<u64> = probes.iter().map(|probe| probe.parts(&subject)).collect();
-        self.begin(
+        begin(
             plan,
             stage,
             &format!("measuring {}", plan.name),
@@ -515,25 +515,24 @@ impl<'a> Workbench<'a> {
     fn built(&self, network: &Network, id: NetworkId) -> Event {
         built(network, &self.reference.architecture.id, id)
     }
+}
 
-    fn begin(
-        &self,
-        plan: &NetworkPlan,
-        stage: u32,
-        title: &str,
-        steps: u64,
-        cx: &mut Context<'_>,
-    ) -> Result<()> {
-        cx.stage = stage;
-        let kind = plan.stages[stage as usize].kind;
-        cx.emit(Event::StageStarted {
-            network: plan.id,
-            stage,
-            kind,
-            title: title.to_owned(),
-            steps,
-        })
-    }
+fn begin(
+    plan: &NetworkPlan,
+    stage: u32,
+    title: &str,
+    steps: u64,
+    cx: &mut Context<'_>,
+) -> Result<()> {
+    cx.stage = stage;
+    let kind = plan.stages[stage as usize].kind;
+    cx.emit(Event::StageStarted {
+        network: plan.id,
+        stage,
+        kind,
+        title: title.to_owned(),
+        steps,
+    })
 }
 
 /// What a network turned out to be.

@@ -128,7 +128,7 @@ mod tests {
         drop(shown);
         let recorder = Recorder::spawn(writer, entries, app);
         for _ in 0..100 {
-            lab.send(Event::Paused).unwrap();
+            lab.send(Said::Fact(Event::Paused)).unwrap();
         }
         drop(lab);
         recorder.join();
@@ -150,7 +150,7 @@ mod tests {
         let (lab, entries) = crossbeam_channel::unbounded();
         let (app, shown) = crossbeam_channel::unbounded();
         for _ in 0..3 {
-            lab.send(Event::Paused).unwrap();
+            lab.send(Said::Fact(Event::Paused)).unwrap();
         }
         drop(lab);
         Recorder::spawn(writer, entries, app).join();
