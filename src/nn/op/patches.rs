@@ -9,6 +9,8 @@
 
 use std::ops::Range;
 
+use super::strips::{join, pack, separate, unpack_add};
+
 /// The shape of a convolution over one image, with a square kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -19,10 +21,6 @@ pub struct Geometry {
     pub stride: usize,
     pub padding: usize,
 }
-
-/// Copies are made of blocks of this many values, longer than most rows: a copy of a known length is a few
-/// instructions, one of unknown length a call. What a block writes beyond its row is overwritten by the next row.
-const BLOCK: usize = 16;
 
 impl Geometry {
     /// How many values an image has.
@@ -81,7 +79,7 @@ impl Geometry {
 
     /// Values that a buffer for the columns of some channels of `images` needs.
     pub fn columns(&self, channels: usize, images: usize) -> usize {
-        channels * self.kernel * self.kernel * images * self.positions() + BLOCK
+        channels * self.kernel * self.kernel * images * self.positions()
     }
 
     /// Where in a channel's spread the pixels (y, `phase`), (y, `phase` + s), … lie: one after another.
@@ -106,13 +104,7 @@ impl Geometry {
                     1 => spread[lines[0]..][..self.width].copy_from_slice(pixels),
                     2 => {
                         let (even, odd) = pair(spread, lines, self.width);
-                        let (pairs, rest) = pixels.as_chunks::<2>();
-                        for ((e, o), pair) in even.iter_mut().zip(odd.iter_mut()).zip(pairs) {
-                            (*e, *o) = (pair[0], pair[1]);
-                        }
-                        if let ([last], Some(e)) = (rest, even.last_mut()) {
-                            *e = *last;
-                        }
+                        separate(pixels, even, odd);
                     }
                     stride => {
                         for phase in 0..stride.min(self.width) {
@@ -143,13 +135,7 @@ impl Geometry {
                     1 => pixels.copy_from_slice(&spread[lines[0]..][..self.width]),
                     2 => {
                         let (even, odd) = pair(spread, lines, self.width);
-                        let (pairs, rest) = pixels.as_chunks_mut::<2>();
-                        for ((e, o), pair) in even.iter().zip(odd.iter()).zip(pairs) {
-                            *pair = [*e, *o];
-                        }
-                        if let ([last], Some(e)) = (rest, even.last()) {
-                            *last = *e;
-                        }
+                        join(even, odd, pixels);
                     }
                     stride => {
                         for phase in 0..stride.min(self.width) {
@@ -201,16 +187,11 @@ impl Geometry {
             }
             (&*spread, each)
         };
-        let (height, width, pitch) = (self.out_height(), self.out_width(), self.plane().1);
-        let mut at = 0;
+        let (width, pitch) = (self.out_width(), self.plane().1);
+        let mut strips = columns.chunks_exact_mut(self.positions());
         self.each_row(channels.len(), |_, start| {
-            for image in 0..count {
-                let mut from = image * each + start;
-                for _ in 0..height {
-                    copy(source, from, columns, at, width);
-                    from += pitch;
-                    at += width;
-                }
+            for (image, strip) in (0..count).zip(&mut strips) {
+                pack(width, &source[image * each + start..], pitch, strip);
             }
         });
     }
@@ -225,7 +206,7 @@ impl Geometry {
         spread: &mut [f32],
         images: impl ExactSizeIterator<Item = &'a mut [f32]>,
     ) {
-        let (height, width, pitch) = (self.out_height(), self.out_width(), self.plane().1);
+        let (width, pitch) = (self.out_width(), self.plane().1);
         let (count, positions) = (images.len(), self.positions());
         for (at, image) in images.enumerate() {
             let target: &mut [f32] = if self.is_spread() {
@@ -235,37 +216,13 @@ impl Geometry {
             };
             target.fill(0.0);
             self.each_row(channels, |row, start| {
-                let mut to = start;
-                let mut from = (row * count + at) * positions;
-                for _ in 0..height {
-                    add(&columns[from..from + width], &mut target[to..to + width]);
-                    from += width;
-                    to += pitch;
-                }
+                let strip = &columns[(row * count + at) * positions..][..positions];
+                unpack_add(width, strip, &mut target[start..], pitch);
             });
             if !self.is_spread() {
                 self.fold(spread, image);
             }
         }
-    }
-}
-
-/// Copies `n` values in blocks; up to a block's length behind them may be overwritten too.
-#[inline]
-fn copy(source: &[f32], from: usize, target: &mut [f32], to: usize, n: usize) {
-    let blocks = n.div_ceil(BLOCK) * BLOCK;
-    match (
-        source.get(from..from + blocks),
-        target.get_mut(to..to + blocks),
-    ) {
-        (Some(source), Some(target)) => {
-            let (source, _) = source.as_chunks::<BLOCK>();
-            let (target, _) = target.as_chunks_mut::<BLOCK>();
-            for (t, s) in target.iter_mut().zip(source) {
-                *t = *s;
-            }
-        }
-        _ => target[to..to + n].copy_from_slice(&source[from..from + n]),
     }
 }
 
@@ -278,21 +235,6 @@ fn pair(spread: &mut [f32], [even, odd]: [usize; 2], width: usize) -> (&mut [f32
     } else {
         let (head, tail) = spread.split_at_mut(even);
         (&mut tail[..evens], &mut head[odd..odd + odds])
-    }
-}
-
-/// Adds in blocks of four, and what is left one by one.
-#[inline]
-fn add(source: &[f32], target: &mut [f32]) {
-    let (blocks, rest) = source.as_chunks::<4>();
-    let (target_blocks, target_rest) = target.as_chunks_mut::<4>();
-    for (t, s) in target_blocks.iter_mut().zip(blocks) {
-        for (t, s) in t.iter_mut().zip(s) {
-            *t += *s;
-        }
-    }
-    for (t, s) in target_rest.iter_mut().zip(rest) {
-        *t += *s;
     }
 }
 
