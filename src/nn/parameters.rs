@@ -130,7 +130,9 @@ impl Parameters {
         let value = &self.named(name)?.value;
         if let Some(levels) = levels {
             write(value, |values| {
-                values.iter_mut().for_each(|v| *v = levels.simulate(*v))
+                for v in values.iter_mut() {
+                    *v = levels.simulate(*v);
+                }
             })?;
         }
         if let Some(parameter) = self.get_mut(name) {
