@@ -240,7 +240,7 @@ impl Comparison {
         if let Some(ratio) = self.latencies.first().and_then(LatencyRow::ratio) {
             write!(sentence, ", {:.1}x latency", tenths(ratio))
                 .expect("writing to a string cannot fail");
-            if let Some(reason) = self.reason(ratio) {
+            if let Some(reason) = self.reason(ratio, state) {
                 write!(sentence, ": {reason}").expect("writing to a string cannot fail");
             }
         }
@@ -248,7 +248,11 @@ impl Comparison {
     }
 
     /// What the sizes say about the latency.
-    fn reason(&self, ratio: f64) -> Option<&'static str> {
+    fn reason(&self, ratio: f64, state: &State) -> Option<&'static str> {
+        let is_quantized = |network: &NetworkState| network.plan.family == "quantization";
+        if state.network(self.candidate).is_some_and(is_quantized) && ratio >= 1.0 - NOTABLE {
+            return Some("simulated quantization does not speed it up");
+        }
         let removed = |metric| self.size(metric).and_then(FootprintRow::removed);
         let is_less = |metric| removed(metric).is_some_and(|share| share >= NOTABLE);
         // Not faster by more than timings scatter.
@@ -329,7 +333,18 @@ fn latencies(reference: &NetworkState, candidate: &NetworkState) -> Vec<LatencyR
         .into_iter()
         .map(|condition| {
             let find = |network: &NetworkState| {
-                let of = |metric| number(network, metric, Some(condition));
+                // Times taken in turn with the candidate's come before any others.
+                let of = |metric| {
+                    let found = network.measurements.iter().rfind(|found| {
+                        found.metric == metric
+                            && found.condition.as_deref() == Some(condition)
+                            && found.against == Some(candidate.plan.id)
+                    });
+                    match found {
+                        Some(found) => found.scalar().filter(|value| value.is_finite()),
+                        None => number(network, metric, Some(condition)),
+                    }
+                };
                 let spread = of(Metric::LatencyMsP10).zip(of(Metric::LatencyMsP90));
                 of(Metric::LatencyMsP50).map(|median| (median, spread))
             };

@@ -2,6 +2,8 @@
 //!
 //! Median, first and ninth decile of repeated passes after warming up, in milliseconds, and the images per second that
 //! follow from the median. Computed in the threads of the study; simulated quantization and zeros make nothing faster.
+//! A branch and its reference are timed pass by pass in turn, so that what else the machine does meets both alike; the
+//! reference's times are then stated against that branch.
 //! How often a pass is repeated depends on its multiply-accumulates and not on the clock, so that two runs repeat alike.
 
 use std::time::Instant;
@@ -16,6 +18,7 @@ use crate::lab::subject::Subject;
 use crate::measurement::{Measurement, Metric, Score, Value};
 use crate::nn::Mode;
 use crate::nn::network::Workspace;
+use crate::spec::Role;
 
 pub const ENTRY: Entry<dyn Probe> = Entry {
     info: Info {
@@ -56,43 +59,52 @@ impl Probe for Latency {
     }
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
-        let network = &subject.candidate()?.last;
+        let candidate = subject.candidate()?;
+        let mut pieces = vec![candidate];
+        if subject.network.role == Role::Branch {
+            pieces.push(subject.reference()?);
+        }
         let mut workspace = Workspace::default();
         for (done, size) in BATCHES.into_iter().enumerate() {
             // A small test set is gone through again.
             let indices: Vec<usize> = (0..subject.data.test.len()).cycle().take(size).collect();
             let images = batch(&subject.data.test, &indices)?;
-            let repetitions = repetitions(network.macs() * size as u64);
-            let mut milliseconds = Vec::new();
+            let repetitions = repetitions(candidate.last.macs() * size as u64);
+            let mut milliseconds = vec![Vec::new(); pieces.len()];
             for pass in 0..WARM_UPS + repetitions {
                 cx.checkpoint()?;
-                let began = Instant::now();
-                network.forward(&images, Mode::Eval, &mut workspace)?;
-                if pass >= WARM_UPS {
-                    milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
+                for (piece, milliseconds) in pieces.iter().zip(&mut milliseconds) {
+                    let began = Instant::now();
+                    piece.last.forward(&images, Mode::Eval, &mut workspace)?;
+                    if pass >= WARM_UPS {
+                        milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
+                    }
                 }
             }
-            milliseconds.sort_by(f64::total_cmp);
-            let median = quantile(&milliseconds, 0.5);
             let condition = format!("batch-{size}");
-            for (metric, value) in [
-                (Metric::LatencyMsP50, median),
-                (Metric::LatencyMsP10, quantile(&milliseconds, 0.1)),
-                (Metric::LatencyMsP90, quantile(&milliseconds, 0.9)),
-                (Metric::Throughput, size as f64 / median * 1e3),
-            ] {
-                let found = finding(
-                    &ENTRY.info.id,
-                    metric,
-                    Value::Scalar(Score(value)),
-                    subject,
-                    stage,
-                )?;
-                cx.measured(Measurement {
-                    condition: Some(condition.clone()),
-                    n: Some(repetitions),
-                    ..found
-                })?;
+            for (piece, mut milliseconds) in pieces.iter().zip(milliseconds) {
+                milliseconds.sort_by(f64::total_cmp);
+                let median = quantile(&milliseconds, 0.5);
+                for (metric, value) in [
+                    (Metric::LatencyMsP50, median),
+                    (Metric::LatencyMsP10, quantile(&milliseconds, 0.1)),
+                    (Metric::LatencyMsP90, quantile(&milliseconds, 0.9)),
+                    (Metric::Throughput, size as f64 / median * 1e3),
+                ] {
+                    let value = Value::Scalar(Score(value));
+                    let found = finding(&ENTRY.info.id, metric, value, subject, stage)?;
+                    let mut found = Measurement {
+                        condition: Some(condition.clone()),
+                        n: Some(repetitions),
+                        ..found
+                    };
+                    if piece.plan.id != candidate.plan.id {
+                        // The reference's passes between the candidate's; its only working stage is the first.
+                        (found.network, found.against) = (piece.plan.id, Some(candidate.plan.id));
+                        (found.stage, found.epoch) = (0, piece.life.epoch);
+                    }
+                    cx.measured(found)?;
+                }
             }
             let threads = match subject.threads {
                 1 => "1 thread".to_owned(),
