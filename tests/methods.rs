@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use shrinklab::catalog::Entry;
 use shrinklab::event::Event;
@@ -21,7 +22,9 @@ use shrinklab::nn::optimizer::Sgd;
 use shrinklab::nn::parameters::{Parameter, ParameterRole};
 use shrinklab::nn::rng::Rng;
 use shrinklab::nn::schedule::Schedule;
-use shrinklab::spec::{KnobValue, Method, NetworkId, NetworkPlan, Role, Setting, StageKind, StagePlan};
+use shrinklab::spec::{
+    KnobValue, Method, NetworkId, NetworkPlan, Role, Setting, StageKind, StagePlan,
+};
 
 const REFERENCE: NetworkId = NetworkId(0);
 const CANDIDATE: NetworkId = NetworkId(9);
@@ -37,13 +40,20 @@ const RECIPE: Recipe = Recipe {
 
 /// Noise with a bright square whose place is the class.
 fn squares(count: usize, seed: u64) -> Examples {
-    let shape = ImageShape { channels: 1, height: 28, width: 28 };
+    let shape = ImageShape {
+        channels: 1,
+        height: 28,
+        width: 28,
+    };
     let mut images = Vec::new();
     let mut labels = Vec::new();
     for index in 0..count {
         let mut rng = Rng::stream(seed, "squares", &[index as u64]);
         let class = index % 10;
-        let (top, left) = (6 * (class / 4) + rng.below(5), 6 * (class % 4) + rng.below(4));
+        let (top, left) = (
+            6 * (class / 4) + rng.below(5),
+            6 * (class % 4) + rng.below(4),
+        );
         for y in 0..28 {
             for x in 0..28 {
                 let inside = (top..top + 6).contains(&y) && (left..left + 6).contains(&x);
@@ -53,7 +63,12 @@ fn squares(count: usize, seed: u64) -> Examples {
         }
         labels.push(class as u32);
     }
-    Examples { shape, images, labels, groups: Vec::new() }
+    Examples {
+        shape,
+        images,
+        labels,
+        groups: Vec::new(),
+    }
 }
 
 fn data() -> Data {
@@ -66,6 +81,15 @@ fn data() -> Data {
     }
 }
 
+/// A fresh lenet.
+fn build(data: &Data, seed: u64) -> Network {
+    let (mean, deviation) = data.train.mean_and_deviation();
+    let lenet = (find(architecture::ALL, "lenet5").build)(&Setting::default());
+    lenet
+        .build(data.train.shape, 10, (&mean, &deviation), seed)
+        .unwrap()
+}
+
 fn plan(id: NetworkId, role: Role, seed: u64) -> NetworkPlan {
     NetworkPlan {
         id,
@@ -76,7 +100,16 @@ fn plan(id: NetworkId, role: Role, seed: u64) -> NetworkPlan {
         family: String::new(),
         init_seed: seed,
         order_seed: seed,
-        stages: vec![StagePlan { kind: StageKind::Compress, epochs: 0 }, StagePlan { kind: StageKind::Measure, epochs: 0 }],
+        stages: vec![
+            StagePlan {
+                kind: StageKind::Compress,
+                epochs: 0,
+            },
+            StagePlan {
+                kind: StageKind::Measure,
+                epochs: 0,
+            },
+        ],
     }
 }
 
@@ -93,9 +126,18 @@ fn stating<R>(network: NetworkId, work: impl FnOnce(&mut Context<'_>) -> R) -> (
 }
 
 fn trained(network: &mut Network, data: &Data, recipe: &Recipe, seed: u64) {
-    let training =
-        Training { data, recipe, objective: Objective::Classify, order_seed: seed, life: Life::default() };
-    stating(REFERENCE, |cx| train(network, &training, &mut Unobserved, cx).map(|_| ()).unwrap());
+    let training = Training {
+        data,
+        recipe,
+        objective: Objective::Classify,
+        order_seed: seed,
+        life: Life::default(),
+    };
+    stating(REFERENCE, |cx| {
+        train(network, &training, &mut Unobserved, cx)
+            .map(|_| ())
+            .unwrap()
+    });
 }
 
 fn kept(plan: NetworkPlan, initial: Option<Network>, network: &Network, data: &Data) -> Kept {
@@ -122,20 +164,31 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        static TRAINED: OnceLock<[Network; 2]> = OnceLock::new();
         let data = data();
-        let (mean, deviation) = data.train.mean_and_deviation();
-        let build = (architecture::ALL[0].build)(&Setting::default());
-        let initial = build.build(data.train.shape, 10, (&mean, &deviation), 7).unwrap();
-        let mut network = initial.duplicate().unwrap();
-        trained(&mut network, &data, &RECIPE, 7);
-        let reference = kept(plan(REFERENCE, Role::Reference, 7), Some(initial), &network, &data);
+        let [initial, network] = TRAINED.get_or_init(|| {
+            let initial = build(&data, 7);
+            let mut network = initial.duplicate().unwrap();
+            trained(&mut network, &data, &RECIPE, 7);
+            [initial, network]
+        });
+        let initial = initial.duplicate().unwrap();
+        let reference = kept(
+            plan(REFERENCE, Role::Reference, 7),
+            Some(initial),
+            network,
+            &data,
+        );
         Self {
             networks: BTreeMap::from([(REFERENCE, reference)]),
             subset: data.test.stratified(50, 7),
             data,
             candidate: plan(CANDIDATE, Role::Branch, 7),
             corrupted: CorruptedSets::default(),
-            corruptions: corruption::ALL.iter().map(|entry| Method::plain(&*entry.info.id)).collect(),
+            corruptions: corruption::ALL
+                .iter()
+                .map(|entry| Method::plain(&*entry.info.id))
+                .collect(),
         }
     }
 
@@ -165,16 +218,32 @@ impl Bench {
         let entry = find(compression::ALL, id);
         let method = (entry.build)(&setting(entry, knobs));
         let subject = self.subject(&self.candidate);
-        let start = Start { subject: &subject, network, recipe: &RECIPE, life: Life::default() };
-        stating(CANDIDATE, |cx| method.compress(&start, &mut Unobserved, cx)).0.unwrap()
+        let start = Start {
+            subject: &subject,
+            network,
+            recipe: &RECIPE,
+            life: Life::default(),
+        };
+        stating(CANDIDATE, |cx| method.compress(&start, &mut Unobserved, cx))
+            .0
+            .unwrap()
     }
 
     fn prune(&self, network: &Network, ratio: f64) -> Compressed {
-        self.compress(network, "magnitude-pruning", &[("ratio", KnobValue::Real(ratio))])
+        self.compress(
+            network,
+            "magnitude-pruning",
+            &[("ratio", KnobValue::Real(ratio))],
+        )
     }
 
     fn quantize(&self, network: &Network, bits: &str) -> Network {
-        self.compress(network, "post-training-quantization", &[("bits", word(bits))]).network
+        self.compress(
+            network,
+            "post-training-quantization",
+            &[("bits", word(bits))],
+        )
+        .network
     }
 
     /// What a probe finds about the network of that id.
@@ -182,7 +251,9 @@ impl Bench {
         let entry = find(probe::ALL, id);
         let plan = &self.networks[&network].plan;
         let method = (entry.build)(&setting(entry, &[]));
-        let ((), events) = stating(network, |cx| method.measure(&self.subject(plan), 0, cx).unwrap());
+        let ((), events) = stating(network, |cx| {
+            method.measure(&self.subject(plan), 0, cx).unwrap()
+        });
         let found = events.iter().filter_map(|event| match event {
             Event::Measured(measurement) => Some(measurement.clone()),
             _ => None,
@@ -201,17 +272,32 @@ fn find<'a, T: ?Sized>(table: &'a [Entry<T>], id: &str) -> &'a Entry<T> {
 
 /// Every knob where it stands by itself, and some turned.
 fn setting<T: ?Sized>(entry: &Entry<T>, knobs: &[(&str, KnobValue)]) -> Setting {
-    let plain = entry.knobs.iter().fold(Setting::default(), |setting, knob| setting.with(&knob.id, knob.range.default()));
-    knobs.iter().fold(plain, |setting, (id, value)| setting.with(id, value.clone()))
+    let plain = entry
+        .knobs
+        .iter()
+        .fold(Setting::default(), |setting, knob| {
+            setting.with(&knob.id, knob.range.default())
+        });
+    knobs.iter().fold(plain, |setting, (id, value)| {
+        setting.with(id, value.clone())
+    })
 }
 
 fn weights(network: &Network) -> Vec<f32> {
-    let weights = network.parameters().iter().filter(|parameter| parameter.role == ParameterRole::Weight);
-    weights.flat_map(|parameter| network.parameters().values(&parameter.name).unwrap()).collect()
+    let weights = network
+        .parameters()
+        .iter()
+        .filter(|parameter| parameter.role == ParameterRole::Weight);
+    weights
+        .flat_map(|parameter| network.parameters().values(&parameter.name).unwrap())
+        .collect()
 }
 
 fn zeros(network: &Network) -> usize {
-    weights(network).iter().filter(|weight| **weight == 0.0).count()
+    weights(network)
+        .iter()
+        .filter(|weight| **weight == 0.0)
+        .count()
 }
 
 fn bytes(network: &Network) -> Vec<u8> {
@@ -219,7 +305,12 @@ fn bytes(network: &Network) -> Vec<u8> {
 }
 
 fn agreement(a: &Outputs, b: &Outputs) -> f64 {
-    let same = a.predictions().iter().zip(b.predictions()).filter(|(a, b)| **a == *b).count();
+    let same = a
+        .predictions()
+        .iter()
+        .zip(b.predictions())
+        .filter(|(a, b)| **a == *b)
+        .count();
     same as f64 / a.len() as f64
 }
 
@@ -228,16 +319,35 @@ fn check_table<T: ?Sized>(table: &[Entry<T>]) {
         let info = &entry.info;
         let ids = std::iter::once(&info.id).chain(entry.knobs.iter().map(|knob| &knob.id));
         for id in ids {
-            assert!(id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'), "{id}");
+            assert!(
+                id.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
+                "{id}"
+            );
         }
         for words in [&info.title, &info.summary, &info.reference, &info.family] {
             assert!(!words.is_empty(), "{}", info.id);
         }
         for knob in entry.knobs {
-            assert!(!knob.title.is_empty() && !knob.summary.is_empty(), "{}: {}", info.id, knob.id);
-            assert!(knob.range.accept(&knob.range.default()).is_some(), "{}: {}", info.id, knob.id);
+            assert!(
+                !knob.title.is_empty() && !knob.summary.is_empty(),
+                "{}: {}",
+                info.id,
+                knob.id
+            );
+            assert!(
+                knob.range.accept(&knob.range.default()).is_some(),
+                "{}: {}",
+                info.id,
+                knob.id
+            );
         }
-        assert_eq!(info.ratio_of.is_some(), entry.knobs.iter().any(|knob| knob.id == "ratio"), "{}", info.id);
+        assert_eq!(
+            info.ratio_of.is_some(),
+            entry.knobs.iter().any(|knob| knob.id == "ratio"),
+            "{}",
+            info.id
+        );
     }
     let mut ids: Vec<_> = table.iter().map(|entry| &entry.info.id).collect();
     ids.sort();
@@ -256,20 +366,43 @@ fn no_compression_touches_the_reference_or_raises_its_cost() {
     let bench = Bench::new();
     let before = bytes(bench.reference());
     let footprint = |network: &Network| {
-        (network.parameters().count(), network.macs(), network_bytes(network, Layout::Dense), network.nodes().len())
+        (
+            network.parameters().count(),
+            network.macs(),
+            network_bytes(network, Layout::Dense),
+            network.nodes().len(),
+        )
     };
     let cost = footprint(bench.reference());
     for entry in compression::ALL {
         let id = &entry.info.id;
         let made = bench.compress(bench.reference(), id, &[]);
-        assert_eq!(bytes(bench.reference()), before, "{id} changed the reference");
-        assert_eq!(footprint(bench.reference()), cost, "{id} changed the reference");
+        assert_eq!(
+            bytes(bench.reference()),
+            before,
+            "{id} changed the reference"
+        );
+        assert_eq!(
+            footprint(bench.reference()),
+            cost,
+            "{id} changed the reference"
+        );
         let after = footprint(&made.network);
-        assert!(after.0 <= cost.0 && after.1 <= cost.1 && after.2 <= cost.2, "{id}: {after:?} after {cost:?}");
-        assert!(!made.remarks.is_empty(), "{id} does not say what is simulated and what is real");
+        assert!(
+            after.0 <= cost.0 && after.1 <= cost.1 && after.2 <= cost.2,
+            "{id}: {after:?} after {cost:?}"
+        );
+        assert!(
+            !made.remarks.is_empty(),
+            "{id} does not say what is simulated and what is real"
+        );
         assert_eq!(made.asked.is_some(), entry.info.ratio_of.is_some(), "{id}");
         assert_eq!(made.asked.is_some(), made.reached.is_some(), "{id}");
-        assert_eq!(made.life.epoch, made.cost.images as u32 / bench.data.split.train.len() as u32, "{id}");
+        assert_eq!(
+            made.life.epoch,
+            made.cost.images as u32 / bench.data.split.train.len() as u32,
+            "{id}"
+        );
     }
 }
 
@@ -287,26 +420,50 @@ fn pruned_weights_stay_zero_in_fine_tuning_and_in_a_second_pruning() {
     let n = weights(bench.reference()).len();
     for scope in ["global", "per-layer"] {
         let knobs = [("ratio", KnobValue::Real(0.8)), ("scope", word(scope))];
-        let mut pruned = bench.compress(bench.reference(), "magnitude-pruning", &knobs).network;
+        let mut pruned = bench
+            .compress(bench.reference(), "magnitude-pruning", &knobs)
+            .network;
         let count = zeros(&pruned);
-        assert!((count as f64 / n as f64 - 0.8).abs() < 1e-3, "{scope}: {count} of {n}");
+        assert!(
+            (count as f64 / n as f64 - 0.8).abs() < 1e-3,
+            "{scope}: {count} of {n}"
+        );
         let before = weights(&pruned);
         trained(&mut pruned, &bench.data, &RECIPE, 7);
         let after = weights(&pruned);
-        assert!(before.iter().zip(&after).all(|(before, after)| *before != 0.0 || *after == 0.0), "{scope}");
+        assert!(
+            before
+                .iter()
+                .zip(&after)
+                .all(|(before, after)| *before != 0.0 || *after == 0.0),
+            "{scope}"
+        );
         assert_ne!(before, after, "{scope}: the rest was trained");
         // Pruned again: the ratio counts what was pruned before.
         let again = bench.prune(&pruned, 0.9);
-        assert_eq!(zeros(&again.network), (0.9 * n as f64).round_ties_even() as usize);
+        assert_eq!(
+            zeros(&again.network),
+            (0.9 * n as f64).round_ties_even() as usize
+        );
         assert_eq!(again.reached, Some(zeros(&again.network) as f64 / n as f64));
-        assert_eq!(zeros(&bench.prune(&pruned, 0.1).network), count, "a smaller ratio brings nothing back");
+        assert_eq!(
+            zeros(&bench.prune(&pruned, 0.1).network),
+            count,
+            "a smaller ratio brings nothing back"
+        );
     }
 }
 
 #[test]
 fn a_pruned_network_has_zeros_in_all_layers_by_their_share_or_by_size() {
     let bench = Bench::new();
-    let per_layer = bench.compress(bench.reference(), "magnitude-pruning", &[("scope", word("per-layer"))]).network;
+    let per_layer = bench
+        .compress(
+            bench.reference(),
+            "magnitude-pruning",
+            &[("scope", word("per-layer"))],
+        )
+        .network;
     for parameter in per_layer.parameters() {
         let (n, nonzero) = (parameter.value.elem_count() as u64, parameter.nonzero());
         if parameter.role == ParameterRole::Weight {
@@ -317,10 +474,21 @@ fn a_pruned_network_has_zeros_in_all_layers_by_their_share_or_by_size() {
     }
     // Globally the threshold is one number.
     let global = bench.prune(bench.reference(), 0.5).network;
-    let pairs: Vec<(f32, f32)> =
-        weights(bench.reference()).iter().map(|weight| weight.abs()).zip(weights(&global)).collect();
-    let largest_taken = pairs.iter().filter(|(_, after)| *after == 0.0).map(|(before, _)| *before).fold(0.0, f32::max);
-    let least_kept = pairs.iter().filter(|(_, after)| *after != 0.0).map(|(before, _)| *before).fold(f32::MAX, f32::min);
+    let pairs: Vec<(f32, f32)> = weights(bench.reference())
+        .iter()
+        .map(|weight| weight.abs())
+        .zip(weights(&global))
+        .collect();
+    let largest_taken = pairs
+        .iter()
+        .filter(|(_, after)| *after == 0.0)
+        .map(|(before, _)| *before)
+        .fold(0.0, f32::max);
+    let least_kept = pairs
+        .iter()
+        .filter(|(_, after)| *after != 0.0)
+        .map(|(before, _)| *before)
+        .fold(f32::MAX, f32::min);
     assert!(largest_taken <= least_kept, "{largest_taken} {least_kept}");
 }
 
@@ -331,13 +499,27 @@ fn quantized_weights_lie_on_levels_and_activations_are_rounded_where_integers_wo
     for parameter in quantized.parameters() {
         let levels = parameter.levels.unwrap();
         let values = quantized.parameters().values(&parameter.name).unwrap();
-        assert!(values.iter().all(|&value| levels.simulate(value) == value), "{}", parameter.name);
+        assert!(
+            values.iter().all(|&value| levels.simulate(value) == value),
+            "{}",
+            parameter.name
+        );
         if parameter.role == ParameterRole::Weight {
             assert_eq!((levels.q_min, levels.q_max, levels.zero_point), (-7, 7, 0));
-            assert!(values.iter().any(|&value| levels.quantize(value).abs() == 7), "{}: the range is used", parameter.name);
+            assert!(
+                values
+                    .iter()
+                    .any(|&value| levels.quantize(value).abs() == 7),
+                "{}: the range is used",
+                parameter.name
+            );
         }
     }
-    let kinds: Vec<&str> = quantized.nodes().iter().map(|node| node.layer.kind()).collect();
+    let kinds: Vec<&str> = quantized
+        .nodes()
+        .iter()
+        .map(|node| node.layer.kind())
+        .collect();
     assert_eq!(
         kinds.join(" "),
         "normalize fake-quant conv2d relu fake-quant max-pool2d conv2d relu fake-quant max-pool2d flatten linear relu \
@@ -358,15 +540,28 @@ fn fewer_bits_are_farther_from_the_reference() {
     let distance = |bits: &str| {
         let seen = see(&bench.quantize(bench.reference(), bits), &bench.data.test);
         let pairs = seen.probabilities.iter().zip(&reference.probabilities);
-        (pairs.map(|(a, b)| f64::from((a - b).abs())).sum::<f64>(), agreement(&seen, &reference))
+        (
+            pairs.map(|(a, b)| f64::from((a - b).abs())).sum::<f64>(),
+            agreement(&seen, &reference),
+        )
     };
     let [sixteen, eight, four] = ["16", "8", "4"].map(distance);
-    assert!(sixteen.0 < 0.1 * eight.0 && eight.0 < 0.5 * four.0, "{sixteen:?} {eight:?} {four:?}");
+    assert!(
+        sixteen.0 < 0.1 * eight.0 && eight.0 < 0.5 * four.0,
+        "{sixteen:?} {eight:?} {four:?}"
+    );
     assert!(sixteen.1 == 1.0 && eight.1 > 0.95, "{sixteen:?} {eight:?}");
     // Floats between rounded weights.
     let knobs = [("bits", word("16")), ("activation-bits", word("floats"))];
-    let floats = bench.compress(bench.reference(), "post-training-quantization", &knobs).network;
-    assert!(floats.nodes().iter().all(|node| !matches!(node.layer, Layer::FakeQuant { .. })));
+    let floats = bench
+        .compress(bench.reference(), "post-training-quantization", &knobs)
+        .network;
+    assert!(
+        floats
+            .nodes()
+            .iter()
+            .all(|node| !matches!(node.layer, Layer::FakeQuant { .. }))
+    );
 }
 
 #[test]
@@ -378,7 +573,13 @@ fn ranges_come_from_training_images_alone() {
         bench.data.train.images[index * 784..(index + 1) * 784].fill(255);
     }
     let after = bench.quantize(bench.reference(), "8");
-    let levels = |network: &Network| network.nodes().iter().map(|node| node.layer.levels()).collect::<Vec<_>>();
+    let levels = |network: &Network| {
+        network
+            .nodes()
+            .iter()
+            .map(|node| node.layer.levels())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(levels(&before), levels(&after));
 }
 
@@ -387,28 +588,58 @@ fn a_quantized_network_learns_and_stays_on_its_levels() {
     let bench = Bench::new();
     let mut quantized = bench.quantize(&bench.prune(bench.reference(), 0.5).network, "4");
     let labels = &bench.data.test.labels;
-    let before = (weights(&quantized), see(&quantized, &bench.data.test).tally(labels).loss.0, zeros(&quantized));
+    let before = (
+        weights(&quantized),
+        see(&quantized, &bench.data.test).tally(labels).loss.0,
+        zeros(&quantized),
+    );
     trained(&mut quantized, &bench.data, &RECIPE, 7);
-    let after = (weights(&quantized), see(&quantized, &bench.data.test).tally(labels).loss.0);
+    let after = (
+        weights(&quantized),
+        see(&quantized, &bench.data.test).tally(labels).loss.0,
+    );
     assert_ne!(before.0, after.0, "no weight moved to another level");
-    assert!(after.1 < before.1, "the loss went from {} to {}", before.1, after.1);
+    assert!(
+        after.1 < before.1,
+        "the loss went from {} to {}",
+        before.1,
+        after.1
+    );
     for parameter in quantized.parameters() {
         let levels = parameter.levels.unwrap();
         let values = quantized.parameters().values(&parameter.name).unwrap();
-        assert!(values.iter().all(|&value| levels.simulate(value) == value), "{}", parameter.name);
+        assert!(
+            values.iter().all(|&value| levels.simulate(value) == value),
+            "{}",
+            parameter.name
+        );
         if let Some(mask) = &parameter.mask {
             let mask = mask.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            assert!(mask.iter().zip(&values).all(|(kept, value)| *kept == 1.0 || *value == 0.0), "{}", parameter.name);
+            assert!(
+                mask.iter()
+                    .zip(&values)
+                    .all(|(kept, value)| *kept == 1.0 || *value == 0.0),
+                "{}",
+                parameter.name
+            );
         }
     }
     // Weights and optimizer come back from their files.
     let mut again = bench.quantize(&bench.prune(bench.reference(), 0.5).network, "4");
-    again.parameters_mut().load_safetensors(&bytes(&quantized)).unwrap();
+    again
+        .parameters_mut()
+        .load_safetensors(&bytes(&quantized))
+        .unwrap();
     assert_eq!(bytes(&again), bytes(&quantized));
     let optimizer = Sgd::new(quantized.parameters(), 0.9, 0.0).unwrap();
     let mut fresh = Sgd::new(again.parameters(), 0.9, 0.0).unwrap();
-    fresh.load_safetensors(&optimizer.to_safetensors().unwrap()).unwrap();
-    assert_eq!(fresh.to_safetensors().unwrap(), optimizer.to_safetensors().unwrap());
+    fresh
+        .load_safetensors(&optimizer.to_safetensors().unwrap())
+        .unwrap();
+    assert_eq!(
+        fresh.to_safetensors().unwrap(),
+        optimizer.to_safetensors().unwrap()
+    );
 }
 
 /// Without a teacher in the loss the student is the reference over again: same initial weights, same order.
@@ -416,7 +647,10 @@ fn a_quantized_network_learns_and_stays_on_its_levels() {
 fn a_student_without_a_teacher_becomes_its_reference() {
     let bench = Bench::new();
     let knobs = |teacher| {
-        [("epochs", KnobValue::Integer(i64::from(RECIPE.epochs))), ("teacher-weight", KnobValue::Real(teacher))]
+        [
+            ("epochs", KnobValue::Integer(i64::from(RECIPE.epochs))),
+            ("teacher-weight", KnobValue::Real(teacher)),
+        ]
     };
     let alone = bench.compress(bench.reference(), "self-distillation", &knobs(0.0));
     assert_eq!(bytes(&alone.network), bytes(bench.reference()));
@@ -433,10 +667,21 @@ fn a_network_compared_with_itself_is_the_same() {
     let mut bench = Bench::new();
     let copy = bench.reference().duplicate().unwrap();
     bench.put(CANDIDATE, Role::Branch, &copy);
-    for (id, ideal) in [("agreement", [1.0, 0.0, 0.0, 0.0].as_slice()), ("output-divergence", &[0.0])] {
-        let values: Vec<f64> = bench.probe(id, CANDIDATE).0.iter().map(|found| found.scalar().unwrap()).collect();
+    for (id, ideal) in [
+        ("agreement", [1.0, 0.0, 0.0, 0.0].as_slice()),
+        ("output-divergence", &[0.0]),
+    ] {
+        let values: Vec<f64> = bench
+            .probe(id, CANDIDATE)
+            .0
+            .iter()
+            .map(|found| found.scalar().unwrap())
+            .collect();
         assert_eq!(values, ideal, "{id}");
-        assert!(bench.probe(id, REFERENCE).0.is_empty(), "{id}: a reference has nothing to be compared with");
+        assert!(
+            bench.probe(id, REFERENCE).0.is_empty(),
+            "{id}: a reference has nothing to be compared with"
+        );
     }
 }
 
@@ -449,7 +694,9 @@ fn every_finding_is_finite_and_within_its_interval() {
         for network in [REFERENCE, CANDIDATE] {
             let (found, _) = bench.probe(&entry.info.id, network);
             for found in found {
-                let Some(value) = found.scalar() else { panic!("{found:?}") };
+                let Some(value) = found.scalar() else {
+                    panic!("{found:?}")
+                };
                 assert!(value.is_finite(), "{found:?}");
                 assert_eq!((&*found.probe, found.network), (&*entry.info.id, network));
                 if let Some((low, high)) = found.interval {
@@ -468,7 +715,10 @@ fn corruptions_are_measured_on_the_same_bytes_for_all() {
     bench.put(CANDIDATE, Role::Branch, &copy);
     let numbers = |network| -> Vec<(Metric, Option<String>, Option<u8>, Option<f64>)> {
         let (found, _) = bench.probe("corruption-error", network);
-        found.iter().map(|f| (f.metric, f.condition.clone(), f.severity, f.scalar())).collect()
+        found
+            .iter()
+            .map(|f| (f.metric, f.condition.clone(), f.severity, f.scalar()))
+            .collect()
     };
     let reference = numbers(REFERENCE);
     assert_eq!(reference, numbers(CANDIDATE));
@@ -480,7 +730,13 @@ fn corruptions_are_measured_on_the_same_bytes_for_all() {
     let entry = find(probe::ALL, "corruption-error");
     let parts = (entry.build)(&Setting::default()).parts(&bench.subject(&bench.candidate));
     let (_, events) = bench.probe("corruption-error", REFERENCE);
-    assert_eq!(events.iter().filter(|event| matches!(event, Event::Progressed { .. })).count() as u64, parts);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::Progressed { .. }))
+            .count() as u64,
+        parts
+    );
 }
 
 #[test]
@@ -493,7 +749,10 @@ fn a_corruption_that_does_nothing_is_warned_of_once() {
     bench.put(CANDIDATE, Role::Branch, &copy);
     let warnings = |network| {
         let (_, events) = bench.probe("corruption-error", network);
-        events.iter().filter(|event| matches!(event, Event::Warned { .. })).count()
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::Warned { .. }))
+            .count()
     };
     assert_eq!((warnings(REFERENCE), warnings(CANDIDATE)), (5, 0));
 }
@@ -504,12 +763,26 @@ fn a_corruption_that_does_nothing_is_warned_of_once() {
 fn the_footprint_is_that_of_what_would_be_written() {
     let mut bench = Bench::new();
     let footprint = |bench: &Bench, network: NetworkId| -> Vec<f64> {
-        bench.probe("footprint", network).0.iter().map(|found| found.scalar().unwrap()).collect()
+        bench
+            .probe("footprint", network)
+            .0
+            .iter()
+            .map(|found| found.scalar().unwrap())
+            .collect()
     };
     let biases = |parameter: &&Parameter| parameter.role == ParameterRole::Bias;
-    let nonzero: u64 = bench.reference().parameters().iter().filter(biases).map(Parameter::nonzero).sum();
+    let nonzero: u64 = bench
+        .reference()
+        .parameters()
+        .iter()
+        .filter(biases)
+        .map(Parameter::nonzero)
+        .sum();
     let nonzero = (224_800 - zeros(bench.reference()) as u64 + nonzero) as f64;
-    assert_eq!(footprint(&bench, REFERENCE), [225_034.0, nonzero, 2_631_040.0, 900_136.0]);
+    assert_eq!(
+        footprint(&bench, REFERENCE),
+        [225_034.0, nonzero, 2_631_040.0, 900_136.0]
+    );
     let quantized = bench.quantize(bench.reference(), "8");
     bench.put(CANDIDATE, Role::Branch, &quantized);
     assert_eq!(footprint(&bench, CANDIDATE)[3], 225_784.0);
@@ -519,7 +792,10 @@ fn the_footprint_is_that_of_what_would_be_written() {
 fn latency_is_stated_for_both_batches() {
     let bench = Bench::new();
     let (found, _) = bench.probe("latency", REFERENCE);
-    let conditions: Vec<&str> = found.iter().filter_map(|found| found.condition.as_deref()).collect();
+    let conditions: Vec<&str> = found
+        .iter()
+        .filter_map(|found| found.condition.as_deref())
+        .collect();
     assert_eq!(conditions, [["batch-1"; 4], ["batch-256"; 4]].concat());
     for found in found.chunks(4) {
         let [p50, p10, p90, _] = [0, 1, 2, 3].map(|at| found[at].scalar().unwrap());
@@ -532,20 +808,39 @@ fn the_verdict_needs_two_twins() {
     let mut bench = Bench::new();
     let copy = bench.reference().duplicate().unwrap();
     bench.put(CANDIDATE, Role::Branch, &copy);
-    assert!(bench.probe("functional-landscape", CANDIDATE).0.is_empty(), "without a twin there is nothing to say");
-    let (mean, deviation) = bench.data.train.mean_and_deviation();
+    assert!(
+        bench.probe("functional-landscape", CANDIDATE).0.is_empty(),
+        "without a twin there is nothing to say"
+    );
     for twin in 1..=2 {
-        let build = (architecture::ALL[0].build)(&Setting::default());
-        let mut network = build.build(bench.data.train.shape, 10, (&mean, &deviation), 7 + twin).unwrap();
+        let mut network = build(&bench.data, 7 + twin);
         trained(&mut network, &bench.data, &RECIPE, 7 + twin);
         bench.put(NetworkId(twin as u32), Role::Twin, &network);
         let (found, _) = bench.probe("functional-landscape", CANDIDATE);
-        let [Measurement { value: Value::Verdict { verdict, difference, twins }, .. }] = found.as_slice() else {
+        let [
+            Measurement {
+                value:
+                    Value::Verdict {
+                        verdict,
+                        difference,
+                        twins,
+                    },
+                ..
+            },
+        ] = found.as_slice()
+        else {
             panic!("{found:?}")
         };
         assert_eq!(u64::from(*twins), twin);
         assert!(difference.0 < 0.0);
-        assert_eq!(*verdict, if twin == 1 { Verdict::Undecided } else { Verdict::Nearer });
+        assert_eq!(
+            *verdict,
+            if twin == 1 {
+                Verdict::Undecided
+            } else {
+                Verdict::Nearer
+            }
+        );
         assert!(bench.probe("functional-landscape", REFERENCE).0.is_empty());
     }
 }

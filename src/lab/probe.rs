@@ -56,21 +56,31 @@ pub const ALL: &[Entry<dyn Probe>] = &[
 fn nature(metric: Metric) -> (Unit, Direction) {
     use Direction::{HigherIsBetter, LowerIsBetter, Neutral};
     match metric {
-        Metric::Accuracy | Metric::Agreement | Metric::ChurnGood => (Unit::Fraction, HigherIsBetter),
+        Metric::Accuracy | Metric::Agreement | Metric::ChurnGood => {
+            (Unit::Fraction, HigherIsBetter)
+        }
         Metric::Error | Metric::ChurnBad => (Unit::Fraction, LowerIsBetter),
         // Another mistake in place of a mistake: neither better nor worse.
         Metric::ChurnUgly => (Unit::Fraction, Neutral),
         Metric::Js | Metric::NearerThanTwin => (Unit::Nats, LowerIsBetter),
         Metric::Parameters | Metric::Nonzero | Metric::Macs => (Unit::Count, LowerIsBetter),
         Metric::Bytes => (Unit::Bytes, LowerIsBetter),
-        Metric::LatencyMsP50 | Metric::LatencyMsP10 | Metric::LatencyMsP90 => (Unit::Milliseconds, LowerIsBetter),
+        Metric::LatencyMsP50 | Metric::LatencyMsP10 | Metric::LatencyMsP90 => {
+            (Unit::Milliseconds, LowerIsBetter)
+        }
         Metric::Throughput => (Unit::ImagesPerSecond, HigherIsBetter),
         Metric::Landscape => (Unit::None, Neutral),
     }
 }
 
 /// A finding about the subject's network, without condition, interval and number of examples.
-fn finding(probe: &str, metric: Metric, value: Value, subject: &Subject<'_>, stage: u32) -> Result<Measurement> {
+fn finding(
+    probe: &str,
+    metric: Metric,
+    value: Value,
+    subject: &Subject<'_>,
+    stage: u32,
+) -> Result<Measurement> {
     let (unit, direction) = nature(metric);
     Ok(Measurement {
         probe: probe.to_owned(),
@@ -91,9 +101,9 @@ fn finding(probe: &str, metric: Metric, value: Value, subject: &Subject<'_>, sta
 
 /// The outputs of a network as it is now.
 fn latest(kept: &Kept) -> Result<&Outputs> {
-    kept.latest()
-        .map(|outputs| &**outputs)
-        .ok_or_else(|| Error::Internal(format!("the outputs of {} were not stored", kept.plan.name)))
+    kept.latest().map(|outputs| &**outputs).ok_or_else(|| {
+        Error::Internal(format!("the outputs of {} were not stored", kept.plan.name))
+    })
 }
 
 /// Reference and candidate with their outputs; none for the reference itself.
@@ -101,7 +111,10 @@ fn compared<'s>(subject: &'s Subject<'_>) -> Result<Option<[&'s Outputs; 2]>> {
     if subject.network.id == subject.network.against {
         return Ok(None);
     }
-    Ok(Some([latest(subject.reference()?)?, latest(subject.candidate()?)?]))
+    Ok(Some([
+        latest(subject.reference()?)?,
+        latest(subject.candidate()?)?,
+    ]))
 }
 
 /// A pair of numbers as an interval.

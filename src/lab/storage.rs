@@ -65,7 +65,10 @@ pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
         let rows = parameter.value.dims().first().copied().unwrap_or(1) as u64;
         layout.bytes(values, rows, parameter.nonzero(), bits) + scale
     });
-    let quantized = network.nodes().iter().filter(|node| node.layer.levels().is_some());
+    let quantized = network
+        .nodes()
+        .iter()
+        .filter(|node| node.layer.levels().is_some());
     // A scale and a zero point for each activation.
     parameters.sum::<u64>() + quantized.count() as u64 * 2 * WORD
 }

@@ -14,7 +14,9 @@ pub const ENTRY: Entry<dyn Probe> = Entry {
     info: Info {
         id: text("accuracy"),
         title: text("Accuracy"),
-        summary: text("Share of the test images that are classified correctly, with Wilson's interval."),
+        summary: text(
+            "Share of the test images that are classified correctly, with Wilson's interval.",
+        ),
         reference: text("doi:10.1080/01621459.1927.10502953"),
         family: text("quality"),
         ratio_of: None,
@@ -40,6 +42,10 @@ impl Probe for Accuracy {
         let n = labels.len() as u64;
         let value = Value::Scalar(Score(correct as f64 / n as f64));
         let found = finding(&ENTRY.info.id, Metric::Accuracy, value, subject, stage)?;
-        cx.measured(Measurement { interval: interval(wilson(correct, n)), n: Some(n), ..found })
+        cx.measured(Measurement {
+            interval: interval(wilson(correct, n)),
+            n: Some(n),
+            ..found
+        })
     }
 }

@@ -40,8 +40,14 @@ impl Probe for Agreement {
     }
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
-        let Some([reference, candidate]) = compared(subject)? else { return Ok(()) };
-        let churn = Churn::count(&reference.predictions(), &candidate.predictions(), &subject.data.test.labels);
+        let Some([reference, candidate]) = compared(subject)? else {
+            return Ok(());
+        };
+        let churn = Churn::count(
+            &reference.predictions(),
+            &candidate.predictions(),
+            &subject.data.test.labels,
+        );
         let n = churn.n();
         for (metric, count) in [
             (Metric::Agreement, churn.same),

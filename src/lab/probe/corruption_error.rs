@@ -56,8 +56,13 @@ impl Probe for CorruptionError {
         let mut done = 0;
         for corruption in subject.corruptions {
             for severity in Severity::ALL {
-                let images =
-                    subject.corrupted.get(&corruption.id, &corruption.setting, severity, &clean, subject.seed)?;
+                let images = subject.corrupted.get(
+                    &corruption.id,
+                    &corruption.setting,
+                    severity,
+                    &clean,
+                    subject.seed,
+                )?;
                 if subject.network.id == subject.network.against {
                     let change = effect(&clean, &images).mean_absolute_change;
                     if change < LEAST_CHANGE {
@@ -68,7 +73,8 @@ impl Probe for CorruptionError {
                         })?;
                     }
                 }
-                let correct = outputs(network, &images, &mut workspace, &mut || cx.checkpoint())?.correct(&clean.labels);
+                let correct = outputs(network, &images, &mut workspace, &mut || cx.checkpoint())?
+                    .correct(&clean.labels);
                 for (metric, count) in [(Metric::Accuracy, correct), (Metric::Error, n - correct)] {
                     let value = Value::Scalar(Score(count as f64 / n as f64));
                     let found = finding(&ENTRY.info.id, metric, value, subject, stage)?;
@@ -81,7 +87,11 @@ impl Probe for CorruptionError {
                     })?;
                 }
                 done += 1;
-                cx.progress(done, total, &format!("{}, severity {}", corruption.id, severity.get()))?;
+                cx.progress(
+                    done,
+                    total,
+                    &format!("{}, severity {}", corruption.id, severity.get()),
+                )?;
             }
         }
         Ok(())

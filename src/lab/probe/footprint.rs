@@ -16,7 +16,9 @@ pub const ENTRY: Entry<dyn Probe> = Entry {
     info: Info {
         id: text("footprint"),
         title: text("Footprint"),
-        summary: text("Parameters, those that are not zero, multiply-accumulates per image, and bytes on disk."),
+        summary: text(
+            "Parameters, those that are not zero, multiply-accumulates per image, and bytes on disk.",
+        ),
         reference: text("arXiv:2003.03033"),
         family: text("cost"),
         ratio_of: None,

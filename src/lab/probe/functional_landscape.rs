@@ -65,19 +65,33 @@ impl Probe for FunctionalLandscape {
         if subject.network.role != Role::Branch {
             return Ok(());
         }
-        let Some([reference, candidate]) = compared(subject)? else { return Ok(()) };
-        let twins: Vec<Vec<f64>> =
-            subject.twins().map(|twin| Ok(divergences(reference, latest(twin)?))).collect::<Result<_>>()?;
+        let Some([reference, candidate]) = compared(subject)? else {
+            return Ok(());
+        };
+        let twins: Vec<Vec<f64>> = subject
+            .twins()
+            .map(|twin| Ok(divergences(reference, latest(twin)?)))
+            .collect::<Result<_>>()?;
         if !twins.is_empty() {
             let branch = divergences(reference, candidate);
-            let rng = Rng::stream(subject.seed, "bootstrap", &[u64::from(subject.network.id.0)]);
+            let rng = Rng::stream(
+                subject.seed,
+                "bootstrap",
+                &[u64::from(subject.network.id.0)],
+            );
             let (difference, (low, high)) = nearness(&branch, &twins, rng);
             let value = Value::Verdict {
                 verdict: verdict(low, high, twins.len()),
                 difference: Score(difference),
                 twins: twins.len() as u32,
             };
-            let found = finding(&ENTRY.info.id, Metric::NearerThanTwin, value, subject, stage)?;
+            let found = finding(
+                &ENTRY.info.id,
+                Metric::NearerThanTwin,
+                value,
+                subject,
+                stage,
+            )?;
             // It depends on which twins the study has.
             cx.emit_unkept(Event::Measured(Measurement {
                 against: Some(subject.network.against),
@@ -93,12 +107,20 @@ impl Probe for FunctionalLandscape {
 /// d and its interval, from the divergences of the branch and of each twin from the reference on each image.
 fn nearness(branch: &[f64], twins: &[Vec<f64>], mut rng: Rng) -> (f64, (f64, f64)) {
     let difference = |indices: &[usize]| {
-        let mean = |values: &[f64]| indices.iter().map(|&index| values[index]).sum::<f64>() / indices.len() as f64;
-        let nearest = twins.iter().map(|twin| mean(twin)).fold(f64::INFINITY, f64::min);
+        let mean = |values: &[f64]| {
+            indices.iter().map(|&index| values[index]).sum::<f64>() / indices.len() as f64
+        };
+        let nearest = twins
+            .iter()
+            .map(|twin| mean(twin))
+            .fold(f64::INFINITY, f64::min);
         mean(branch) - nearest
     };
     let all: Vec<usize> = (0..branch.len()).collect();
-    (difference(&all), bootstrap(branch.len(), &mut rng, difference))
+    (
+        difference(&all),
+        bootstrap(branch.len(), &mut rng, difference),
+    )
 }
 
 fn verdict(low: f64, high: f64, twins: usize) -> Verdict {
@@ -117,12 +139,22 @@ mod tests {
     /// Per-image divergences around `mean`.
     fn scattered(mean: f64, seed: u64) -> Vec<f64> {
         let mut rng = Rng::stream(seed, "test", &[]);
-        (0..500).map(|_| (mean + 0.02 * rng.normal()).max(0.0)).collect()
+        (0..500)
+            .map(|_| (mean + 0.02 * rng.normal()).max(0.0))
+            .collect()
     }
 
     fn ask(branch: f64, twins: &[f64]) -> Verdict {
-        let twins: Vec<Vec<f64>> = twins.iter().zip(2..).map(|(&mean, seed)| scattered(mean, seed)).collect();
-        let (_, (low, high)) = nearness(&scattered(branch, 1), &twins, Rng::stream(7, "bootstrap", &[]));
+        let twins: Vec<Vec<f64>> = twins
+            .iter()
+            .zip(2..)
+            .map(|(&mean, seed)| scattered(mean, seed))
+            .collect();
+        let (_, (low, high)) = nearness(
+            &scattered(branch, 1),
+            &twins,
+            Rng::stream(7, "bootstrap", &[]),
+        );
         verdict(low, high, twins.len())
     }
 
@@ -131,16 +163,26 @@ mod tests {
         assert_eq!(ask(0.1, &[0.2, 0.3]), Verdict::Nearer);
         assert_eq!(ask(0.25, &[0.2, 0.3]), Verdict::Farther);
         assert_eq!(ask(0.2, &[0.2, 0.3]), Verdict::Undecided);
-        assert_eq!(ask(0.1, &[0.2]), Verdict::Undecided, "one twin decides nothing");
+        assert_eq!(
+            ask(0.1, &[0.2]),
+            Verdict::Undecided,
+            "one twin decides nothing"
+        );
     }
 
     /// By hand: means .2 and min(.4, .3).
     #[test]
     fn the_difference_is_that_of_the_means() {
-        let (difference, (low, high)) =
-            nearness(&[0.1, 0.3], &[vec![0.4, 0.4], vec![0.2, 0.4]], Rng::stream(7, "bootstrap", &[]));
+        let (difference, (low, high)) = nearness(
+            &[0.1, 0.3],
+            &[vec![0.4, 0.4], vec![0.2, 0.4]],
+            Rng::stream(7, "bootstrap", &[]),
+        );
         assert!((difference + 0.1).abs() < 1e-15, "{difference}");
         // Paired: drawing the same image twice gives .1 - .2, or .3 - .4, so no draw differs from -.1.
-        assert!((low + 0.1).abs() < 1e-15 && (high + 0.1).abs() < 1e-15, "{low} {high}");
+        assert!(
+            (low + 0.1).abs() < 1e-15 && (high + 0.1).abs() < 1e-15,
+            "{low} {high}"
+        );
     }
 }

@@ -21,7 +21,9 @@ pub const ENTRY: Entry<dyn Probe> = Entry {
     info: Info {
         id: text("latency"),
         title: text("Latency"),
-        summary: text("Time of a forward pass on this machine for 1 and for 256 images, and images per second."),
+        summary: text(
+            "Time of a forward pass on this machine for 1 and for 256 images, and images per second.",
+        ),
         reference: text("arXiv:2003.03033"),
         family: text("cost"),
         ratio_of: None,
@@ -79,14 +81,28 @@ impl Probe for Latency {
                 (Metric::LatencyMsP90, quantile(&milliseconds, 0.9)),
                 (Metric::Throughput, size as f64 / median * 1e3),
             ] {
-                let found = finding(&ENTRY.info.id, metric, Value::Scalar(Score(value)), subject, stage)?;
-                cx.measured(Measurement { condition: Some(condition.clone()), n: Some(repetitions), ..found })?;
+                let found = finding(
+                    &ENTRY.info.id,
+                    metric,
+                    Value::Scalar(Score(value)),
+                    subject,
+                    stage,
+                )?;
+                cx.measured(Measurement {
+                    condition: Some(condition.clone()),
+                    n: Some(repetitions),
+                    ..found
+                })?;
             }
             let threads = match subject.threads {
                 1 => "1 thread".to_owned(),
                 threads => format!("{threads} threads"),
             };
-            cx.progress(done as u64 + 1, BATCHES.len() as u64, &format!("latency, {condition}, {threads}"))?;
+            cx.progress(
+                done as u64 + 1,
+                BATCHES.len() as u64,
+                &format!("latency, {condition}, {threads}"),
+            )?;
         }
         Ok(())
     }
@@ -104,6 +120,9 @@ mod tests {
     #[test]
     fn small_passes_are_repeated_more_often() {
         // The lenet of 225,034 parameters has 2,630,000 multiply-accumulates: 256 images fill the budget 29 times.
-        assert_eq!([0, 2_630_000, 256 * 2_630_000, 1 << 40].map(repetitions), [100, 100, 29, 20]);
+        assert_eq!(
+            [0, 2_630_000, 256 * 2_630_000, 1 << 40].map(repetitions),
+            [100, 100, 29, 20]
+        );
     }
 }

@@ -16,7 +16,9 @@ pub const ENTRY: Entry<dyn Probe> = Entry {
     info: Info {
         id: text("output-divergence"),
         title: text("Output divergence"),
-        summary: text("Mean Jensen-Shannon divergence of the outputs from the reference's, in nats: 0 where they are equal."),
+        summary: text(
+            "Mean Jensen-Shannon divergence of the outputs from the reference's, in nats: 0 where they are equal.",
+        ),
         reference: text("doi:10.1109/18.61115"),
         family: text("function"),
         ratio_of: None,
@@ -37,10 +39,18 @@ impl Probe for OutputDivergence {
     }
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
-        let Some([reference, candidate]) = compared(subject)? else { return Ok(()) };
+        let Some([reference, candidate]) = compared(subject)? else {
+            return Ok(());
+        };
         let divergences = divergences(reference, candidate);
         let (mean, (low, high)) = mean_with_interval(&divergences);
-        let found = finding(&ENTRY.info.id, Metric::Js, Value::Scalar(Score(mean)), subject, stage)?;
+        let found = finding(
+            &ENTRY.info.id,
+            Metric::Js,
+            Value::Scalar(Score(mean)),
+            subject,
+            stage,
+        )?;
         cx.measured(Measurement {
             against: Some(subject.network.against),
             interval: interval((low.max(0.0), high)),
