@@ -11,19 +11,22 @@ use crate::lab::run::Means;
 mod library;
 mod once;
 mod show;
-pub mod studio;
+pub(crate) mod studio;
 
 use show::{Show, Source};
 
 fn means(folders: &[PathBuf]) -> Means {
-    Means { folders: folders.to_vec(), cache: Cache::standard() }
+    Means {
+        folders: folders.to_vec(),
+        cache: Cache::standard(),
+    }
 }
 
 /// `shrinklab`: the lab on screen.
 ///
 /// # Errors
 /// When there is no terminal.
-pub fn lab(folders: &[PathBuf], bell: bool) -> Result<Ending> {
+pub(crate) fn lab(folders: &[PathBuf], bell: bool) -> Result<Ending> {
     Show::new(Source::Form, means(folders), bell)?.run()
 }
 
@@ -31,13 +34,17 @@ pub fn lab(folders: &[PathBuf], bell: bool) -> Result<Ending> {
 ///
 /// # Errors
 /// When the file is no session, or there is no terminal.
-pub fn replay(arguments: &ReplayArguments) -> Result<Ending> {
+pub(crate) fn replay(arguments: &ReplayArguments) -> Result<Ending> {
     if arguments.once {
         return once::once(arguments);
     }
     let speed = once::speed(&arguments.speed)?;
     let session = crate::session::Session::open(&arguments.file)?;
-    let source = Source::Replay { session: Box::new(session), speed, again: arguments.again };
+    let source = Source::Replay {
+        session: Box::new(session),
+        speed,
+        again: arguments.again,
+    };
     Show::new(source, means(&[]), true)?.run()
 }
 
@@ -45,8 +52,8 @@ pub fn replay(arguments: &ReplayArguments) -> Result<Ending> {
 ///
 /// # Errors
 /// When the file is no session, or there is no terminal.
-pub fn attach(file: &Path, folders: &[PathBuf]) -> Result<Ending> {
-    let follower = crate::session::follow::Follower::open(file)?;
+pub(crate) fn attach(file: &Path, folders: &[PathBuf]) -> Result<Ending> {
+    let follower = crate::session::Follower::open(file)?;
     Show::new(Source::Attach(Box::new(follower)), means(folders), true)?.run()
 }
 
@@ -54,6 +61,6 @@ pub fn attach(file: &Path, folders: &[PathBuf]) -> Result<Ending> {
 ///
 /// # Errors
 /// When there is no terminal.
-pub fn demo(folders: &[PathBuf]) -> Result<Ending> {
+pub(crate) fn demo(folders: &[PathBuf]) -> Result<Ending> {
     Show::new(Source::Demo, means(folders), true)?.run()
 }

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-mod ask;
+pub(crate) mod ask;
 mod data;
 mod doctor;
 mod list;
@@ -56,7 +56,7 @@ impl std::error::Error for UsageError {}
 /// Without a subcommand: the lab on screen.
 #[derive(Debug, Parser)]
 #[command(name = "shrinklab", version, about, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Word>,
     /// Folder with one folder per data set; then SHRINKLAB_DATA, then the platform's data folder
@@ -107,7 +107,7 @@ enum Word {
 
 /// `shrinklab run`
 #[derive(Debug, Default, Args)]
-pub struct RunArguments {
+pub(crate) struct RunArguments {
     /// A study in TOML; flags turn what it says
     pub spec: Option<PathBuf>,
     /// Data set
@@ -188,7 +188,7 @@ pub struct RunArguments {
 
 /// `shrinklab replay`
 #[derive(Debug, Args)]
-pub struct ReplayArguments {
+pub(crate) struct ReplayArguments {
     /// The session file
     pub file: PathBuf,
     /// 1/4 to 256 times as fast
@@ -216,25 +216,16 @@ pub struct ReplayArguments {
 
 /// `shrinklab report`
 #[derive(Debug, Args)]
-pub struct ReportArguments {
+pub(crate) struct ReportArguments {
     /// Session files; several are joined
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// What kind of document
-    #[arg(long, value_enum)]
-    pub format: ReportFormat,
+    #[arg(long, value_name = "markdown|csv|json|svg")]
+    pub format: crate::report::Format,
     /// Where to write it; standard output when left out
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-/// Kinds of documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    Markdown,
-    Csv,
-    Json,
-    Svg,
 }
 
 #[derive(Debug, Subcommand)]
@@ -265,7 +256,11 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
         Ok(matches) => matches,
         Err(error) => {
             // Help and version are no errors; everything else is a usage error.
-            let ending = if error.use_stderr() { Ending::Usage } else { Ending::Success };
+            let ending = if error.use_stderr() {
+                Ending::Usage
+            } else {
+                Ending::Success
+            };
             error.print()?;
             return Ok(ending);
         }
@@ -285,7 +280,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
         Some(Word::List { kind, json }) => list::list(kind.as_deref(), json),
         Some(Word::Data { what }) => match what {
             DataWord::List => data::list(&folders),
-            DataWord::Fetch { name, base } => data::fetch(&name, base.as_deref(), cli.data_dir.as_deref()),
+            DataWord::Fetch { name, base } => {
+                data::fetch(&name, base.as_deref(), cli.data_dir.as_deref())
+            }
             DataWord::Verify { name } => data::verify(&name, &folders),
         },
         Some(Word::Check { file }) => ask::check(&file),

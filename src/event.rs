@@ -246,7 +246,8 @@ impl Event {
     pub fn repeats(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (Self::Measured(a), Self::Measured(b)) if a.metric.reads_the_clock() => {
-                (a.metric, a.network, a.stage, &a.condition) == (b.metric, b.network, b.stage, &b.condition)
+                (a.metric, a.network, a.stage, &a.condition)
+                    == (b.metric, b.network, b.stage, &b.condition)
             }
             _ => self == earlier,
         }

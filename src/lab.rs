@@ -7,6 +7,7 @@ pub mod context;
 pub mod corruption;
 pub mod data;
 pub mod error;
+pub mod estimate;
 pub mod keeper;
 pub mod landscape;
 pub mod outputs;

@@ -8,9 +8,16 @@ fn main() -> ExitCode {
     match cli::main(std::env::args_os()) {
         Ok(ending) => ExitCode::from(ending.code()),
         Err(error) => {
-            let ending = if error.is::<UsageError>() { Ending::Usage } else { Ending::Failure };
+            let ending = if error.is::<UsageError>() {
+                Ending::Usage
+            } else {
+                Ending::Failure
+            };
             // Standard error may be gone; the status still says it.
-            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("shrinklab: {error:#}\n"));
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("shrinklab: {error:#}\n"),
+            );
             ExitCode::from(ending.code())
         }
     }

@@ -38,7 +38,7 @@ pub use error::Error;
 pub use follow::Follower;
 pub use lock::Presence;
 pub use log::{FLUSH_WITHIN, Stamp, Writer};
-pub use recorder::{Entry, Recorded, Recorder};
+pub use recorder::{Recorded, Recorder};
 pub use store::Listed;
 
 /// What the first line calls the format.
@@ -85,6 +85,27 @@ impl Header {
             catalog: catalog.clone(),
         }
     }
+
+    /// What the session is about, in a few words: data set, architecture, branches, seed.
+    pub fn title(&self) -> String {
+        let mut parts = Vec::new();
+        for reference in &self.study.references {
+            let mut names = vec![
+                reference.dataset.id.clone(),
+                reference.architecture.id.clone(),
+            ];
+            names.extend(reference.branches.iter().map(|branch| {
+                if branch.name.is_empty() {
+                    branch.label(&self.catalog)
+                } else {
+                    branch.name.clone()
+                }
+            }));
+            parts.push(names.join(" · "));
+        }
+        parts.push(format!("seed {}", self.seed));
+        parts.join(" · ")
+    }
 }
 
 /// Something in a file that was tolerated.
@@ -94,6 +115,12 @@ pub struct Oddity {
     pub line: u64,
     /// One sentence.
     pub problem: String,
+}
+
+impl std::fmt::Display for Oddity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.problem)
+    }
 }
 
 /// A session, read.

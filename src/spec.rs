@@ -293,7 +293,10 @@ impl Default for Study {
                 branches: vec![Branch {
                     name: String::new(),
                     checkpoint: Checkpoint::Last,
-                    stages: vec![Stage::Compress(Method::plain("magnitude-pruning")), Stage::FineTune(tuning)],
+                    stages: vec![
+                        Stage::Compress(Method::plain("magnitude-pruning")),
+                        Stage::FineTune(tuning),
+                    ],
                 }],
             }],
             suite: Suite::default(),
@@ -305,7 +308,10 @@ impl Default for Study {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// One more branch for a reference of the running study, queued behind the planned ones.
-    AddBranch { branch: Branch, network: NetworkPlan },
+    AddBranch {
+        branch: Branch,
+        network: NetworkPlan,
+    },
     /// Hold at the next step.
     Pause,
     /// Go on after [`Command::Pause`].

@@ -29,7 +29,7 @@ pub use measurements::Measurements;
 pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
 pub use pace::Pace;
 pub use series::{Block, Series, Smoothing};
-pub use summary::plain;
+pub use summary::{is_steering, plain};
 pub use timeline::{Mode, Timeline};
 
 /// Words of a user, at their place in the log.
@@ -55,6 +55,12 @@ pub struct Oddity {
     pub seq: u64,
     /// One sentence.
     pub problem: String,
+}
+
+impl std::fmt::Display for Oddity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "record {}: {}", self.seq, self.problem)
+    }
 }
 
 /// Oddities that are kept; a broken log could hold one in each record.
@@ -486,5 +492,184 @@ pub fn say(warning: &Warning) -> String {
             mean_absolute_change.0
         ),
         Warning::Other { message } => message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::Metric;
+    use crate::session::sample;
+
+    fn story() -> State {
+        State::fold(&sample::records(sample::story()))
+    }
+
+    fn folded(events: Vec<Event>) -> State {
+        State::fold(&sample::records(events))
+    }
+
+    #[test]
+    fn a_story_from_beginning_to_end_leaves_nothing_odd() {
+        let state = story();
+        assert_eq!(state.oddities, []);
+        assert_eq!(state.outcome, Some(Outcome::Completed));
+        assert!(state.networks.iter().all(|n| n.status == Status::Done));
+        assert_eq!(state.landscape.points.len(), 3);
+        assert_eq!(state.landscape.distance(1, 2), Some(0.03));
+        assert_eq!(state.landscape.distance(2, 1), Some(0.03));
+        assert_eq!(state.landscape.distance(1, 1), Some(0.0));
+        assert_eq!(state.landscape.distance(3, 1), None);
+        assert_eq!(state.landscape.map("mds").unwrap().points.len(), 3);
+    }
+
+    #[test]
+    fn a_branch_added_after_the_end_opens_the_study_again() {
+        let mut events = sample::story();
+        let branch = sample::events().into_iter().nth(1).unwrap();
+        assert!(matches!(branch, Event::BranchAdded { .. }));
+        events.push(branch);
+        let state = folded(events);
+        assert!(state.is_running());
+        assert_eq!(state.networks.len(), 4);
+        assert_eq!(state.study.unwrap().references[0].branches.len(), 2);
+        assert_eq!(state.networks[3].status, Status::Waiting);
+        assert_eq!(state.oddities, []);
+    }
+
+    #[test]
+    fn what_is_measured_again_replaces_what_was() {
+        let mut network = NetworkState::new(story().networks[0].plan.clone());
+        let found = |stage, epoch, value| Measurement {
+            epoch,
+            ..sample::scalar(NetworkId(0), stage, Metric::Accuracy, value)
+        };
+        for (stage, epoch, value) in [
+            (0, 1, 0.1),
+            (0, 2, 0.2),
+            (0, 2, 0.3),
+            (1, 2, 0.4),
+            (0, 1, 0.5),
+        ] {
+            network.measurements.insert(found(stage, epoch, value));
+        }
+        let values: Vec<Option<f64>> = network
+            .measurements
+            .iter()
+            .map(Measurement::scalar)
+            .collect();
+        assert_eq!(values, [Some(0.5), Some(0.3), Some(0.4)]);
+        let latest = network.measurements.latest(Metric::Accuracy, None, None);
+        assert_eq!(latest.unwrap().scalar(), Some(0.4));
+    }
+
+    #[test]
+    fn records_that_contradict_others_are_collected() {
+        let state = folded(sample::events()[1..].to_vec());
+        assert!(state.oddities_in_all >= 5, "{:?}", state.oddities);
+        let flood = vec![
+            Event::StudyEnded {
+                outcome: Outcome::Completed
+            };
+            10_000
+        ];
+        let state = folded(flood);
+        assert_eq!(state.oddities.len(), ODDITIES_KEPT);
+        assert_eq!(state.oddities_in_all, 9_999);
+    }
+
+    #[test]
+    fn a_study_taken_up_again_trains_its_steps_once() {
+        let mut events = sample::story();
+        // The reference's second epoch is trained, the program dies, and the epoch is trained again.
+        let start = events
+            .iter()
+            .position(|e| matches!(e, Event::StageStarted { .. }))
+            .unwrap();
+        let epoch: Vec<Event> = events[start + 4..start + 7].to_vec();
+        assert!(matches!(&epoch[2], Event::EpochEnded { epoch: 2, .. }));
+        let mut again = vec![Event::Continued, events[start].clone()];
+        again.extend(epoch);
+        events.splice(start + 7..start + 7, again);
+        let (state, plain) = (folded(events), story());
+        assert_eq!(state.oddities, []);
+        assert_eq!(state.continued, 1);
+        assert_eq!(
+            state.networks[0].loss.samples(),
+            plain.networks[0].loss.samples()
+        );
+        assert_eq!(state.networks[0].loss.steps(), Some((1, 40)));
+        assert_eq!(state.networks[0].epochs.len(), 2);
+    }
+
+    #[test]
+    fn a_stage_that_counts_from_one_again_is_drawn_behind_the_one_before() {
+        let start = |stage, kind| Event::StageStarted {
+            network: NetworkId(2),
+            stage,
+            kind,
+            title: String::new(),
+            steps: 0,
+        };
+        let state = folded(vec![
+            sample::story()[0].clone(),
+            start(0, StageKind::Compress),
+            sample::steps(NetworkId(2), 0, 10, 2.0),
+            sample::steps(NetworkId(2), 0, 20, 1.0),
+            start(1, StageKind::FineTune),
+            sample::steps(NetworkId(2), 1, 10, 0.5),
+        ]);
+        assert_eq!(state.networks[2].loss.steps(), Some((1, 30)));
+        assert_eq!(state.networks[2].loss.samples(), 3);
+    }
+
+    #[test]
+    fn pauses_do_not_count_as_time() {
+        let mut records = sample::records(vec![
+            sample::story()[0].clone(),
+            sample::story()[2].clone(),
+            Event::Paused,
+            Event::Resumed,
+            Event::NoteAdded {
+                text: String::new(),
+            },
+        ]);
+        for (record, at) in records.iter_mut().zip([0, 1_000, 2_000, 60_000, 61_000]) {
+            record.at = at;
+        }
+        let paused = State::fold(&records[..3]);
+        assert!(paused.is_paused);
+        assert_eq!(
+            paused.networks[0].stages[0].milliseconds(50_000),
+            Some(1_000)
+        );
+        let state = State::fold(&records);
+        assert!(!state.is_paused);
+        assert_eq!(
+            state.networks[0].stages[0].milliseconds(state.at),
+            Some(2_000)
+        );
+    }
+
+    /// Records of a story are a tenth of a second apart.
+    #[test]
+    fn what_remains_is_told_from_what_was() {
+        let records = sample::records(sample::story());
+        let place =
+            |wanted: fn(&Event) -> bool| records.iter().position(|r| wanted(&r.event)).unwrap();
+        let first = place(|event| matches!(event, Event::StepsTrained { .. }));
+        let state = State::fold(&records[..=first]);
+        // 10 of 40 steps of two epochs took 100 ms, so the twin's two epochs take 400 and the fine-tuning's one 200.
+        assert_eq!(state.remaining_in_stage(), Some(300));
+        assert_eq!(state.remaining(), Some(300 + 400 + 200));
+        assert_eq!(story().remaining(), None);
+        assert_eq!(State::default().remaining(), None);
+    }
+
+    #[test]
+    fn names_of_strangers_are_their_numbers() {
+        assert_eq!(story().name(NetworkId(1)), "twin 1");
+        assert_eq!(story().name(NetworkId(99)), "#99");
+        assert_eq!(plain("a\u{1b}[2J\u{202e}ä☃\n"), "a\\u{1b}[2J\\u{202e}ä☃\\n");
     }
 }

@@ -1,5 +1,7 @@
 //! Promises that every compression and every probe keeps, and the chain of them on a small network.
 
+#![expect(clippy::unwrap_used, reason = "a test whose bench cannot be set up may panic")]
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::OnceLock;

@@ -8,25 +8,32 @@ use crate::ui::scene::{self, SessionRow};
 
 /// Sessions recorded by this program on real data, by the name of their file.
 const BUILT_IN: [(&str, &[u8]); 2] = [
-    ("fashion-mnist-lenet5.jsonl", include_bytes!("../../sessions/fashion-mnist-lenet5.jsonl")),
-    ("glyphs-lenet5.jsonl", include_bytes!("../../sessions/glyphs-lenet5.jsonl")),
+    (
+        "fashion-mnist-lenet5.jsonl",
+        include_bytes!("../../sessions/fashion-mnist-lenet5.jsonl"),
+    ),
+    (
+        "glyphs-lenet5.jsonl",
+        include_bytes!("../../sessions/glyphs-lenet5.jsonl"),
+    ),
 ];
 
 /// The sessions that come with the program.
 ///
 /// # Panics
 /// When one of them is no session; a test reads them all.
-pub fn built_in() -> Vec<Session> {
+pub(crate) fn built_in() -> Vec<Session> {
     BUILT_IN
         .iter()
         .map(|(name, bytes)| {
-            Session::from_bytes(Path::new(name), bytes).expect("the sessions built in are read by a test")
+            Session::from_bytes(Path::new(name), bytes)
+                .expect("the sessions built in are read by a test")
         })
         .collect()
 }
 
 /// A session that can be opened.
-pub enum Book {
+pub(crate) enum Book {
     Saved(PathBuf),
     /// Its place in [`built_in`].
     BuiltIn(usize),
@@ -34,7 +41,7 @@ pub enum Book {
 
 /// Everything that can be opened, each with its row in the list.
 #[derive(Default)]
-pub struct Library {
+pub(crate) struct Library {
     pub books: Vec<Book>,
     pub rows: Vec<SessionRow>,
     /// How many of them were saved here.
@@ -43,9 +50,11 @@ pub struct Library {
 
 impl Library {
     /// Looks what there is.
-    pub fn look() -> Self {
+    pub(crate) fn look() -> Self {
         let mut library = Self::default();
-        let listed = store::default_folder().and_then(|folder| store::list(&folder).ok()).unwrap_or_default();
+        let listed = store::default_folder()
+            .and_then(|folder| store::list(&folder).ok())
+            .unwrap_or_default();
         for listed in listed {
             library.rows.push(row(&listed));
             library.books.push(Book::Saved(listed.path));
@@ -54,7 +63,7 @@ impl Library {
         for (place, session) in built_in().iter().enumerate() {
             library.rows.push(SessionRow {
                 name: format!("{} (built in)", session.name()),
-                study: store::describe(&session.header.study, &session.header.catalog),
+                study: session.header.study.describe(&session.header.catalog),
                 started: String::new(),
                 milliseconds: session.records.last().map_or(0, |record| record.at),
                 bytes: BUILT_IN[place].1.len() as u64,
@@ -69,7 +78,10 @@ impl Library {
 fn row(listed: &Listed) -> SessionRow {
     SessionRow {
         name: listed.name.clone(),
-        study: listed.study.clone(),
+        study: match &listed.header {
+            Ok(header) => header.study.describe(&header.catalog),
+            Err(problem) => problem.clone(),
+        },
         started: store::date(listed.modified),
         milliseconds: listed.milliseconds,
         bytes: listed.bytes,

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
 
 use crate::cli::{Ending, ReplayArguments, UsageError, print};
 use crate::session::Session;
 use crate::state::Timeline;
 use crate::ui;
+use crate::ui::form::Form;
 use crate::ui::scene::Scene;
-use crate::ui::view::View;
+use crate::ui::view::{Screen, View};
 
 /// Speeds that a replay has.
 const SPEEDS: (f64, f64) = (0.25, 256.0);
@@ -20,14 +19,22 @@ const SPEEDS: (f64, f64) = (0.25, 256.0);
 ///
 /// # Errors
 /// [`UsageError`] outside 1/4 to 256.
-pub fn speed(typed: &str) -> Result<f64> {
+pub(crate) fn speed(typed: &str) -> Result<f64> {
     let value = match typed.split_once('/') {
-        Some((over, under)) => over.parse::<f64>().ok().zip(under.parse::<f64>().ok()).map(|(a, b)| a / b),
+        Some((over, under)) => over
+            .parse::<f64>()
+            .ok()
+            .zip(under.parse::<f64>().ok())
+            .map(|(a, b)| a / b),
         None => typed.parse().ok(),
     };
     value
         .filter(|value| (SPEEDS.0..=SPEEDS.1).contains(value))
-        .ok_or_else(|| anyhow!(UsageError(format!("--speed: {typed} is not allowed; 1/4 to 256"))))
+        .ok_or_else(|| {
+            anyhow!(UsageError(format!(
+                "--speed: {typed} is not allowed; 1/4 to 256"
+            )))
+        })
 }
 
 /// Columns and rows as people type them: `120x40`.
@@ -36,11 +43,15 @@ fn size(typed: &str) -> Result<(u16, u16)> {
         .split_once('x')
         .and_then(|(columns, rows)| Some((columns.parse().ok()?, rows.parse().ok()?)))
         .filter(|(columns, rows)| (1..=1000).contains(columns) && (1..=1000).contains(rows))
-        .ok_or_else(|| anyhow!(UsageError(format!("--size: {typed} is not COLUMNSxROWS, 1 to 1000 each"))))
+        .ok_or_else(|| {
+            anyhow!(UsageError(format!(
+                "--size: {typed} is not COLUMNSxROWS, 1 to 1000 each"
+            )))
+        })
 }
 
 /// Prints the picture.
-pub fn once(arguments: &ReplayArguments) -> Result<Ending> {
+pub(crate) fn once(arguments: &ReplayArguments) -> Result<Ending> {
     let (columns, rows) = size(arguments.size.as_deref().unwrap_or("100x30"))?;
     let session = Session::open(&arguments.file)?;
     let mut timeline = Timeline::replaying(session.records);
@@ -48,14 +59,17 @@ pub fn once(arguments: &ReplayArguments) -> Result<Ending> {
         Some(record) if (record as usize) < timeline.len() => record as usize + 1,
         Some(record) => {
             let last = timeline.len().saturating_sub(1);
-            return Err(anyhow!(UsageError(format!("--at: record {record} is not there; 0 to {last}"))));
+            return Err(anyhow!(UsageError(format!(
+                "--at: record {record} is not there; 0 to {last}"
+            ))));
         }
         None => timeline.len(),
     };
     timeline.seek(end);
-    let mut view = View::watching(&session.header.catalog);
+    let mut view = View::new(Form::new(&session.header.catalog), Screen::Live);
     if let Some(name) = &arguments.screen {
-        view.go(name).map_err(|names| anyhow!(UsageError(format!("--screen: {name} is none of {names}"))))?;
+        view.go(name)
+            .map_err(|names| anyhow!(UsageError(format!("--screen: {name} is none of {names}"))))?;
     }
     let mono = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let scene = Scene {
@@ -71,10 +85,13 @@ pub fn once(arguments: &ReplayArguments) -> Result<Ending> {
         device: &session.header.device,
         bell: false,
         mono,
+        demo: false,
     };
-    let area = Rect::new(0, 0, columns, rows);
-    let mut buffer = Buffer::empty(area);
-    ui::draw(&scene, &view, area, &mut buffer);
-    print(&if arguments.svg { ui::export::svg(&buffer) } else { ui::export::plain_text(&buffer) })?;
+    let buffer = ui::picture(&scene, &view, columns, rows);
+    print(&if arguments.svg {
+        ui::export::svg(&buffer)
+    } else {
+        ui::export::plain_text(&buffer)
+    })?;
     Ok(Ending::Success)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 use crossterm::event::Event as Input;
 use ratatui::layout::Rect;
 
@@ -18,9 +18,10 @@ use crate::catalog::Catalog;
 use crate::cli::Ending;
 use crate::event::{Event, Outcome};
 use crate::lab;
+use crate::lab::data::verify;
 use crate::lab::run::Means;
-use crate::session::follow::Follower;
-use crate::session::recorder::Recorded;
+use crate::session::Follower;
+use crate::session::Recorded;
 use crate::session::{Presence, Session};
 use crate::spec::{Command, Study};
 use crate::state::{Mode, Timeline};
@@ -35,7 +36,7 @@ const FRAME: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(250);
 
 /// Where the facts come from when the screen opens.
-pub enum Source {
+pub(crate) enum Source {
     /// Nowhere yet: the form; on the very first start a recorded session plays behind it.
     Form,
     Replay {
@@ -56,7 +57,7 @@ enum Left {
 }
 
 /// The screen with all that it shows.
-pub struct Show {
+pub(crate) struct Show {
     view: View,
     timeline: Timeline,
     catalog: Catalog,
@@ -75,6 +76,8 @@ pub struct Show {
     follower: Option<Box<Follower>>,
     /// Leave as soon as the study has ended.
     leaving: bool,
+    /// What plays was recorded before and comes with the program.
+    demo: bool,
     begun: Instant,
 }
 
@@ -83,7 +86,7 @@ impl Show {
     ///
     /// # Errors
     /// When what is to be shown cannot be read.
-    pub fn new(source: Source, means: Means, bell: bool) -> Result<Self> {
+    pub(crate) fn new(source: Source, means: Means, bell: bool) -> Result<Self> {
         let lab = lab::catalog();
         let library = Library::look();
         let mut show = Self {
@@ -103,6 +106,7 @@ impl Show {
             commands: None,
             follower: None,
             leaving: false,
+            demo: false,
             begun: Instant::now(),
             library,
         };
@@ -112,10 +116,15 @@ impl Show {
                 if let Some(session) = built_in().into_iter().next() {
                     show.play(session, 4.0, true);
                     show.view.screen = Screen::Study;
+                    show.demo = true;
                 }
             }
             Source::Form => {}
-            Source::Replay { session, speed, again } => show.play(*session, speed, again),
+            Source::Replay {
+                session,
+                speed,
+                again,
+            } => show.play(*session, speed, again),
             Source::Demo => {
                 if let Some(session) = built_in().into_iter().next() {
                     show.play(session, 4.0, true);
@@ -130,9 +139,10 @@ impl Show {
     ///
     /// # Errors
     /// When there is no terminal.
-    pub fn run(mut self) -> Result<Ending> {
+    pub(crate) fn run(mut self) -> Result<Ending> {
         let signals = signals()?;
-        let mut terminal = Terminal::enter().context("the lab needs a terminal; `shrinklab run` works without one")?;
+        let mut terminal = Terminal::enter()
+            .context("the lab needs a terminal; `shrinklab run` works without one")?;
         let keys = keys()?;
         let left = self.watch(&mut terminal, &keys, &signals);
         drop(terminal);
@@ -156,7 +166,6 @@ impl Show {
         let mut drawn_at = Instant::now();
         // `Some(urgent)` when there is something to draw.
         let mut dirty = Some(true);
-        let mut keys_end = false;
         loop {
             if let Some(urgent) = dirty
                 && (urgent || drawn_at.elapsed() >= FRAME)
@@ -172,8 +181,10 @@ impl Show {
                 }
             }
             let wake = self.next_wake(dirty.is_some(), drawn_at);
-            let records = self.studio.as_ref().map_or_else(never, |studio| studio.records.clone());
-            let keys = if keys_end { &never() } else { keys };
+            let records = self
+                .studio
+                .as_ref()
+                .map_or_else(never, |studio| studio.records.clone());
             let mut request = None;
             select! {
                 recv(keys) -> input => match input {
@@ -182,10 +193,7 @@ impl Show {
                         dirty = Some(true);
                     }
                     // The reader ended: the terminal is gone.
-                    Err(_) => {
-                        keys_end = true;
-                        return Ok(self.vanished());
-                    }
+                    Err(_) => return Ok(self.vanished()),
                 },
                 recv(records) -> first => {
                     let more = self.take(first.ok(), terminal);
@@ -223,7 +231,9 @@ impl Show {
     /// When to wake up without being called: for a postponed picture, the next record of a replay, a growing file.
     fn next_wake(&self, is_dirty: bool, drawn_at: Instant) -> Receiver<Instant> {
         let mut wait = None;
-        let mut by = |duration: Duration| wait = Some(wait.map_or(duration, |least: Duration| least.min(duration)));
+        let mut by = |duration: Duration| {
+            wait = Some(wait.map_or(duration, |least: Duration| least.min(duration)));
+        };
         if is_dirty {
             by(FRAME.saturating_sub(drawn_at.elapsed()));
         }
@@ -240,7 +250,9 @@ impl Show {
         self.estimate();
         let title = ui::title(self.timeline.state());
         let (scene, view) = (self.scene(), &self.view);
-        terminal.draw(size, &title, |area, buffer| ui::draw(&scene, view, area, buffer))
+        terminal.draw(size, &title, |area, buffer| {
+            ui::paint(&scene, view, area, buffer);
+        })
     }
 
     fn scene(&self) -> Scene<'_> {
@@ -257,6 +269,7 @@ impl Show {
             device: &self.device,
             bell: self.bell,
             mono: self.mono,
+            demo: self.demo,
         }
     }
 
@@ -264,7 +277,10 @@ impl Show {
     fn estimate(&mut self) {
         let study = self.view.form.study();
         if self.view.screen == Screen::Study && self.estimated.0.as_ref() != Some(study) {
-            self.estimated = (Some(study.clone()), lab::estimate::estimate(study, &self.lab, &self.means));
+            self.estimated = (
+                Some(study.clone()),
+                lab::estimate::estimate(study, &self.lab),
+            );
         }
     }
 
@@ -314,14 +330,19 @@ impl Show {
                     self.message = Some(format!("{problem}; the study goes on unrecorded"));
                 }
             }
-            recorded = self.studio.as_ref().and_then(|studio| studio.records.try_recv().ok());
+            recorded = self
+                .studio
+                .as_ref()
+                .and_then(|studio| studio.records.try_recv().ok());
         }
         true
     }
 
     /// Looks whether a followed file has grown.
     fn poll(&mut self) -> Result<bool> {
-        let Some(follower) = &mut self.follower else { return Ok(false) };
+        let Some(follower) = &mut self.follower else {
+            return Ok(false);
+        };
         let records = follower.poll()?;
         let grew = !records.is_empty();
         for record in records {
@@ -330,9 +351,10 @@ impl Show {
         if !grew {
             let presence = follower.presence()?;
             let words = match presence {
-                Presence::Writing => return Ok(false),
-                Presence::Interrupted => "interrupted: nobody writes this session any more; `run --resume` goes on",
-                Presence::Ended => return Ok(false),
+                Presence::Interrupted => {
+                    "interrupted: nobody writes this session any more; `run --resume` goes on"
+                }
+                Presence::Writing | Presence::Ended => return Ok(false),
             };
             if self.message.as_deref() != Some(words) {
                 self.message = Some(words.to_owned());
@@ -366,7 +388,11 @@ impl Show {
     }
 
     fn vanished(&mut self) -> Left {
-        if self.is_at_work() { Left::Alone } else { Left::Done(Ending::Failure) }
+        if self.is_at_work() {
+            Left::Alone
+        } else {
+            Left::Done(Ending::Failure)
+        }
     }
 
     /// Whether a study of this process is not done.
@@ -406,7 +432,9 @@ impl Show {
         use signal_hook::consts::{SIGINT, SIGTERM};
         self.finish();
         let commands = self.commands.take();
-        let Some(studio) = self.studio.take() else { return Ok(Ending::Success) };
+        let Some(studio) = self.studio.take() else {
+            return Ok(Ending::Success);
+        };
         let path = studio.path.display().to_string();
         let _ = crate::cli::print(&format!(
             "the study goes on without its screen and is saved in {path}\n\
@@ -508,7 +536,11 @@ impl Show {
             Request::ToggleLoop => self.timeline.set_looping(!self.timeline.is_looping()),
             Request::Note(text) => match &self.studio {
                 Some(studio) => studio.say(Event::NoteAdded { text }),
-                None => self.message = Some("a note needs a study that runs; this session is only read".to_owned()),
+                None => {
+                    self.message = Some(
+                        "a note needs a study that runs; this session is only read".to_owned(),
+                    );
+                }
             },
             Request::OpenSession(row) => {
                 if let Err(error) = self.open(row) {
@@ -530,7 +562,9 @@ impl Show {
             Seek::NextNote => self.timeline.next_note(),
             Seek::PreviousNote => self.timeline.previous_note(),
             Seek::First => self.timeline.seek(0),
-            Seek::Last if self.studio.is_some() || self.follower.is_some() => self.timeline.follow(),
+            Seek::Last if self.studio.is_some() || self.follower.is_some() => {
+                self.timeline.follow();
+            }
             Seek::Last => self.timeline.seek(self.timeline.len()),
         }
     }
@@ -541,13 +575,20 @@ impl Show {
         }
         self.dismiss();
         let study = settle(study)?.check(&self.lab).map_err(|errors| {
-            anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            anyhow::anyhow!(
+                errors
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            )
         })?;
         let (commands, listening) = unbounded();
         let studio = Studio::begin(study, &self.lab, None, self.means.clone(), listening)?;
-        self.device = studio.study.study().device.clone();
+        self.device.clone_from(&studio.study.study().device);
         self.catalog = self.lab.clone();
         self.timeline = Timeline::following();
+        self.demo = false;
         self.follower = None;
         self.studio = Some(studio);
         self.commands = Some(commands);
@@ -560,19 +601,37 @@ impl Show {
     /// Queues a branch: the plan is stated at once, so that it is drawn as waiting.
     fn add_branch(&mut self, reference: u32, branch: crate::spec::Branch) {
         let Some(studio) = self.studio.as_ref().filter(|studio| !studio.is_done()) else {
-            self.message = Some("a branch needs the lab that made the study; this session is only read".to_owned());
+            self.message = Some(
+                "a branch needs the lab that made the study; this session is only read".to_owned(),
+            );
             return;
         };
         // All that was ever planned counts, also where the picture is frozen at an earlier time.
         let state = crate::state::State::fold(self.timeline.records());
-        let networks: Vec<_> = state.networks.iter().map(|network| network.plan.clone()).collect();
-        let training = studio.study.study().references.get(reference as usize).map(|asked| asked.training.clone());
-        let Some(branch) = training.and_then(|training| branch.check(&self.lab, &training).ok()) else {
+        let networks: Vec<_> = state
+            .networks
+            .iter()
+            .map(|network| network.plan.clone())
+            .collect();
+        let training = studio
+            .study
+            .study()
+            .references
+            .get(reference as usize)
+            .map(|asked| asked.training.clone());
+        let Some(branch) = training.and_then(|training| branch.check(&self.lab, &training).ok())
+        else {
             self.message = Some("the branch cannot run as it stands".to_owned());
             return;
         };
-        let network = studio.study.plan_branch(&self.lab, reference, &branch, &networks);
-        studio.say(Event::BranchAdded { reference, branch: branch.clone(), network: network.clone() });
+        let network = studio
+            .study
+            .plan_branch(&self.lab, reference, &branch, &networks);
+        studio.say(Event::BranchAdded {
+            reference,
+            branch: branch.clone(),
+            network: network.clone(),
+        });
         self.command(Command::AddBranch { branch, network });
     }
 
@@ -608,7 +667,11 @@ fn save_spec(study: &Study) -> String {
         Err(error) => return format!("the study cannot be written as TOML: {error}"),
     };
     for number in 1.. {
-        let name = if number == 1 { "study.toml".to_owned() } else { format!("study-{number}.toml") };
+        let name = if number == 1 {
+            "study.toml".to_owned()
+        } else {
+            format!("study-{number}.toml")
+        };
         let file = std::fs::File::create_new(Path::new(&name));
         match file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes())) {
             Ok(()) => return format!("saved as {name}; `shrinklab run {name}` does the same"),
@@ -621,36 +684,41 @@ fn save_spec(study: &Study) -> String {
 
 /// What there is of each data set, in words.
 fn data_notes(means: &Means) -> BTreeMap<String, String> {
-    lab::data::presence::list(&means.folders)
+    verify::list(&means.folders)
         .into_iter()
-        .map(|present| (present.id.clone(), present.to_string()))
+        .map(|listed| (listed.id.clone(), listed.to_string()))
         .collect()
 }
 
 /// Keys, clicks and sizes, read by a thread of their own. It ends when the terminal does.
 fn keys() -> Result<Receiver<Input>> {
     let (found, keys) = unbounded();
-    std::thread::Builder::new().name("keys".into()).spawn(move || {
-        while let Ok(input) = crossterm::event::read() {
-            if found.send(input).is_err() {
-                break;
+    std::thread::Builder::new()
+        .name("keys".into())
+        .spawn(move || {
+            while let Ok(input) = crossterm::event::read() {
+                if found.send(input).is_err() {
+                    break;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(keys)
 }
 
 /// Signals that concern the screen.
 fn signals() -> Result<Receiver<i32>> {
     use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGCONT])?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGCONT])?;
     let (found, caught) = unbounded();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            if found.send(signal).is_err() {
-                break;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if found.send(signal).is_err() {
+                    break;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(caught)
 }

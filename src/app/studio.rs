@@ -10,19 +10,17 @@ use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
 use crate::lab::run::Means;
 use crate::lab::worker::{Job, available_threads, spawn};
-use crate::session::recorder::{Recorded, Recorder};
 use crate::session::{Header, Writer, store};
+use crate::session::{Recorded, Recorder};
 use crate::spec::{CheckedStudy, Command, Study};
 
 /// Facts that may wait for the recorder before the lab waits for it.
 const WAITING: usize = 1024;
 
 /// A lab at work with its recorder.
-pub struct Studio {
+pub(crate) struct Studio {
     /// The session file.
     pub path: PathBuf,
-    /// The catalog of the session.
-    pub catalog: Catalog,
     pub study: CheckedStudy,
     /// What was recorded, in order; ends when the lab and the user are done.
     pub records: Receiver<Recorded>,
@@ -36,13 +34,15 @@ pub struct Studio {
 ///
 /// # Errors
 /// When the device is not to be had.
-pub fn settle(mut study: Study) -> Result<Study> {
+pub(crate) fn settle(mut study: Study) -> Result<Study> {
     study.threads.get_or_insert_with(available_threads);
     match study.device.as_str() {
         "cpu" => {}
         // This build computes on the CPU.
         "auto" => "cpu".clone_into(&mut study.device),
-        other => bail!("device: {other} is not to be had in this build, which has no CUDA engine; --device cpu works"),
+        other => bail!(
+            "device: {other} is not to be had in this build, which has no CUDA engine; --device cpu works"
+        ),
     }
     Ok(study)
 }
@@ -52,7 +52,7 @@ impl Studio {
     ///
     /// # Errors
     /// When the file exists or cannot be written.
-    pub fn begin(
+    pub(crate) fn begin(
         study: CheckedStudy,
         catalog: &Catalog,
         session: Option<&Path>,
@@ -60,21 +60,36 @@ impl Studio {
         commands: Receiver<Command>,
     ) -> Result<Self> {
         let asked = study.study();
-        let header = Header::new(&study, asked.threads.unwrap_or_else(available_threads), &asked.device, catalog);
+        let header = Header::new(
+            &study,
+            asked.threads.unwrap_or_else(available_threads),
+            &asked.device,
+            catalog,
+        );
         let writer = match session {
             Some(file) => {
-                if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                if let Some(folder) = file
+                    .parent()
+                    .filter(|folder| !folder.as_os_str().is_empty())
+                {
+                    std::fs::create_dir_all(folder)
+                        .with_context(|| folder.display().to_string())?;
                 }
                 Writer::create(file, &header)?
             }
             None => {
-                let folder = store::default_folder()
-                    .ok_or_else(|| anyhow!("no folder for sessions is known here; name a file with --session"))?;
+                let folder = store::default_folder().ok_or_else(|| {
+                    anyhow!("no folder for sessions is known here; name a file with --session")
+                })?;
                 store::create(&folder, &header)?
             }
         };
-        let job = Job { study, catalog: catalog.clone(), means, past: Vec::new() };
+        let job = Job {
+            study,
+            catalog: catalog.clone(),
+            means,
+            past: Vec::new(),
+        };
         Self::start(writer, job, Vec::new(), commands)
     }
 
@@ -82,64 +97,108 @@ impl Studio {
     ///
     /// # Errors
     /// When the file is no session, another process writes it, or it ended by itself.
-    pub fn resume(file: &Path, means: Means, commands: Receiver<Command>) -> Result<Self> {
+    pub(crate) fn resume(file: &Path, means: Means, commands: Receiver<Command>) -> Result<Self> {
         let (writer, session) = Writer::resume(file)?;
-        let ended = session.records.iter().rev().find_map(|record| match &record.event {
-            Event::StudyEnded { outcome } => Some(outcome.clone()),
-            Event::NoteAdded { .. } => None,
-            _ => Some(Outcome::Cancelled),
-        });
+        let ended = session
+            .records
+            .iter()
+            .rev()
+            .find_map(|record| match &record.event {
+                Event::StudyEnded { outcome } => Some(outcome.clone()),
+                Event::NoteAdded { .. } => None,
+                _ => Some(Outcome::Cancelled),
+            });
         if ended == Some(Outcome::Completed) {
-            bail!("{}: the study is complete; there is nothing to go on with", file.display());
+            bail!(
+                "{}: the study is complete; there is nothing to go on with",
+                file.display()
+            );
         }
         let catalog = session.header.catalog.clone();
-        let study = session.header.study.clone().check(&catalog).map_err(|errors| {
-            let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            anyhow!("{}: the study in the header cannot be run: {}", file.display(), problems.join("; "))
-        })?;
-        let past = session.records.iter().map(|record| record.event.clone()).collect();
-        let job = Job { study, catalog, means, past };
+        let study = session
+            .header
+            .study
+            .clone()
+            .check(&catalog)
+            .map_err(|errors| {
+                let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                anyhow!(
+                    "{}: the study in the header cannot be run: {}",
+                    file.display(),
+                    problems.join("; ")
+                )
+            })?;
+        let past = session
+            .records
+            .iter()
+            .map(|record| record.event.clone())
+            .collect();
+        let job = Job {
+            study,
+            catalog,
+            means,
+            past,
+        };
         let earlier = session.records.into_iter().map(Recorded::Record).collect();
         Self::start(writer, job, earlier, commands)
     }
 
-    fn start(writer: Writer, job: Job, earlier: Vec<Recorded>, commands: Receiver<Command>) -> Result<Self> {
+    fn start(
+        writer: Writer,
+        job: Job,
+        earlier: Vec<Recorded>,
+        commands: Receiver<Command>,
+    ) -> Result<Self> {
         let path = writer.path().to_owned();
-        let (catalog, study) = (job.catalog.clone(), job.study.clone());
+        let study = job.study.clone();
         let (notes, said) = bounded(WAITING);
         let (app, records) = unbounded();
         let goes_on = !earlier.is_empty();
         for recorded in earlier {
-            app.send(recorded).map_err(|_| anyhow!("the program is at fault: nobody listens to the recorder"))?;
+            app.send(recorded)
+                .map_err(|_| anyhow!("the program is at fault: nobody listens to the recorder"))?;
         }
         let recorder = Recorder::spawn(writer, said, app);
         if goes_on {
-            notes.send(Said::Fact(Event::Continued)).map_err(|_| anyhow!("the recorder ended before it began"))?;
+            notes
+                .send(Said::Fact(Event::Continued))
+                .map_err(|_| anyhow!("the recorder ended before it began"))?;
         }
         let lab = spawn(job, notes.clone(), commands).context("the lab's thread")?;
-        Ok(Self { path, catalog, study, records, notes, lab, recorder })
+        Ok(Self {
+            path,
+            study,
+            records,
+            notes,
+            lab,
+            recorder,
+        })
     }
 
     /// States a fact that a user made: a note, a branch.
-    pub fn say(&self, event: Event) {
+    pub(crate) fn say(&self, event: Event) {
         // The recorder lives for as long as this sender; a failure to write is its own report.
         let _ = self.notes.send(Said::Fact(event));
     }
 
     /// Lets go of the user's end: the recorder ends when the lab does, and so does [`Self::records`].
-    pub fn listen_only(self) -> Listening {
+    pub(crate) fn listen_only(self) -> Listening {
         drop(self.notes);
-        Listening { records: self.records, lab: self.lab, recorder: self.recorder }
+        Listening {
+            records: self.records,
+            lab: self.lab,
+            recorder: self.recorder,
+        }
     }
 
     /// Whether the lab's thread is done.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.lab.is_finished()
     }
 }
 
 /// A studio to which nobody adds anything.
-pub struct Listening {
+pub(crate) struct Listening {
     pub records: Receiver<Recorded>,
     lab: JoinHandle<Outcome>,
     recorder: Recorder,
@@ -147,7 +206,7 @@ pub struct Listening {
 
 impl Listening {
     /// Waits for the last record.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         // A panic of the lab has been stated as the study's outcome.
         let _ = self.lab.join();
         self.recorder.join();

@@ -10,11 +10,14 @@ use super::{Ending, RunArguments, UsageError};
 use crate::catalog::Catalog;
 use crate::lab;
 use crate::session::Session;
-use crate::spec::{Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage, Study};
+use crate::spec::{
+    Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage,
+    Study,
+};
 
 /// Where each flag stood on the command line, in order of appearance.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub(crate) struct Places {
     compress: Vec<usize>,
     ratio: Vec<usize>,
     set: Vec<usize>,
@@ -25,8 +28,13 @@ pub struct Places {
 
 impl Places {
     /// Reads them off.
-    pub fn of(matches: &ArgMatches) -> Self {
-        let of = |id: &str| matches.indices_of(id).map(Iterator::collect).unwrap_or_default();
+    pub(crate) fn of(matches: &ArgMatches) -> Self {
+        let of = |id: &str| {
+            matches
+                .indices_of(id)
+                .map(Iterator::collect)
+                .unwrap_or_default()
+        };
         Self {
             compress: of("compress"),
             ratio: of("ratio"),
@@ -39,7 +47,11 @@ impl Places {
 
     /// The branch that a flag at `place` belongs to: the last one opened before it.
     fn branch(&self, place: usize) -> Option<usize> {
-        self.compress.iter().filter(|opened| **opened < place).count().checked_sub(1)
+        self.compress
+            .iter()
+            .filter(|opened| **opened < place)
+            .count()
+            .checked_sub(1)
     }
 }
 
@@ -58,7 +70,7 @@ struct Typed {
 ///
 /// # Errors
 /// [`UsageError`] with everything that is wrong.
-pub fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
+pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
     let mut study = match &arguments.spec {
         Some(file) => read(file)?,
         None => {
@@ -72,10 +84,15 @@ pub fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
         }
     };
     let mut branches = typed_branches(arguments, catalog)?;
-    let before = arguments.places.set.iter().zip(&arguments.set).filter(|(place, _)| {
-        arguments.places.branch(**place).is_none()
-    });
-    let knobs = before.map(|(_, typed)| knob(typed)).collect::<Result<Vec<_>>>()?;
+    let before = arguments
+        .places
+        .set
+        .iter()
+        .zip(&arguments.set)
+        .filter(|(place, _)| arguments.places.branch(**place).is_none());
+    let knobs = before
+        .map(|(_, typed)| knob(typed))
+        .collect::<Result<Vec<_>>>()?;
     for reference in &mut study.references {
         if let Some(id) = &arguments.dataset {
             reference.dataset = Method::plain(id);
@@ -84,7 +101,10 @@ pub fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
             reference.architecture = Method::plain(id);
         }
         if let Some(epochs) = arguments.epochs {
-            reference.training.0.insert("epochs".into(), KnobValue::Integer(epochs));
+            reference
+                .training
+                .0
+                .insert("epochs".into(), KnobValue::Integer(epochs));
         }
         if let Some(twins) = arguments.twins {
             reference.twins = twins;
@@ -113,12 +133,17 @@ pub fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study> {
 ///
 /// # Errors
 /// One sentence that names the file.
-pub fn read(file: &Path) -> Result<Study> {
+pub(crate) fn read(file: &Path) -> Result<Study> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     toml::from_str(&text).map_err(|error| {
         let problem = error.message().trim().replace('\n', " ");
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        anyhow!(UsageError(format!("{}, line {line}: {problem}", file.display())))
+        let line = error
+            .span()
+            .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        anyhow!(UsageError(format!(
+            "{}, line {line}: {problem}",
+            file.display()
+        )))
     })
 }
 
@@ -126,7 +151,7 @@ pub fn read(file: &Path) -> Result<Study> {
 ///
 /// # Errors
 /// [`UsageError`] with everything that is wrong, a line each.
-pub fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
+pub(crate) fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
     study.check(catalog).map_err(|errors| usage(&errors))
 }
 
@@ -140,12 +165,21 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
     let mut typed: Vec<Typed> = arguments
         .compress
         .iter()
-        .map(|method| Typed { method: method.clone(), ..Typed::default() })
+        .map(|method| Typed {
+            method: method.clone(),
+            ..Typed::default()
+        })
         .collect();
-    let stray = |flag: &str| anyhow!(UsageError(format!("{flag}: stands before any --compress, whose flag it is")));
+    let stray = |flag: &str| {
+        anyhow!(UsageError(format!(
+            "{flag}: stands before any --compress, whose flag it is"
+        )))
+    };
     for (place, ratios) in places.ratio.iter().zip(&arguments.ratio) {
         let branch = places.branch(*place).ok_or_else(|| stray("--ratio"))?;
-        typed[branch].ratios.extend(ratios.split(',').map(str::to_owned));
+        typed[branch]
+            .ratios
+            .extend(ratios.split(',').map(str::to_owned));
     }
     for (place, text) in places.set.iter().zip(&arguments.set) {
         if let Some(branch) = places.branch(*place) {
@@ -156,13 +190,23 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
         let branch = places.branch(*place).ok_or_else(|| stray("--fine-tune"))?;
         typed[branch].fine_tune = Some(kind.clone());
     }
-    for (place, epochs) in places.fine_tune_epochs.iter().zip(&arguments.fine_tune_epochs) {
-        let branch = places.branch(*place).ok_or_else(|| stray("--fine-tune-epochs"))?;
+    for (place, epochs) in places
+        .fine_tune_epochs
+        .iter()
+        .zip(&arguments.fine_tune_epochs)
+    {
+        let branch = places
+            .branch(*place)
+            .ok_or_else(|| stray("--fine-tune-epochs"))?;
         typed[branch].epochs = Some(*epochs);
     }
     for (place, which) in places.checkpoint.iter().zip(&arguments.checkpoint) {
         let branch = places.branch(*place).ok_or_else(|| stray("--checkpoint"))?;
-        typed[branch].checkpoint = if which == "best" { Checkpoint::Best } else { Checkpoint::Last };
+        typed[branch].checkpoint = if which == "best" {
+            Checkpoint::Best
+        } else {
+            Checkpoint::Last
+        };
     }
     let mut branches = Vec::new();
     for branch in typed {
@@ -174,19 +218,29 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
 impl Typed {
     /// One branch for each ratio.
     fn branches(&self, catalog: &Catalog) -> Result<Vec<Branch>> {
-        let ratios: Vec<Option<&String>> =
-            if self.ratios.is_empty() { vec![None] } else { self.ratios.iter().map(Some).collect() };
-        ratios.into_iter().map(|ratio| self.branch(ratio.map(String::as_str), catalog)).collect()
+        let ratios: Vec<Option<&String>> = if self.ratios.is_empty() {
+            vec![None]
+        } else {
+            self.ratios.iter().map(Some).collect()
+        };
+        ratios
+            .into_iter()
+            .map(|ratio| self.branch(ratio.map(String::as_str), catalog))
+            .collect()
     }
 
     fn branch(&self, ratio: Option<&str>, catalog: &Catalog) -> Result<Branch> {
         let mut method = Method::plain(&self.method);
         let mut tuning = Setting::default();
-        let described = catalog.compressions.iter().find(|described| described.info.id == self.method);
+        let described = catalog
+            .compressions
+            .iter()
+            .find(|described| described.info.id == self.method);
         for (id, value) in &self.knobs {
             // What the compression does not know may be the fine-tuning's.
             let own = described.is_some_and(|described| described.knob(id).is_some());
-            let tunings = self.fine_tune.as_deref() != Some("none") && (self.fine_tune.is_some() || self.epochs.is_some());
+            let tunings = self.fine_tune.as_deref() != Some("none")
+                && (self.fine_tune.is_some() || self.epochs.is_some());
             if !own && tunings && catalog.training.iter().any(|knob| knob.id == *id) {
                 tuning.0.insert(id.clone(), value.clone());
             } else {
@@ -194,41 +248,58 @@ impl Typed {
             }
         }
         if let Some(ratio) = ratio {
-            let value = match KnobValue::parse(ratio.trim()) {
-                value @ (KnobValue::Real(_) | KnobValue::Integer(_)) => value,
-                _ => {
-                    let problem = format!("--ratio: \"{ratio}\" is no number; a share from 0 to 1 is removed");
-                    return Err(anyhow!(UsageError(problem)));
-                }
-            };
+            let value = KnobValue::parse(ratio.trim());
+            if !matches!(value, KnobValue::Real(_) | KnobValue::Integer(_)) {
+                let problem =
+                    format!("--ratio: \"{ratio}\" is no number; a share from 0 to 1 is removed");
+                return Err(anyhow!(UsageError(problem)));
+            }
             method.setting.0.insert("ratio".into(), value);
         }
         let mut stages = vec![Stage::Compress(method)];
         match (self.fine_tune.as_deref(), self.epochs) {
             (Some("none"), Some(_)) => {
-                let problem = "--fine-tune-epochs: stands beside --fine-tune none, which trains for none";
+                let problem =
+                    "--fine-tune-epochs: stands beside --fine-tune none, which trains for none";
                 return Err(anyhow!(UsageError(problem.into())));
             }
             (Some("none") | None, None) => {}
             (_, epochs) => {
-                tuning.0.insert("epochs".into(), KnobValue::Integer(epochs.unwrap_or(1)));
+                tuning
+                    .0
+                    .insert("epochs".into(), KnobValue::Integer(epochs.unwrap_or(1)));
                 stages.push(Stage::FineTune(tuning));
             }
         }
-        Ok(Branch { name: String::new(), checkpoint: self.checkpoint, stages })
+        Ok(Branch {
+            name: String::new(),
+            checkpoint: self.checkpoint,
+            stages,
+        })
     }
 }
 
 fn knob(typed: &str) -> Result<(String, KnobValue)> {
     match typed.split_once('=') {
         Some((id, value)) if !id.is_empty() => Ok((id.to_owned(), KnobValue::parse(value))),
-        _ => Err(anyhow!(UsageError(format!("--set: \"{typed}\" is not KNOB=VALUE")))),
+        _ => Err(anyhow!(UsageError(format!(
+            "--set: \"{typed}\" is not KNOB=VALUE"
+        )))),
     }
 }
 
 /// A knob typed before any branch belongs to the training, the data set or the architecture, whichever has it.
-fn place_knob(reference: &mut Reference, id: &str, value: &KnobValue, catalog: &Catalog) -> Result<()> {
-    let has = |method: &Method| catalog.find(&method.id).is_some_and(|described| described.knob(id).is_some());
+fn place_knob(
+    reference: &mut Reference,
+    id: &str,
+    value: &KnobValue,
+    catalog: &Catalog,
+) -> Result<()> {
+    let has = |method: &Method| {
+        catalog
+            .find(&method.id)
+            .is_some_and(|described| described.knob(id).is_some())
+    };
     let setting = if catalog.training.iter().any(|knob| knob.id == id) {
         &mut reference.training
     } else if has(&reference.dataset) {
@@ -247,12 +318,19 @@ fn place_knob(reference: &mut Reference, id: &str, value: &KnobValue, catalog: &
 }
 
 /// `shrinklab check`: says all that is wrong with a study or a session.
-pub fn check(file: &Path) -> Result<Ending> {
-    if file.extension().is_some_and(|extension| extension == "toml") {
+pub(crate) fn check(file: &Path) -> Result<Ending> {
+    if file
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
         let catalog = lab::catalog();
         let study = checked(read(file)?, &catalog)?;
         let networks = study.plan(&catalog);
-        super::print(&format!("{}: a study of {} networks\n", file.display(), networks.len()))?;
+        super::print(&format!(
+            "{}: a study of {} networks\n",
+            file.display(),
+            networks.len()
+        ))?;
         for network in networks {
             super::print(&format!("  {} ({})\n", network.name, network.role.name()))?;
         }
@@ -260,14 +338,33 @@ pub fn check(file: &Path) -> Result<Ending> {
     }
     let session = Session::open(file)?;
     let state = crate::state::State::fold(&session.records);
-    super::print(&format!("{}: a session of {} records\n", file.display(), session.records.len()))?;
+    super::print(&format!(
+        "{}: a session of {} records\n",
+        file.display(),
+        session.records.len()
+    ))?;
     let mut sound = true;
     if session.torn.is_some() {
         super::print("  the last line is torn; everything before it stands\n")?;
     }
-    for oddity in session.oddities.iter().map(ToString::to_string).chain(state.oddities.iter().map(ToString::to_string)) {
+    for oddity in session
+        .oddities
+        .iter()
+        .map(ToString::to_string)
+        .chain(state.oddities.iter().map(ToString::to_string))
+    {
         sound = false;
-        super::print(&format!("  {}\n", oddity.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>()))?;
+        super::print(&format!(
+            "  {}\n",
+            oddity
+                .chars()
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect::<String>()
+        ))?;
     }
-    Ok(if sound { Ending::Success } else { Ending::Failure })
+    Ok(if sound {
+        Ending::Success
+    } else {
+        Ending::Failure
+    })
 }

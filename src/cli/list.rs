@@ -7,10 +7,13 @@ use crate::catalog::Described;
 use crate::lab;
 
 /// Prints one table of the catalog or all of them.
-pub fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
+pub(crate) fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
     let catalog = lab::catalog();
-    let tables: Vec<(&str, &[Described])> =
-        catalog.tables().into_iter().filter(|(name, _)| kind.is_none_or(|kind| kind == *name)).collect();
+    let tables: Vec<(&str, &[Described])> = catalog
+        .tables()
+        .into_iter()
+        .filter(|(name, _)| kind.is_none_or(|kind| kind == *name))
+        .collect();
     if json {
         let tables: serde_json::Map<String, serde_json::Value> = tables
             .into_iter()
@@ -25,11 +28,25 @@ pub fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
             print("  none yet\n")?;
         }
         for method in table {
-            let counts = method.info.ratio_of.as_ref().map(|of| format!("; --ratio counts {of}")).unwrap_or_default();
+            let counts = method
+                .info
+                .ratio_of
+                .as_ref()
+                .map(|of| format!("; --ratio counts {of}"))
+                .unwrap_or_default();
             let info = &method.info;
-            print(&format!("  {:28} {} ({}){counts}\n", info.id, info.summary, info.reference))?;
+            print(&format!(
+                "  {:28} {} ({}){counts}\n",
+                info.id, info.summary, info.reference
+            ))?;
             for knob in method.knobs.iter().filter(|knob| knob.id != "ratio") {
-                print(&format!("  {:28}   --set {}=…  {}; {}\n", "", knob.id, knob.range, knob.range.default()))?;
+                print(&format!(
+                    "  {:28}   --set {}=…  {}; {}\n",
+                    "",
+                    knob.id,
+                    knob.range,
+                    knob.range.default()
+                ))?;
             }
         }
     }

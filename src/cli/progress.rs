@@ -12,7 +12,7 @@ use crate::session::codec;
 use crate::state::{State, closing_sentence, say};
 
 /// Prints a study as it runs.
-pub trait Printer {
+pub(crate) trait Printer {
     /// The study begins; its session is that file.
     fn begin(&mut self, session: &Path) -> Result<()>;
     /// A record was written.
@@ -27,13 +27,14 @@ pub trait Printer {
 fn print(text: &str) -> Result<()> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Other | ErrorKind::Uncategorized) => Ok(()),
-        other => Ok(other?),
+        // A full disk behind a redirection is worth an error; a pipe or a terminal that is gone is not.
+        Err(error) if error.kind() == ErrorKind::StorageFull => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
 /// One event per line, as in the session file.
-pub struct Json;
+pub(crate) struct Json;
 
 impl Printer for Json {
     fn begin(&mut self, _: &Path) -> Result<()> {
@@ -56,7 +57,7 @@ impl Printer for Json {
 
 /// Only how it ended.
 #[derive(Default)]
-pub struct Quiet {
+pub(crate) struct Quiet {
     state: State,
 }
 
@@ -85,11 +86,14 @@ impl Printer for Quiet {
 
 fn warn(problem: &str) {
     // Standard error may be gone, too.
-    let _ = writeln!(std::io::stderr(), "shrinklab: {problem}; the study goes on unrecorded");
+    let _ = writeln!(
+        std::io::stderr(),
+        "shrinklab: {problem}; the study goes on unrecorded"
+    );
 }
 
 /// Words for people: plain lines, and on a terminal one line that changes in place.
-pub struct Words {
+pub(crate) struct Words {
     state: State,
     in_place: bool,
     /// The changing line as it stands on the terminal.
@@ -98,12 +102,20 @@ pub struct Words {
 
 impl Words {
     /// Prints to a terminal, or to a pipe.
-    pub fn new(terminal: bool) -> Self {
-        Self { state: State::default(), in_place: terminal, standing: String::new() }
+    pub(crate) fn new(terminal: bool) -> Self {
+        Self {
+            state: State::default(),
+            in_place: terminal,
+            standing: String::new(),
+        }
     }
 
     fn line(&mut self, text: &str) -> Result<()> {
-        let wipe = if self.standing.is_empty() { "" } else { "\r\x1b[K" };
+        let wipe = if self.standing.is_empty() {
+            ""
+        } else {
+            "\r\x1b[K"
+        };
         self.standing.clear();
         print(&format!("{wipe}{text}\n"))
     }
@@ -112,7 +124,9 @@ impl Words {
         if !self.in_place {
             return Ok(());
         }
-        let Some((network, stage)) = self.state.current_stage() else { return Ok(()) };
+        let Some((network, stage)) = self.state.current_stage() else {
+            return Ok(());
+        };
         let mut text = format!("{}: {}", network.plan.name, stage.title);
         if let Some(share) = stage.share() {
             text = format!("{text} {:.0} %", share * 100.0);
@@ -123,7 +137,11 @@ impl Words {
         if let Some(left) = self.state.remaining() {
             text = format!("{text}, {} s left", left.div_ceil(1000));
         }
-        let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(78).collect();
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .take(78)
+            .collect();
         if text == self.standing {
             return Ok(());
         }
@@ -151,17 +169,34 @@ impl Words {
                 data.dataset, data.train, data.validation, data.test
             ),
             Event::StageStarted { network, title, .. } => format!("{}: {title}", name(*network)),
-            Event::EpochEnded { network, epoch, train, validation, .. } => format!(
+            Event::EpochEnded {
+                network,
+                epoch,
+                train,
+                validation,
+                ..
+            } => format!(
                 "{}: epoch {epoch}  train loss {:.4}  validation loss {:.4}, accuracy {}",
                 name(*network),
                 train.loss.0,
                 validation.loss.0,
                 accuracy(validation)
             ),
-            Event::NetworkCompressed { network, counts, asked, reached, remarks, .. } => {
+            Event::NetworkCompressed {
+                network,
+                counts,
+                asked,
+                reached,
+                remarks,
+                ..
+            } => {
                 let mut text = name(*network);
                 if let (Some(counts), Some(asked), Some(reached)) = (counts, asked, reached) {
-                    text = format!("{text}: {:.2} % of the {counts} removed, {:.2} % asked", reached.0 * 100.0, asked.0 * 100.0);
+                    text = format!(
+                        "{text}: {:.2} % of the {counts} removed, {:.2} % asked",
+                        reached.0 * 100.0,
+                        asked.0 * 100.0
+                    );
                 }
                 for remark in remarks {
                     text = format!("{text}\n  {remark}");
@@ -170,11 +205,17 @@ impl Words {
             }
             Event::Measured(found) => self.finding(found)?,
             Event::Warned { warning, .. } => format!("warning: {}", say(warning)),
-            Event::StageEnded { network, outcome: Outcome::Failed { message }, .. } => {
+            Event::StageEnded {
+                network,
+                outcome: Outcome::Failed { message },
+                ..
+            } => {
                 format!("{}: failed: {message}", name(*network))
             }
             Event::StudyEnded { outcome } => match outcome {
-                Outcome::Completed => closing_sentence(&self.state).unwrap_or_else(|| "done".to_owned()),
+                Outcome::Completed => {
+                    closing_sentence(&self.state).unwrap_or_else(|| "done".to_owned())
+                }
                 Outcome::Cancelled => "stopped; what was recorded stays".to_owned(),
                 Outcome::Failed { message } => format!("ended with a failure: {message}"),
             },
@@ -198,7 +239,11 @@ impl Words {
         }
         let value = match &found.value {
             Value::Scalar(value) => value.0,
-            Value::Verdict { verdict, difference, twins } => {
+            Value::Verdict {
+                verdict,
+                difference,
+                twins,
+            } => {
                 let (low, high) = found.interval?;
                 let word = format!("{verdict:?}").to_lowercase();
                 return Some(format!(
@@ -211,7 +256,11 @@ impl Words {
             }
             Value::Row(_) | Value::Scatter { .. } => return None,
         };
-        let mut text = format!("  {} {}", self.state.name(found.network), found.metric.name());
+        let mut text = format!(
+            "  {} {}",
+            self.state.name(found.network),
+            found.metric.name()
+        );
         if let Some(condition) = &found.condition {
             text = format!("{text} {condition}");
         }
@@ -232,7 +281,13 @@ impl Words {
 fn accuracy(tally: &Tally) -> String {
     let (low, high) = wilson(tally.correct, tally.n);
     let share = tally.correct as f64 / tally.n.max(1) as f64;
-    format!("{:.2} % [{:.2}, {:.2}] n={}", share * 100.0, low * 100.0, high * 100.0, tally.n)
+    format!(
+        "{:.2} % [{:.2}, {:.2}] n={}",
+        share * 100.0,
+        low * 100.0,
+        high * 100.0,
+        tally.n
+    )
 }
 
 impl Printer for Words {
@@ -254,6 +309,10 @@ impl Printer for Words {
     }
 
     fn end(&mut self) -> Result<()> {
-        if self.standing.is_empty() { Ok(()) } else { print("\r\x1b[K") }
+        if self.standing.is_empty() {
+            Ok(())
+        } else {
+            print("\r\x1b[K")
+        }
     }
 }

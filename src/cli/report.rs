@@ -4,22 +4,20 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-use super::{Ending, ReportArguments, ReportFormat, print};
+use super::{Ending, ReportArguments, print};
 use crate::report::Report;
 use crate::session::Session;
 
 /// Writes the report.
-pub fn report(arguments: &ReportArguments) -> Result<Ending> {
-    let sessions =
-        arguments.files.iter().map(|file| Session::open(file)).collect::<Result<Vec<_>, crate::session::Error>>()?;
+pub(crate) fn report(arguments: &ReportArguments) -> Result<Ending> {
+    let sessions = arguments
+        .files
+        .iter()
+        .map(|file| Session::open(file))
+        .collect::<Result<Vec<_>, crate::session::Error>>()?;
     let sessions: Vec<&Session> = sessions.iter().collect();
     let report = Report::new(&sessions);
-    let document = match arguments.format {
-        ReportFormat::Markdown => report.markdown(),
-        ReportFormat::Csv => report.csv(),
-        ReportFormat::Json => report.json(),
-        ReportFormat::Svg => report.svg(),
-    };
+    let document = report.render(arguments.format);
     match &arguments.output {
         Some(file) => fs::write(file, document).with_context(|| file.display().to_string())?,
         None => print(&document)?,

@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -15,13 +15,17 @@ use crate::event::{Event, Outcome};
 use crate::lab;
 use crate::lab::cache::Cache;
 use crate::lab::run::Means;
-use crate::session::recorder::Recorded;
+use crate::session::Recorded;
 use crate::spec::Command;
 
 /// Runs the study that the arguments describe, or goes on with one.
-pub fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
+pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
     let catalog = lab::catalog();
-    let cache = if arguments.no_cache { Cache::off() } else { Cache::standard() };
+    let cache = if arguments.no_cache {
+        Cache::off()
+    } else {
+        Cache::standard()
+    };
     let means = Means { folders, cache };
     let (commands, listening) = unbounded();
     let stops = stop_on_signals(&commands)?;
@@ -29,11 +33,19 @@ pub fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
         Some(file) => Studio::resume(file, means, listening)?,
         None => {
             let study = ask::checked(settle(ask::study(arguments, &catalog)?)?, &catalog)?;
-            Studio::begin(study, &catalog, arguments.session.as_deref(), means, listening)?
+            Studio::begin(
+                study,
+                &catalog,
+                arguments.session.as_deref(),
+                means,
+                listening,
+            )?
         }
     };
     // Without a screen nobody adds branches: the lab ends when its queue is empty.
-    commands.send(Command::Finish).map_err(|_| anyhow!("the lab ended before it began"))?;
+    commands
+        .send(Command::Finish)
+        .map_err(|_| anyhow!("the lab ended before it began"))?;
     let mut printer: Box<dyn Printer> = if arguments.json {
         Box::new(Json)
     } else if arguments.quiet {
@@ -78,16 +90,18 @@ fn stop_on_signals(commands: &Sender<Command>) -> Result<Arc<AtomicUsize>> {
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let stops = Arc::new(AtomicUsize::new(0));
     let (counted, commands) = (Arc::clone(&stops), commands.clone());
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                continue;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if signal == SIGHUP {
+                    continue;
+                }
+                if counted.fetch_add(1, Ordering::Relaxed) >= 2 {
+                    std::process::exit(i32::from(Ending::Interrupted.code()));
+                }
+                let _ = commands.send(Command::Stop);
             }
-            if counted.fetch_add(1, Ordering::Relaxed) >= 2 {
-                std::process::exit(i32::from(Ending::Interrupted.code()));
-            }
-            let _ = commands.send(Command::Stop);
-        }
-    })?;
+        })?;
     Ok(stops)
 }

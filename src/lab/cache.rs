@@ -9,6 +9,7 @@
 //! Least recently used entries go first when the cache grows past its cap.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,15 @@ impl Key {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
-        Self(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        Self(
+            hash.finalize()
+                .iter()
+                .take(16)
+                .fold(String::new(), |mut text, byte| {
+                    let _ = write!(text, "{byte:02x}");
+                    text
+                }),
+        )
     }
 
     /// The hash as text, to be part of another key.
@@ -62,7 +71,8 @@ fn kernel_path() -> &'static str {
         if std::arch::is_x86_feature_detected!("avx512f") {
             return "x86-avx512";
         }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
             return "x86-avx2";
         }
     }
@@ -91,7 +101,9 @@ struct Said {
 impl Cache {
     /// A cache in that folder.
     pub fn at(folder: PathBuf) -> Self {
-        Self { folder: Some(folder) }
+        Self {
+            folder: Some(folder),
+        }
     }
 
     /// A cache that keeps nothing.
@@ -102,7 +114,8 @@ impl Cache {
     /// The platform's cache folder.
     pub fn standard() -> Self {
         Self {
-            folder: directories::ProjectDirs::from("", "", "shrinklab").map(|dirs| dirs.cache_dir().join("networks")),
+            folder: directories::ProjectDirs::from("", "", "shrinklab")
+                .map(|dirs| dirs.cache_dir().join("networks")),
         }
     }
 
@@ -112,7 +125,9 @@ impl Cache {
     }
 
     fn file(&self, key: &Key) -> Option<PathBuf> {
-        self.folder.as_ref().map(|folder| folder.join(format!("{}.safetensors", key.0)))
+        self.folder
+            .as_ref()
+            .map(|folder| folder.join(format!("{}.safetensors", key.0)))
     }
 
     /// Whether something is kept under that key, without reading it.
@@ -137,13 +152,20 @@ impl Cache {
     /// # Errors
     /// When the folder cannot be written to; the study can go on without.
     pub fn put(&self, key: &Key, kept: &Kept) -> Result<()> {
-        let (Some(folder), Some(file)) = (&self.folder, self.file(key)) else { return Ok(()) };
-        let failed = |source| Error::File { context: format!("cache {}", file.display()), source };
+        let (Some(folder), Some(file)) = (&self.folder, self.file(key)) else {
+            return Ok(());
+        };
+        let failed = |source| Error::File {
+            context: format!("cache {}", file.display()),
+            source,
+        };
         fs::create_dir_all(folder).map_err(failed)?;
         let bytes = encode(kept)?;
         let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         temporary.write_all(&bytes).map_err(failed)?;
-        temporary.persist(&file).map_err(|error| failed(error.error))?;
+        temporary
+            .persist(&file)
+            .map_err(|error| failed(error.error))?;
         self.trim(&file);
         Ok(())
     }
@@ -151,14 +173,19 @@ impl Cache {
     /// Removes the least recently used entries until the cache is within its cap.
     fn trim(&self, newest: &Path) {
         let Some(folder) = &self.folder else { return };
-        let Ok(entries) = fs::read_dir(folder) else { return };
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
         let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
             .flatten()
             .filter_map(|entry| {
                 let facts = entry.metadata().ok()?;
                 Some((facts.modified().ok()?, facts.len(), entry.path()))
             })
-            .filter(|(_, _, path)| path.extension().is_some_and(|extension| extension == "safetensors"))
+            .filter(|(_, _, path)| {
+                path.extension()
+                    .is_some_and(|extension| extension == "safetensors")
+            })
             .collect();
         files.sort();
         let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
@@ -174,13 +201,26 @@ impl Cache {
 }
 
 fn encode(kept: &Kept) -> Result<Vec<u8>> {
-    let figures = kept.figures.iter().map(|(name, value)| (name.clone(), (*value).into())).collect();
-    let said = Said { facts: kept.facts.clone(), figures };
-    let said = serde_json::to_string(&said).map_err(|error| Error::Internal(format!("cache: {error}")))?;
+    let figures = kept
+        .figures
+        .iter()
+        .map(|(name, value)| (name.clone(), (*value).into()))
+        .collect();
+    let said = Said {
+        facts: kept.facts.clone(),
+        figures,
+    };
+    let said =
+        serde_json::to_string(&said).map_err(|error| Error::Internal(format!("cache: {error}")))?;
     let rows: Vec<(String, Vec<u8>)> = kept
         .rows
         .iter()
-        .map(|(name, row)| (format!("rows/{name}"), row.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        .map(|(name, row)| {
+            (
+                format!("rows/{name}"),
+                row.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            )
+        })
         .collect();
     let failed = |error: safetensors::SafeTensorError| Error::Internal(format!("cache: {error}"));
     let mut views = Vec::new();
@@ -201,14 +241,24 @@ fn decode(bytes: &[u8]) -> Option<Kept> {
     let said: Said = serde_json::from_str(header.metadata().as_ref()?.get("said")?).ok()?;
     let mut kept = Kept {
         facts: said.facts,
-        figures: said.figures.into_iter().map(|(name, score)| (name, score.0)).collect(),
+        figures: said
+            .figures
+            .into_iter()
+            .map(|(name, score)| (name, score.0))
+            .collect(),
         ..Kept::default()
     };
     for (name, view) in SafeTensors::deserialize(bytes).ok()?.tensors() {
         if let Some(name) = name.strip_prefix("parts/") {
             kept.parts.insert(name.to_owned(), view.data().to_vec());
         } else if let Some(name) = name.strip_prefix("rows/") {
-            let row = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let row = view
+                .data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect();
             kept.rows.insert(name.to_owned(), row);
         }
     }
@@ -240,7 +290,11 @@ mod tests {
         assert!(cache.get(&key).is_none());
         cache.put(&key, &sample()).unwrap();
         assert_eq!(cache.get(&key), Some(sample()));
-        assert_ne!(key, Key::of(&["ab", ""]), "parts do not run into each other");
+        assert_ne!(
+            key,
+            Key::of(&["ab", ""]),
+            "parts do not run into each other"
+        );
     }
 
     #[test]

@@ -42,7 +42,10 @@ pub struct Control {
 impl Control {
     /// Listens to `commands`.
     pub fn listening(commands: Receiver<Command>) -> Self {
-        Self { commands: Some(commands), ..Self::default() }
+        Self {
+            commands: Some(commands),
+            ..Self::default()
+        }
     }
 
     /// A branch that was asked for and not begun.
@@ -68,7 +71,9 @@ impl Control {
     /// Waits for a branch to be added; false when none will come.
     pub fn wait_for_branch(&mut self) -> bool {
         while self.queue.is_empty() && !self.finishing {
-            let Some(commands) = &self.commands else { return false };
+            let Some(commands) = &self.commands else {
+                return false;
+            };
             match commands.recv() {
                 Ok(command) => {
                     self.take(command);
@@ -165,7 +170,14 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// A context that works on `network`.
     pub fn new(sink: &'a mut dyn Sink, control: &'a mut Control, network: NetworkId) -> Self {
-        Self { sink, control, network, stage: 0, parts: None, kept: None }
+        Self {
+            sink,
+            control,
+            network,
+            stage: 0,
+            parts: None,
+            kept: None,
+        }
     }
 
     /// States a fact.
@@ -202,7 +214,13 @@ impl<'a> Context<'a> {
         let (network, stage, what) = (self.network, self.stage, what.to_owned());
         let (before, total) = self.parts.unwrap_or((0, total));
         let done = before + done;
-        self.emit(Event::Progressed { network, stage, done, total, what })
+        self.emit(Event::Progressed {
+            network,
+            stage,
+            done,
+            total,
+            what,
+        })
     }
 
     /// Obeys what the user asked for since the last time: holds while paused, fails when stopped.
@@ -242,7 +260,11 @@ impl<'a> Context<'a> {
     }
 
     fn verdict(&self) -> Result<()> {
-        if self.control.stopped { Err(Error::Cancelled) } else { Ok(()) }
+        if self.control.stopped {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     /// Starts keeping the facts of a stage for the cache.

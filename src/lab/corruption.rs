@@ -124,7 +124,11 @@ mod tests {
             for c in 0..shape.channels {
                 for y in 0..shape.height {
                     for x in 0..shape.width {
-                        let edge = if (x / 4 + y / 5 + n) % 2 == 0 { 120 } else { 20 };
+                        let edge = if (x / 4 + y / 5 + n) % 2 == 0 {
+                            120
+                        } else {
+                            20
+                        };
                         images.push((edge + 3 * x + 2 * y + 9 * c) as u8);
                     }
                 }

@@ -3,7 +3,7 @@
 //! Images are kept as they are published, one byte a value, channel by channel (`C`, `H`, `W`), and become `f32` in
 //! [0, 1] batch by batch. Nothing is ever chosen on the test images: what needs choosing uses the validation split.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -12,6 +12,19 @@ use crate::event::Warning;
 use crate::lab::error::Result;
 use crate::nn::ImageShape;
 use crate::nn::rng::Rng;
+
+mod cifar10;
+mod cifar100;
+mod cifar_binary;
+mod fashion_mnist;
+pub mod fetch;
+mod file;
+mod glyphs;
+mod idx;
+mod mnist;
+pub mod remote;
+mod usps;
+pub mod verify;
 
 /// Some labelled images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,10 +189,7 @@ impl Dataset {
                 hash.update(label.to_le_bytes());
             }
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hexadecimal(&hash.finalize())
     }
 }
 
@@ -210,8 +220,20 @@ impl Split {
     }
 }
 
+/// How large a data set officially is, known without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub train: u64,
+    pub test: u64,
+    pub shape: ImageShape,
+    pub classes: usize,
+}
+
 /// Where a data set comes from.
 pub trait Source {
+    /// How large it officially is.
+    fn extent(&self) -> Extent;
+
     /// Reads or draws it. `folders` are the places to look, in order; each holds one folder per data set.
     ///
     /// # Errors
@@ -220,4 +242,162 @@ pub trait Source {
 }
 
 /// Every data set, in the order on screen.
-pub const ALL: &[Entry<dyn Source>] = &[];
+pub const ALL: &[Entry<dyn Source>] = &[
+    glyphs::ENTRY,
+    mnist::ENTRY,
+    fashion_mnist::ENTRY,
+    usps::ENTRY,
+    cifar10::ENTRY,
+    cifar100::ENTRY,
+];
+
+/// The folders in which data sets are looked for, in order; each holds one folder per data set, named by its id.
+///
+/// First the one asked for, then what `SHRINKLAB_DATA` names, then the platform's own data folder.
+pub fn folders(data_dir: Option<&Path>) -> Vec<PathBuf> {
+    let from_environment = std::env::var_os("SHRINKLAB_DATA")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
+    let of_platform = directories::ProjectDirs::from("", "", "shrinklab")
+        .map(|project| project.data_dir().join("data"));
+    data_dir
+        .map(Path::to_path_buf)
+        .into_iter()
+        .chain(from_environment)
+        .chain(of_platform)
+        .collect()
+}
+
+/// Bytes as hexadecimal digits.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("half a byte is below 16");
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Images of one pixel: label `i % 3`, but every tenth is of class 3.
+    fn examples(n: usize) -> Examples {
+        Examples {
+            shape: ImageShape {
+                channels: 1,
+                height: 1,
+                width: 1,
+            },
+            images: (0..n).map(|i| i as u8).collect(),
+            labels: (0..n)
+                .map(|i| if i % 10 == 9 { 3 } else { (i % 3) as u32 })
+                .collect(),
+            groups: (0..n).map(|i| (i % 2) as u8).collect(),
+        }
+    }
+
+    #[test]
+    fn ids_are_kebab_case_and_different_and_every_file_is_in_the_table() {
+        let ids: BTreeSet<&str> = ALL.iter().map(|entry| entry.info.id.as_ref()).collect();
+        assert_eq!(ids.len(), ALL.len());
+        for entry in ALL {
+            let is_kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(entry.info.id.chars().all(is_kebab), "{}", entry.info.id);
+            assert!(!entry.info.reference.is_empty(), "{}", entry.info.id);
+            assert!(["built-in", "files"].contains(&entry.info.family.as_ref()));
+        }
+        let shared = ["cifar_binary", "fetch", "file", "idx", "remote", "verify"];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/data");
+        let files: BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| name.strip_suffix(".rs").map(str::to_owned))
+            .filter(|name| !shared.contains(&name.as_str()))
+            .map(|name| name.replace('_', "-"))
+            .collect();
+        assert_eq!(files, ids.into_iter().map(str::to_owned).collect());
+    }
+
+    #[test]
+    fn a_split_is_seeded_complete_and_has_a_tenth_of_every_class() {
+        let all = examples(200);
+        let split = Split::new(&all, 7);
+        assert_eq!(split, Split::new(&all, 7));
+        assert_ne!(split, Split::new(&all, 8));
+        let both: BTreeSet<usize> = split
+            .train
+            .iter()
+            .chain(&split.validation)
+            .copied()
+            .collect();
+        assert_eq!(both.len(), 200);
+        assert_eq!(split.train.len() + split.validation.len(), 200);
+        for class in 0..4 {
+            let of_class =
+                |part: &[usize]| part.iter().filter(|&&i| all.labels[i] == class).count();
+            let n = of_class(&split.train) + of_class(&split.validation);
+            assert_eq!(of_class(&split.validation), n / 10);
+        }
+    }
+
+    #[test]
+    fn a_stratified_subset_has_every_class_in_its_share() {
+        let all = examples(200);
+        let chosen = all.stratified(50, 3);
+        assert_eq!(chosen.len(), 50);
+        assert!(chosen.is_sorted_by(|a, b| a < b));
+        assert_eq!(chosen, all.stratified(50, 3));
+        assert_ne!(chosen, all.stratified(50, 4));
+        // Of 200: 60, 60, 60, 20; a quarter of each.
+        let part = all.select(&chosen);
+        let count = |class| part.labels.iter().filter(|&&label| label == class).count();
+        assert_eq!([0, 1, 2, 3].map(count), [15, 15, 15, 5]);
+        assert_eq!(all.stratified(500, 3).len(), 200);
+    }
+
+    #[test]
+    fn mean_and_deviation_of_known_values() {
+        let two_channels = Examples {
+            shape: ImageShape {
+                channels: 2,
+                height: 1,
+                width: 2,
+            },
+            images: vec![0, 255, 51, 51, 255, 0, 51, 51],
+            labels: vec![0, 1],
+            groups: Vec::new(),
+        };
+        let (mean, deviation) = two_channels.mean_and_deviation();
+        assert_eq!(mean, [0.5, 0.2]);
+        // The second channel has no contrast.
+        assert_eq!(deviation, [0.5, 1.0]);
+    }
+
+    #[test]
+    fn the_digest_notices_images_labels_and_shape() {
+        let data = |train: Examples| Dataset {
+            train,
+            test: examples(5),
+            classes: Vec::new(),
+            groups: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let digest = data(examples(8)).digest();
+        assert_eq!(digest, data(examples(8)).digest());
+        assert_eq!(digest.len(), 64);
+        let mut other = examples(8);
+        other.images[3] ^= 1;
+        assert_ne!(digest, data(other).digest());
+        let mut other = examples(8);
+        other.labels[3] ^= 1;
+        assert_ne!(digest, data(other).digest());
+    }
+
+    #[test]
+    fn bytes_become_hexadecimal_digits() {
+        assert_eq!(hexadecimal(&[0, 0x9f, 0xa0, 255]), "009fa0ff");
+    }
+}

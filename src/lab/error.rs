@@ -16,6 +16,9 @@ pub enum Error {
     /// A data set that is not there: the folders looked into, and how to get it.
     #[error("{0}")]
     Missing(String),
+    /// A download that did not work: from where, what was wrong, what helps.
+    #[error("{address}: {problem}")]
+    Fetch { address: String, problem: String },
     /// The loss was not finite.
     #[error("the loss was not finite at step {step}; a smaller learning-rate may help")]
     Diverged { step: u64 },

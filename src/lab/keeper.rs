@@ -55,7 +55,12 @@ impl<'a> Keeper<'a> {
 
     /// Computes and stores the network's outputs as it is now.
     pub fn look(&mut self, network: &Network, epoch: u32, cx: &mut Context<'_>) -> Result<()> {
-        let seen = Rc::new(outputs(network, self.test, &mut self.workspace, &mut || cx.checkpoint())?);
+        let seen = Rc::new(outputs(
+            network,
+            self.test,
+            &mut self.workspace,
+            &mut || cx.checkpoint(),
+        )?);
         self.take(epoch, seen, cx)
     }
 
@@ -76,7 +81,10 @@ impl<'a> Keeper<'a> {
         let epoch = self.outputs.last().map(|(epoch, _)| *epoch);
         if let (Some(epoch), Some((_, seen))) = (epoch, self.outputs.last()) {
             let rows = BTreeMap::from([("outputs".to_owned(), seen.probabilities.clone())]);
-            let entry = Kept { rows, ..Kept::default() };
+            let entry = Kept {
+                rows,
+                ..Kept::default()
+            };
             self.cache.put(&Self::outputs_key(key, epoch), &entry)?;
         }
         let parts = BTreeMap::from([
@@ -88,7 +96,15 @@ impl<'a> Keeper<'a> {
             ("epochs".to_owned(), f64::from(at.epochs)),
             ("best-loss".to_owned(), at.best_loss),
         ]);
-        self.cache.put(key, &Kept { parts, facts: facts.to_vec(), figures, ..Kept::default() })
+        self.cache.put(
+            key,
+            &Kept {
+                parts,
+                facts: facts.to_vec(),
+                figures,
+                ..Kept::default()
+            },
+        )
     }
 
     fn read(&mut self, into: &mut HalfwayMut<'_>) -> Option<Restored> {
@@ -104,21 +120,41 @@ impl<'a> Keeper<'a> {
                 if probabilities.len() != self.test.len() * classes {
                     return None;
                 }
-                waiting.insert(*epoch, Rc::new(Outputs { classes, probabilities }));
+                waiting.insert(
+                    *epoch,
+                    Rc::new(Outputs {
+                        classes,
+                        probabilities,
+                    }),
+                );
             }
         }
         // Everything is there; only now is anything changed. A part that does not fit leaves the stage to be done anew
         // by the caller's fresh copy, so the copies are loaded aside first.
         let mut last = into.network.duplicate().ok()?;
         let mut best = into.best.duplicate().ok()?;
-        last.parameters_mut().load_safetensors(kept.parts.get("last")?).ok()?;
-        best.parameters_mut().load_safetensors(kept.parts.get("best")?).ok()?;
-        into.optimizer.load_safetensors(kept.parts.get("optimizer")?).ok()?;
+        last.parameters_mut()
+            .load_safetensors(kept.parts.get("last")?)
+            .ok()?;
+        best.parameters_mut()
+            .load_safetensors(kept.parts.get("best")?)
+            .ok()?;
+        into.optimizer
+            .load_safetensors(kept.parts.get("optimizer")?)
+            .ok()?;
         *into.network = last;
         *into.best = best;
         self.waiting = waiting;
-        let facts = kept.facts.into_iter().map(|fact| fact.said_of(self.plan.id, self.plan.against)).collect();
-        Some(Restored { epochs, best_loss: *kept.figures.get("best-loss")?, facts })
+        let facts = kept
+            .facts
+            .into_iter()
+            .map(|fact| fact.said_of(self.plan.id, self.plan.against))
+            .collect();
+        Some(Restored {
+            epochs,
+            best_loss: *kept.figures.get("best-loss")?,
+            facts,
+        })
     }
 }
 

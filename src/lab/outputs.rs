@@ -54,7 +54,11 @@ impl Outputs {
 
     /// How many predictions are right.
     pub fn correct(&self, labels: &[u32]) -> u64 {
-        self.predictions().iter().zip(labels).filter(|(prediction, label)| prediction == label).count() as u64
+        self.predictions()
+            .iter()
+            .zip(labels)
+            .filter(|(prediction, label)| prediction == label)
+            .count() as u64
     }
 
     /// Mean cross-entropy and hits.
@@ -63,9 +67,15 @@ impl Outputs {
             .iter()
             .enumerate()
             // The smallest positive f32 keeps an underflowed probability from becoming an infinite loss.
-            .map(|(index, &label)| -f64::from(self.row(index)[label as usize].max(f32::MIN_POSITIVE)).ln())
+            .map(|(index, &label)| {
+                -f64::from(self.row(index)[label as usize].max(f32::MIN_POSITIVE)).ln()
+            })
             .sum();
-        Tally { loss: Score(loss / labels.len().max(1) as f64), correct: self.correct(labels), n: labels.len() as u64 }
+        Tally {
+            loss: Score(loss / labels.len().max(1) as f64),
+            correct: self.correct(labels),
+            n: labels.len() as u64,
+        }
     }
 }
 
@@ -77,7 +87,12 @@ pub fn batch(examples: &Examples, indices: &[usize]) -> Result<Tensor> {
     let shape = examples.shape;
     let mut values = Vec::with_capacity(indices.len() * shape.values());
     for &index in indices {
-        values.extend(examples.image(index).iter().map(|&byte| f32::from(byte) / 255.0));
+        values.extend(
+            examples
+                .image(index)
+                .iter()
+                .map(|&byte| f32::from(byte) / 255.0),
+        );
     }
     let dimensions = (indices.len(), shape.channels, shape.height, shape.width);
     Ok(Tensor::from_vec(values, dimensions, &Device::Cpu)?)
@@ -116,5 +131,8 @@ pub fn outputs(
 ) -> Result<Outputs> {
     let rows = logits(network, examples, workspace, between)?;
     let classes = network.classes();
-    Ok(Outputs { classes, probabilities: softmax_rows(&rows, classes) })
+    Ok(Outputs {
+        classes,
+        probabilities: softmax_rows(&rows, classes),
+    })
 }

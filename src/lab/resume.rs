@@ -23,7 +23,12 @@ pub struct Resuming<S> {
 impl<S: Sink> Resuming<S> {
     /// `past` is what the session holds, in order.
     pub fn new(past: Vec<Event>, inner: S) -> Self {
-        Self { past: past.into(), repeated: 0, ended: false, inner }
+        Self {
+            past: past.into(),
+            repeated: 0,
+            ended: false,
+            inner,
+        }
     }
 
     /// The branches that users added in the past, in order.
@@ -31,7 +36,9 @@ impl<S: Sink> Resuming<S> {
         self.past
             .iter()
             .filter_map(|event| match event {
-                Event::BranchAdded { branch, network, .. } => Some((branch.clone(), network.clone())),
+                Event::BranchAdded {
+                    branch, network, ..
+                } => Some((branch.clone(), network.clone())),
                 _ => None,
             })
             .collect()
@@ -47,7 +54,9 @@ impl<S: Sink> Resuming<S> {
 /// version wrote.
 fn is_passed_over(event: &Event) -> bool {
     match event {
-        Event::StageEnded { outcome, .. } | Event::StudyEnded { outcome } => *outcome != Outcome::Completed,
+        Event::StageEnded { outcome, .. } | Event::StudyEnded { outcome } => {
+            *outcome != Outcome::Completed
+        }
         Event::Unknown { .. } => true,
         other => other.is_by_hand(),
     }
@@ -91,33 +100,55 @@ mod tests {
     use crate::spec::NetworkId;
 
     fn ended(stage: u32, outcome: Outcome) -> Event {
-        Event::StageEnded { network: NetworkId(0), stage, outcome, cost: Cost::default() }
+        Event::StageEnded {
+            network: NetworkId(0),
+            stage,
+            outcome,
+            cost: Cost::default(),
+        }
     }
 
     #[test]
     fn only_what_is_new_is_passed_on() {
         let past = vec![
             ended(0, Outcome::Completed),
-            Event::NoteAdded { text: "look".into() },
+            Event::NoteAdded {
+                text: "look".into(),
+            },
             ended(1, Outcome::Cancelled),
-            Event::StudyEnded { outcome: Outcome::Cancelled },
+            Event::StudyEnded {
+                outcome: Outcome::Cancelled,
+            },
             Event::Continued,
         ];
         let mut sink = Resuming::new(past, Vec::new());
         sink.state(ended(0, Outcome::Completed)).unwrap();
         sink.state(ended(1, Outcome::Completed)).unwrap();
-        sink.state(Event::StudyEnded { outcome: Outcome::Completed }).unwrap();
+        sink.state(Event::StudyEnded {
+            outcome: Outcome::Completed,
+        })
+        .unwrap();
         assert_eq!(
             sink.inner,
-            vec![ended(1, Outcome::Completed), Event::StudyEnded { outcome: Outcome::Completed }]
+            vec![
+                ended(1, Outcome::Completed),
+                Event::StudyEnded {
+                    outcome: Outcome::Completed
+                }
+            ]
         );
     }
 
     #[test]
     fn a_past_that_is_not_repeated_is_an_error() {
         let mut sink = Resuming::new(vec![ended(0, Outcome::Completed)], Vec::new());
-        let progressed =
-            Event::Progressed { network: NetworkId(0), stage: 0, done: 1, total: 2, what: "clean".into() };
+        let progressed = Event::Progressed {
+            network: NetworkId(0),
+            stage: 0,
+            done: 1,
+            total: 2,
+            what: "clean".into(),
+        };
         let error = sink.state(progressed).unwrap_err().to_string();
         assert!(error.contains("fact 1"), "{error}");
     }

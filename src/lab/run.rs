@@ -9,11 +9,11 @@ use std::path::PathBuf;
 
 use crate::catalog::Catalog;
 use crate::event::{DataFacts, Event, Outcome, Warning};
-use crate::lab::workbench::Workbench;
 use crate::lab::cache::Cache;
 use crate::lab::context::{Control, Sink};
 use crate::lab::data;
 use crate::lab::error::{Error, Result};
+use crate::lab::workbench::Workbench;
 use crate::spec::{Branch, CheckedStudy, NetworkPlan, Role};
 
 /// What a study needs from the machine.
@@ -38,7 +38,9 @@ pub fn run(
     match Running::new(study, catalog, means).all(sink, control) {
         Ok(outcome) => outcome,
         Err(Error::Cancelled) => Outcome::Cancelled,
-        Err(error) => Outcome::Failed { message: error.to_string() },
+        Err(error) => Outcome::Failed {
+            message: error.to_string(),
+        },
     }
 }
 
@@ -55,12 +57,21 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     fn new(study: &'a CheckedStudy, catalog: &Catalog, means: &'a Means) -> Self {
         let networks = study.plan(catalog);
-        Self { study, means, networks, benches: BTreeMap::new(), failure: None }
+        Self {
+            study,
+            means,
+            networks,
+            benches: BTreeMap::new(),
+            failure: None,
+        }
     }
 
     fn all(mut self, sink: &mut dyn Sink, control: &mut Control) -> Result<Outcome> {
         let study = self.study.study().clone();
-        sink.state(Event::StudyStarted { study, networks: self.networks.clone() })?;
+        sink.state(Event::StudyStarted {
+            study,
+            networks: self.networks.clone(),
+        })?;
         let mut outcome = self.planned(sink, control);
         loop {
             while let (Ok(()), Some((branch, plan))) = (&outcome, control.next_branch()) {
@@ -68,7 +79,9 @@ impl<'a> Running<'a> {
                 outcome = self.one(&plan, Some(&branch), sink, control);
             }
             let ended = self.ended(&outcome);
-            sink.state(Event::StudyEnded { outcome: ended.clone() })?;
+            sink.state(Event::StudyEnded {
+                outcome: ended.clone(),
+            })?;
             // A branch can be added after the end, too, also after a stop.
             if !control.wait_for_branch() {
                 return Ok(ended);
@@ -81,9 +94,13 @@ impl<'a> Running<'a> {
     fn ended(&self, outcome: &Result<()>) -> Outcome {
         match (outcome, &self.failure) {
             (Ok(()), None) => Outcome::Completed,
-            (Ok(()), Some(message)) => Outcome::Failed { message: message.clone() },
+            (Ok(()), Some(message)) => Outcome::Failed {
+                message: message.clone(),
+            },
             (Err(Error::Cancelled), _) => Outcome::Cancelled,
-            (Err(error), _) => Outcome::Failed { message: error.to_string() },
+            (Err(error), _) => Outcome::Failed {
+                message: error.to_string(),
+            },
         }
     }
 
@@ -98,7 +115,9 @@ impl<'a> Running<'a> {
                         .networks
                         .iter()
                         .filter(|other| {
-                            other.reference == plan.reference && other.role == Role::Branch && other.id < plan.id
+                            other.reference == plan.reference
+                                && other.role == Role::Branch
+                                && other.id < plan.id
                         })
                         .count();
                     asked.branches.get(before)
@@ -131,7 +150,9 @@ impl<'a> Running<'a> {
             return self.failed(plan, 0, Error::Internal(why), sink, false);
         };
         let mut stage = 0;
-        let worked = catch_unwind(AssertUnwindSafe(|| bench.work(plan, branch, &mut stage, sink, control)));
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            bench.work(plan, branch, &mut stage, sink, control)
+        }));
         match worked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => self.failed(plan, stage, error, sink, false),
@@ -161,14 +182,26 @@ impl<'a> Running<'a> {
         }
         let outcome = match &error {
             Error::Cancelled => Outcome::Cancelled,
-            _ => Outcome::Failed { message: error.to_string() },
+            _ => Outcome::Failed {
+                message: error.to_string(),
+            },
         };
         if let Outcome::Failed { message } = &outcome {
-            self.failure.get_or_insert(format!("{}: {message}", plan.name));
+            self.failure
+                .get_or_insert(format!("{}: {message}", plan.name));
         }
         let cost = crate::event::Cost::default();
-        sink.state(Event::StageEnded { network: plan.id, stage, outcome, cost })?;
-        if matches!(error, Error::Cancelled) { Err(error) } else { Ok(()) }
+        sink.state(Event::StageEnded {
+            network: plan.id,
+            stage,
+            outcome,
+            cost,
+        })?;
+        if matches!(error, Error::Cancelled) {
+            Err(error)
+        } else {
+            Ok(())
+        }
     }
 
     /// Loads a reference's data and says what it is.
@@ -183,12 +216,25 @@ impl<'a> Running<'a> {
         dataset.train = dataset.train.limited(study.train_limit);
         dataset.test = dataset.test.limited(study.test_limit);
         for warning in std::mem::take(&mut dataset.warnings) {
-            sink.state(Event::Warned { network: None, warning })?;
+            sink.state(Event::Warned {
+                network: None,
+                warning,
+            })?;
         }
-        for (knob, part) in [("train-limit", &dataset.train), ("test-limit", &dataset.test)] {
+        for (knob, part) in [
+            ("train-limit", &dataset.train),
+            ("test-limit", &dataset.test),
+        ] {
             if part.len() < 20 {
-                let problem = format!("{} has only {} images there; at least 20 are needed", asked.id, part.len());
-                return Err(Error::Impossible { knob: knob.into(), problem });
+                let problem = format!(
+                    "{} has only {} images there; at least 20 are needed",
+                    asked.id,
+                    part.len()
+                );
+                return Err(Error::Impossible {
+                    knob: knob.into(),
+                    problem,
+                });
             }
         }
         let digest = dataset.digest();
@@ -200,7 +246,11 @@ impl<'a> Running<'a> {
             train: data.split.train.len() as u64,
             validation: data.split.validation.len() as u64,
             test: data.test.len() as u64,
-            shape: [shape.channels as u32, shape.height as u32, shape.width as u32],
+            shape: [
+                shape.channels as u32,
+                shape.height as u32,
+                shape.width as u32,
+            ],
             classes: data.classes.clone(),
             digest,
         }))?;
@@ -210,5 +260,7 @@ impl<'a> Running<'a> {
 
 /// The warning for a cache that could not be written to.
 pub fn cache_trouble(problem: &str) -> Warning {
-    Warning::Other { message: format!("nothing more is cached: {problem}") }
+    Warning::Other {
+        message: format!("nothing more is cached: {problem}"),
+    }
 }

@@ -126,7 +126,7 @@ impl<'a> Pair<'a> {
             let mixed: f64 = p
                 .iter()
                 .zip(q)
-                .map(|(&p, &q)| x_ln_x((f64::from(p) + f64::from(q)) / 2.0))
+                .map(|(&p, &q)| x_ln_x(f64::midpoint(f64::from(p), f64::from(q))))
                 .sum();
             // Rounding may leave a hair below zero.
             ((known_p + known_q) / 2.0 - mixed).max(0.0)

@@ -78,8 +78,15 @@ impl CorruptedSets {
             .find(|entry| entry.info.id == id)
             .ok_or_else(|| Error::Internal(format!("corruption {id} is not in the table")))?;
         let method = (entry.build)(setting);
-        let set = Rc::new(corruption::corrupted_set(&*method, id, examples, severity, seed));
-        let held: usize = self.sets.borrow().values().map(|set| set.images.len()).sum();
+        let set = Rc::new(corruption::corrupted_set(
+            &*method, id, examples, severity, seed,
+        ));
+        let held: usize = self
+            .sets
+            .borrow()
+            .values()
+            .map(|set| set.images.len())
+            .sum();
         if held + set.images.len() <= CORRUPTED_BUDGET {
             self.sets.borrow_mut().insert(key, Rc::clone(&set));
         }
@@ -111,9 +118,12 @@ impl Subject<'_> {
     /// # Errors
     /// When the reference has not been made.
     pub fn reference(&self) -> Result<&Kept> {
-        self.networks
-            .get(&self.network.against)
-            .ok_or_else(|| Error::Internal(format!("the reference of {} was not made", self.network.name)))
+        self.networks.get(&self.network.against).ok_or_else(|| {
+            Error::Internal(format!(
+                "the reference of {} was not made",
+                self.network.name
+            ))
+        })
     }
 
     /// The network in question, once it has been made.
@@ -128,6 +138,8 @@ impl Subject<'_> {
 
     /// The twins of the reference that have been made, in order.
     pub fn twins(&self) -> impl Iterator<Item = &Kept> {
-        self.networks.values().filter(|kept| kept.plan.role == Role::Twin)
+        self.networks
+            .values()
+            .filter(|kept| kept.plan.role == Role::Twin)
     }
 }

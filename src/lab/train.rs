@@ -25,26 +25,46 @@ pub const KNOBS: &[Knob] = &[
         id: text("epochs"),
         title: text("epochs"),
         summary: text("How often every training image is seen."),
-        range: Range::Integer { least: 1, most: 10_000, default: 3 },
+        range: Range::Integer {
+            least: 1,
+            most: 10_000,
+            default: 3,
+        },
     },
     Knob {
         id: text("batch"),
         title: text("batch size"),
         summary: text("Images per optimizer step."),
-        range: Range::Integer { least: 1, most: 65_536, default: 64 },
+        range: Range::Integer {
+            least: 1,
+            most: 65_536,
+            default: 64,
+        },
     },
     Knob {
         id: text("learning-rate"),
         title: text("learning rate"),
         summary: text("The schedule's highest rate."),
-        range: Range::Real { least: 1e-6, most: 10.0, step: 0.01, default: 0.05 },
+        range: Range::Real {
+            least: 1e-6,
+            most: 10.0,
+            step: 0.01,
+            default: 0.05,
+        },
     },
     Knob {
         id: text("schedule"),
         title: text("schedule"),
-        summary: text("How the rate falls over the stage: cosine to zero, linearly to zero, in two steps of ten, or not."),
+        summary: text(
+            "How the rate falls over the stage: cosine to zero, linearly to zero, in two steps of ten, or not.",
+        ),
         range: Range::Choice {
-            options: std::borrow::Cow::Borrowed(&[text("constant"), text("step"), text("linear"), text("cosine")]),
+            options: std::borrow::Cow::Borrowed(&[
+                text("constant"),
+                text("step"),
+                text("linear"),
+                text("cosine"),
+            ]),
             default: text("cosine"),
         },
     },
@@ -52,13 +72,23 @@ pub const KNOBS: &[Knob] = &[
         id: text("momentum"),
         title: text("momentum"),
         summary: text("Share of the last step that is repeated."),
-        range: Range::Real { least: 0.0, most: 0.999, step: 0.05, default: 0.9 },
+        range: Range::Real {
+            least: 0.0,
+            most: 0.999,
+            step: 0.05,
+            default: 0.9,
+        },
     },
     Knob {
         id: text("weight-decay"),
         title: text("weight decay"),
         summary: text("Pull of the weights towards zero; biases are left alone."),
-        range: Range::Real { least: 0.0, most: 1.0, step: 0.0001, default: 0.0005 },
+        range: Range::Real {
+            least: 0.0,
+            most: 1.0,
+            step: 0.0001,
+            default: 0.0005,
+        },
     },
 ];
 
@@ -105,7 +135,12 @@ pub enum Objective<'a> {
     /// The labels: cross-entropy.
     Classify,
     /// The labels and a teacher's outputs: (1 - a) CE + a T^2 KL.
-    Distill { teacher: &'a Network, temperature: f64, teacher_weight: f64, direction: KlDirection },
+    Distill {
+        teacher: &'a Network,
+        temperature: f64,
+        teacher_weight: f64,
+        direction: KlDirection,
+    },
 }
 
 /// Where a network stands in its own life: optimizer steps and epochs behind it.
@@ -171,11 +206,23 @@ pub fn train(
     observer: &mut dyn Observer,
     cx: &mut Context<'_>,
 ) -> Result<Trained> {
-    let Training { data, recipe, objective, order_seed, .. } = training;
+    let Training {
+        data,
+        recipe,
+        objective,
+        order_seed,
+        ..
+    } = training;
     let images = data.split.train.len();
     if recipe.batch > images {
-        let problem = format!("a batch of {} is larger than the {images} training images", recipe.batch);
-        return Err(Error::Impossible { knob: "batch".into(), problem });
+        let problem = format!(
+            "a batch of {} is larger than the {images} training images",
+            recipe.batch
+        );
+        return Err(Error::Impossible {
+            knob: "batch".into(),
+            problem,
+        });
     }
     let validation = data.train.select(&data.split.validation);
     let total = recipe.steps(images);
@@ -189,11 +236,24 @@ pub fn train(
     let mut life = training.life;
     let mut cost = Cost::default();
     let mut first = 0;
-    let mut into = HalfwayMut { network, best: &mut best, optimizer: &mut machinery.optimizer };
-    if let Some(Restored { epochs, best_loss: loss, facts }) = observer.restore(&mut into)? {
+    let mut into = HalfwayMut {
+        network,
+        best: &mut best,
+        optimizer: &mut machinery.optimizer,
+    };
+    if let Some(Restored {
+        epochs,
+        best_loss: loss,
+        facts,
+    }) = observer.restore(&mut into)?
+    {
         // The epochs that are done say again what they said then.
         for fact in facts {
-            let ended = if let Event::EpochEnded { epoch, .. } = fact { Some(epoch) } else { None };
+            let ended = if let Event::EpochEnded { epoch, .. } = fact {
+                Some(epoch)
+            } else {
+                None
+            };
             cx.emit(fact)?;
             if let Some(epoch) = ended {
                 observer.epoch_restored(epoch, cx)?;
@@ -201,13 +261,25 @@ pub fn train(
         }
         let steps = images.div_ceil(recipe.batch) as u64 * u64::from(epochs);
         let seen = u64::from(epochs) * images as u64;
-        cost = Cost { steps, images: seen, gradients: seen };
-        life = Life { step: life.step + steps, epoch: life.epoch + epochs };
+        cost = Cost {
+            steps,
+            images: seen,
+            gradients: seen,
+        };
+        life = Life {
+            step: life.step + steps,
+            epoch: life.epoch + epochs,
+        };
         (first, best_loss) = (epochs, loss);
     }
     for epoch in first..recipe.epochs {
         let mut order = data.split.train.clone();
-        Rng::stream(*order_seed, "order", &[u64::from(cx.stage), u64::from(epoch)]).shuffle(&mut order);
+        Rng::stream(
+            *order_seed,
+            "order",
+            &[u64::from(cx.stage), u64::from(epoch)],
+        )
+        .shuffle(&mut order);
         let mut since = Since::default();
         let (mut loss_sum, mut correct) = (0.0, 0);
         for indices in order.chunks(recipe.batch) {
@@ -216,7 +288,11 @@ pub fn train(
             let loss = machinery.step(network, objective, &data.train, indices, learning_rate)?;
             life.step += 1;
             let count = indices.len() as u64;
-            cost = Cost { steps: done + 1, images: cost.images + count, gradients: cost.gradients + count };
+            cost = Cost {
+                steps: done + 1,
+                images: cost.images + count,
+                gradients: cost.gradients + count,
+            };
             loss_sum += loss.0 * count as f64;
             correct += u64::from(loss.1);
             since.losses.push(loss.0);
@@ -226,13 +302,19 @@ pub fn train(
                 cx.warn(Warning::LossNotFinite { step: life.step })?;
                 return Err(Error::Diverged { step: life.step });
             }
-            if life.step == 1 || life.step % REPORT_EVERY == 0 {
+            if life.step == 1 || life.step.is_multiple_of(REPORT_EVERY) {
                 since.report(life, learning_rate, cx)?;
             } else {
                 cx.checkpoint()?;
             }
         }
-        since.report(life, recipe.schedule.rate(recipe.learning_rate, cost.steps.saturating_sub(1), total), cx)?;
+        since.report(
+            life,
+            recipe
+                .schedule
+                .rate(recipe.learning_rate, cost.steps.saturating_sub(1), total),
+            cx,
+        )?;
         life.epoch += 1;
         let tally = validate(network, &validation, &mut machinery.workspace, cx)?;
         let is_best = tally.loss.0 < best_loss;
@@ -245,12 +327,25 @@ pub fn train(
             stage: cx.stage,
             epoch: life.epoch,
             step: life.step,
-            train: Tally { loss: short(loss_sum / images as f64), correct, n: images as u64 },
-            validation: Tally { loss: short(tally.loss.0), ..tally },
+            train: Tally {
+                loss: short(loss_sum / images as f64),
+                correct,
+                n: images as u64,
+            },
+            validation: Tally {
+                loss: short(tally.loss.0),
+                ..tally
+            },
             best: is_best,
         })?;
         observer.epoch_ended(network, life.epoch, cx)?;
-        let at = Halfway { network, best: &best, best_loss, optimizer: &machinery.optimizer, epochs: epoch + 1 };
+        let at = Halfway {
+            network,
+            best: &best,
+            best_loss,
+            optimizer: &machinery.optimizer,
+            epochs: epoch + 1,
+        };
         observer.save(&at, cx.kept_so_far())?;
     }
     Ok(Trained { best, cost, life })
@@ -283,20 +378,39 @@ impl Machinery {
         let trace = network.forward(&images, Mode::Train, &mut self.workspace)?;
         let loss = match objective {
             Objective::Classify => loss::cross_entropy(trace.logits(), &labels)?,
-            Objective::Distill { teacher, temperature, teacher_weight, direction } => {
+            Objective::Distill {
+                teacher,
+                temperature,
+                teacher_weight,
+                direction,
+            } => {
                 let teacher = teacher.forward(&images, Mode::Eval, &mut self.teacher)?;
-                loss::distillation(trace.logits(), teacher.logits(), &labels, *temperature, *teacher_weight, *direction)?
+                loss::distillation(
+                    trace.logits(),
+                    teacher.logits(),
+                    &labels,
+                    *temperature,
+                    *teacher_weight,
+                    *direction,
+                )?
             }
         };
         // A loss that is not finite must not reach the weights.
         let gradients = if loss.mean.is_finite() {
-            Some(trace.backward(&loss.d_logits, Wanted { input: false, parameters: true })?)
+            Some(trace.backward(
+                &loss.d_logits,
+                Wanted {
+                    input: false,
+                    parameters: true,
+                },
+            )?)
         } else {
             None
         };
         drop(trace);
         if let Some(gradients) = gradients {
-            self.optimizer.step(network.parameters_mut(), &gradients, learning_rate)?;
+            self.optimizer
+                .step(network.parameters_mut(), &gradients, learning_rate)?;
             self.workspace.recycle(gradients);
         }
         Ok((loss.mean, loss.correct))

@@ -17,7 +17,9 @@ use crate::lab::run::cache_trouble;
 use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use crate::lab::train::{Life, Objective, Recipe, Training, train};
 use crate::nn::network::Network;
-use crate::spec::{Branch, Checkpoint, Method, NetworkId, NetworkPlan, Reference, Role, Setting, Stage, Study};
+use crate::spec::{
+    Branch, Checkpoint, Method, NetworkId, NetworkPlan, Reference, Role, Setting, Stage, Study,
+};
 
 /// The bench of one reference.
 pub struct Workbench<'a> {
@@ -49,11 +51,26 @@ struct Piece {
 
 impl<'a> Workbench<'a> {
     /// Lays out the data.
-    pub fn new(study: &'a Study, reference: u32, dataset: Dataset, digest: &str, cache: &'a Cache) -> Self {
-        let Dataset { train, test, classes, .. } = dataset;
+    pub fn new(
+        study: &'a Study,
+        reference: u32,
+        dataset: Dataset,
+        digest: &str,
+        cache: &'a Cache,
+    ) -> Self {
+        let Dataset {
+            train,
+            test,
+            classes,
+            ..
+        } = dataset;
         let split = Split::new(&train, study.seed);
         let normalization = train.select(&split.train).mean_and_deviation();
-        let images = if study.suite.full { test.len() } else { study.suite.corrupted_images as usize };
+        let images = if study.suite.full {
+            test.len()
+        } else {
+            study.suite.corrupted_images as usize
+        };
         let build = |method: &Method| {
             probe::ALL
                 .iter()
@@ -65,7 +82,12 @@ impl<'a> Workbench<'a> {
             reference: &study.references[reference as usize],
             cache,
             corrupted_subset: test.stratified(images, study.seed),
-            data: Data { train, split, test, classes },
+            data: Data {
+                train,
+                split,
+                test,
+                classes,
+            },
             digest: digest.to_owned(),
             normalization,
             corrupted: CorruptedSets::default(),
@@ -97,7 +119,9 @@ impl<'a> Workbench<'a> {
         let recipe = Recipe::new(&self.reference.training);
         match (plan.role, branch) {
             (Role::Branch, Some(branch)) => self.branch(plan, branch, &recipe, at, &mut cx)?,
-            (Role::Branch, None) => return Err(Error::Internal(format!("{} has no stages", plan.name))),
+            (Role::Branch, None) => {
+                return Err(Error::Internal(format!("{} has no stages", plan.name)));
+            }
             _ => self.trained(plan, &recipe, &mut cx)?,
         }
         *at = plan.stages.len() as u32 - 1;
@@ -107,7 +131,13 @@ impl<'a> Workbench<'a> {
     /// A network trained from scratch: a reference or a twin.
     fn trained(&mut self, plan: &NetworkPlan, recipe: &Recipe, cx: &mut Context<'_>) -> Result<()> {
         let title = format!("training {}", plan.name);
-        self.begin(plan, 0, &title, recipe.steps(self.data.split.train.len()), cx)?;
+        begin(
+            plan,
+            0,
+            &title,
+            recipe.steps(self.data.split.train.len()),
+            cx,
+        )?;
         let network = self.build(plan.init_seed)?;
         cx.emit(self.built(&network, cx.network))?;
         let key = Key::of(&[
@@ -122,7 +152,14 @@ impl<'a> Workbench<'a> {
         ]);
         let initial = Some(network.duplicate()?);
         let best = network.duplicate()?;
-        let piece = Piece { network, best, initial, life: Life::default(), outputs: Vec::new(), key };
+        let piece = Piece {
+            network,
+            best,
+            initial,
+            life: Life::default(),
+            outputs: Vec::new(),
+            key,
+        };
         let (piece, cost) = self.train(plan, piece, recipe, cx)?;
         self.shelve(plan, piece)?;
         self.between_stages(plan, 0, cx)?;
@@ -139,7 +176,10 @@ impl<'a> Workbench<'a> {
         cx: &mut Context<'_>,
     ) -> Result<()> {
         let reference = self.networks.get(&plan.against).ok_or_else(|| {
-            Error::Internal(format!("{} was not begun: its reference was not finished", plan.name))
+            Error::Internal(format!(
+                "{} was not begun: its reference was not finished",
+                plan.name
+            ))
         })?;
         let from = match branch.checkpoint {
             Checkpoint::Last => &reference.last,
@@ -181,11 +221,16 @@ impl<'a> Workbench<'a> {
         let entry = compression::ALL
             .iter()
             .find(|entry| entry.info.id == method.id)
-            .ok_or_else(|| Error::Internal(format!("compression {} is not in the table", method.id)))?;
+            .ok_or_else(|| {
+                Error::Internal(format!("compression {} is not in the table", method.id))
+            })?;
         let compression = (entry.build)(&method.setting);
-        let own = Recipe { epochs: compression.epochs(), ..recipe.clone() };
+        let own = Recipe {
+            epochs: compression.epochs(),
+            ..recipe.clone()
+        };
         let steps = own.steps(self.data.split.train.len());
-        self.begin(plan, stage, &entry.info.title.to_lowercase(), steps, cx)?;
+        begin(plan, stage, &entry.info.title.to_lowercase(), steps, cx)?;
         let subject = Subject {
             seed: self.study.seed,
             data: &self.data,
@@ -196,8 +241,19 @@ impl<'a> Workbench<'a> {
             corrupted_subset: &self.corrupted_subset,
             threads: rayon::current_num_threads(),
         };
-        let start = Start { subject: &subject, network: &piece.network, recipe, life: piece.life };
-        let mut keeper = Keeper::new(self.cache, None, plan, &self.data.test, self.landscape.as_mut());
+        let start = Start {
+            subject: &subject,
+            network: &piece.network,
+            recipe,
+            life: piece.life,
+        };
+        let mut keeper = Keeper::new(
+            self.cache,
+            None,
+            plan,
+            &self.data.test,
+            self.landscape.as_mut(),
+        );
         let made = compression.compress(&start, &mut keeper, cx)?;
         cx.emit(Event::NetworkCompressed {
             network: plan.id,
@@ -221,8 +277,14 @@ impl<'a> Workbench<'a> {
             None => made.network.duplicate()?,
         };
         let key = Key::of(&[piece.key.text(), "compress", &json(method)?]);
-        let piece =
-            Piece { network: made.network, best, initial: piece.initial, life: made.life, outputs, key };
+        let piece = Piece {
+            network: made.network,
+            best,
+            initial: piece.initial,
+            life: made.life,
+            outputs,
+            key,
+        };
         Ok((piece, made.cost))
     }
 
@@ -235,9 +297,21 @@ impl<'a> Workbench<'a> {
         cx: &mut Context<'_>,
     ) -> Result<(Piece, Cost)> {
         let recipe = Recipe::new(setting);
-        self.begin(plan, stage, "fine-tuning", recipe.steps(self.data.split.train.len()), cx)?;
+        begin(
+            plan,
+            stage,
+            "fine-tuning",
+            recipe.steps(self.data.split.train.len()),
+            cx,
+        )?;
         let (life, stage) = (format!("{:?}", piece.life), stage.to_string());
-        piece.key = Key::of(&[piece.key.text(), "fine-tune", &json(setting)?, &life, &stage]);
+        piece.key = Key::of(&[
+            piece.key.text(),
+            "fine-tune",
+            &json(setting)?,
+            &life,
+            &stage,
+        ]);
         self.train(plan, piece, &recipe, cx)
     }
 
@@ -249,14 +323,35 @@ impl<'a> Workbench<'a> {
         recipe: &Recipe,
         cx: &mut Context<'_>,
     ) -> Result<(Piece, Cost)> {
-        let Piece { mut network, initial, life, mut outputs, key, .. } = piece;
+        let Piece {
+            mut network,
+            initial,
+            life,
+            mut outputs,
+            key,
+            ..
+        } = piece;
         if self.cache.holds(&key) {
-            cx.remark(&format!("{}: what was trained before is restored from the cache", plan.name));
+            cx.remark(&format!(
+                "{}: what was trained before is restored from the cache",
+                plan.name
+            ));
         }
         let own = Some(key.clone());
-        let mut keeper = Keeper::new(self.cache, own, plan, &self.data.test, self.landscape.as_mut());
-        let training =
-            Training { data: &self.data, recipe, objective: Objective::Classify, order_seed: plan.order_seed, life };
+        let mut keeper = Keeper::new(
+            self.cache,
+            own,
+            plan,
+            &self.data.test,
+            self.landscape.as_mut(),
+        );
+        let training = Training {
+            data: &self.data,
+            recipe,
+            objective: Objective::Classify,
+            order_seed: plan.order_seed,
+            life,
+        };
         cx.keep();
         let trained = train(&mut network, &training, &mut keeper, cx)?;
         cx.kept();
@@ -264,14 +359,25 @@ impl<'a> Workbench<'a> {
         if let Some(problem) = keeper.trouble.take() {
             cx.warn(cache_trouble(&problem))?;
         }
-        let piece = Piece { network, best: trained.best, initial, life: trained.life, outputs, key };
+        let piece = Piece {
+            network,
+            best: trained.best,
+            initial,
+            life: trained.life,
+            outputs,
+            key,
+        };
         Ok((piece, trained.cost))
     }
 
     /// What can be said of a network cheaply after each of its stages.
     fn between_stages(&self, plan: &NetworkPlan, stage: u32, cx: &mut Context<'_>) -> Result<()> {
         let subject = self.subject(plan);
-        for probe in self.probes.iter().filter(|probe| probe.when() == When::EveryStage) {
+        for probe in self
+            .probes
+            .iter()
+            .filter(|probe| probe.when() == When::EveryStage)
+        {
             cx.checkpoint()?;
             probe.measure(&subject, stage, cx)?;
         }
@@ -281,12 +387,23 @@ impl<'a> Workbench<'a> {
     /// The last stage of every network: all that takes time to measure.
     fn measured(&mut self, plan: &NetworkPlan, stage: u32, cx: &mut Context<'_>) -> Result<()> {
         let subject = self.subject(plan);
-        let probes: Vec<&Box<dyn Probe>> =
-            self.probes.iter().filter(|probe| probe.when() == When::AtTheEnd).collect();
+        let probes: Vec<&Box<dyn Probe>> = self
+            .probes
+            .iter()
+            .filter(|probe| probe.when() == When::AtTheEnd)
+            .collect();
         let parts: Vec<u64> = probes.iter().map(|probe| probe.parts(&subject)).collect();
-        self.begin(plan, stage, &format!("measuring {}", plan.name), parts.iter().sum(), cx)?;
+        begin(
+            plan,
+            stage,
+            &format!("measuring {}", plan.name),
+            parts.iter().sum(),
+            cx,
+        )?;
         // Only what comes from scratch is measured alike in another study; a branch is measured beside its reference.
-        let key = (plan.role != Role::Branch).then(|| self.measuring_key(plan)).transpose()?;
+        let key = (plan.role != Role::Branch)
+            .then(|| self.measuring_key(plan))
+            .transpose()?;
         match key.as_ref().and_then(|key| self.cache.get(key)) {
             Some(kept) => {
                 for fact in kept.facts {
@@ -305,7 +422,13 @@ impl<'a> Workbench<'a> {
                 cx.parts = None;
                 let facts = cx.kept();
                 if let Some(key) = &key
-                    && let Err(error) = self.cache.put(key, &Cached { facts, ..Cached::default() })
+                    && let Err(error) = self.cache.put(
+                        key,
+                        &Cached {
+                            facts,
+                            ..Cached::default()
+                        },
+                    )
                 {
                     cx.warn(cache_trouble(&error.to_string()))?;
                 }
@@ -318,7 +441,14 @@ impl<'a> Workbench<'a> {
         let own = self.keys.get(&plan.id).map_or("", Key::text);
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
         let role = plan.role.name();
-        Ok(Key::of(&["measure", own, reference, role, &json(&self.study.suite)?, &self.study.seed.to_string()]))
+        Ok(Key::of(&[
+            "measure",
+            own,
+            reference,
+            role,
+            &json(&self.study.suite)?,
+            &self.study.seed.to_string(),
+        ]))
     }
 
     fn subject<'s>(&'s self, plan: &'s NetworkPlan) -> Subject<'s> {
@@ -369,21 +499,40 @@ impl<'a> Workbench<'a> {
         let entry = architecture::ALL
             .iter()
             .find(|entry| entry.info.id == asked.id)
-            .ok_or_else(|| Error::Internal(format!("architecture {} is not in the table", asked.id)))?;
+            .ok_or_else(|| {
+                Error::Internal(format!("architecture {} is not in the table", asked.id))
+            })?;
         let (mean, deviation) = &self.normalization;
         let shape = self.data.train.shape;
-        Ok((entry.build)(&asked.setting).build(shape, self.data.classes.len(), (mean, deviation), seed)?)
+        Ok((entry.build)(&asked.setting).build(
+            shape,
+            self.data.classes.len(),
+            (mean, deviation),
+            seed,
+        )?)
     }
 
     fn built(&self, network: &Network, id: NetworkId) -> Event {
         built(network, &self.reference.architecture.id, id)
     }
+}
 
-    fn begin(&self, plan: &NetworkPlan, stage: u32, title: &str, steps: u64, cx: &mut Context<'_>) -> Result<()> {
-        cx.stage = stage;
-        let kind = plan.stages[stage as usize].kind;
-        cx.emit(Event::StageStarted { network: plan.id, stage, kind, title: title.to_owned(), steps })
-    }
+fn begin(
+    plan: &NetworkPlan,
+    stage: u32,
+    title: &str,
+    steps: u64,
+    cx: &mut Context<'_>,
+) -> Result<()> {
+    cx.stage = stage;
+    let kind = plan.stages[stage as usize].kind;
+    cx.emit(Event::StageStarted {
+        network: plan.id,
+        stage,
+        kind,
+        title: title.to_owned(),
+        steps,
+    })
 }
 
 /// What a network turned out to be.
@@ -397,10 +546,16 @@ fn built(network: &Network, architecture: &str, id: NetworkId) -> Event {
 }
 
 fn end(plan: &NetworkPlan, stage: u32, cost: Cost, cx: &mut Context<'_>) -> Result<()> {
-    cx.emit(Event::StageEnded { network: plan.id, stage, outcome: Outcome::Completed, cost })
+    cx.emit(Event::StageEnded {
+        network: plan.id,
+        stage,
+        outcome: Outcome::Completed,
+        cost,
+    })
 }
 
 /// Part of a key.
 fn json<T: serde::Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Internal(format!("key of the cache: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| Error::Internal(format!("key of the cache: {error}")))
 }

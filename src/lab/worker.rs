@@ -46,8 +46,15 @@ impl Sink for Spoken {
 ///
 /// # Errors
 /// When the system gives no more threads.
-pub fn spawn(job: Job, facts: Sender<Said>, commands: Receiver<Command>) -> std::io::Result<JoinHandle<Outcome>> {
-    std::thread::Builder::new().name(THREAD.to_owned()).stack_size(STACK).spawn(move || work(&job, facts, commands))
+pub fn spawn(
+    job: Job,
+    facts: Sender<Said>,
+    commands: Receiver<Command>,
+) -> std::io::Result<JoinHandle<Outcome>> {
+    std::thread::Builder::new()
+        .name(THREAD.to_owned())
+        .stack_size(STACK)
+        .spawn(move || work(&job, facts, commands))
 }
 
 /// How many threads compute when the study does not say: all that the process may use.
@@ -70,13 +77,27 @@ fn work(job: &Job, facts: Sender<Said>, commands: Receiver<Command>) -> Outcome 
     }
     let outcome = match pool {
         Ok(pool) => catch_unwind(AssertUnwindSafe(|| {
-            pool.install(|| run(&job.study, &job.catalog, &job.means, &mut sink, &mut control))
+            pool.install(|| {
+                run(
+                    &job.study,
+                    &job.catalog,
+                    &job.means,
+                    &mut sink,
+                    &mut control,
+                )
+            })
         }))
-        .unwrap_or_else(|_| Outcome::Failed { message: "the program is at fault: the lab stopped by a panic".into() }),
-        Err(error) => Outcome::Failed { message: format!("threads: {threads} could not be started: {error}") },
+        .unwrap_or_else(|_| Outcome::Failed {
+            message: "the program is at fault: the lab stopped by a panic".into(),
+        }),
+        Err(error) => Outcome::Failed {
+            message: format!("threads: {threads} could not be started: {error}"),
+        },
     };
     if !sink.has_ended() {
-        let _ = sink.state(Event::StudyEnded { outcome: outcome.clone() });
+        let _ = sink.state(Event::StudyEnded {
+            outcome: outcome.clone(),
+        });
     }
     outcome
 }

@@ -22,6 +22,7 @@ pub mod normalize;
 pub mod patches;
 pub mod relu;
 pub mod sgd;
+mod strips;
 
 /// A tensor's values, borrowed for reading.
 pub struct Values<'a> {

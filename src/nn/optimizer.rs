@@ -78,7 +78,7 @@ impl Sgd {
             let stepped = unrounded.as_ref().unwrap_or(&parameter.value);
             write(stepped, |p| {
                 write(velocity, |v| {
-                    sgd::step(step, &gradient, mask.as_deref(), p, v)
+                    sgd::step(step, &gradient, mask.as_deref(), p, v);
                 })
             })??;
             if let (Some(unrounded), Some(levels)) = (unrounded, parameter.levels) {

@@ -130,7 +130,9 @@ impl Parameters {
         let value = &self.named(name)?.value;
         if let Some(levels) = levels {
             write(value, |values| {
-                values.iter_mut().for_each(|v| *v = levels.simulate(*v))
+                for value in values {
+                    *value = levels.simulate(*value);
+                }
             })?;
         }
         if let Some(parameter) = self.get_mut(name) {
@@ -244,6 +246,15 @@ impl<'a> IntoIterator for &'a Parameters {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Parameters {
+    type Item = &'a mut Parameter;
+    type IntoIter = std::slice::IterMut<'a, Parameter>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
     }
 }
 

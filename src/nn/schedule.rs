@@ -20,10 +20,9 @@ impl Schedule {
     pub fn rate(self, base: f64, step: u64, total: u64) -> f64 {
         let done = step.min(total) as f64 / total.max(1) as f64;
         match self {
-            Self::Constant => base,
             Self::Step if done >= 0.75 => base * 0.01,
             Self::Step if done >= 0.5 => base * 0.1,
-            Self::Step => base,
+            Self::Constant | Self::Step => base,
             Self::Linear => base * (1.0 - done),
             Self::Cosine => base * 0.5 * (1.0 + (PI * done).cos()),
         }

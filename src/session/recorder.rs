@@ -8,21 +8,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::Writer;
-use crate::event::{Event, Record};
-
-/// What can be recorded.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
-    Event(Event),
-    /// A remark in the file that is no fact.
-    Comment(String),
-}
-
-impl From<Event> for Entry {
-    fn from(event: Event) -> Self {
-        Self::Event(event)
-    }
-}
+use crate::event::{Record, Said};
 
 /// What the recorder tells the application.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,11 +25,7 @@ pub struct Recorder(JoinHandle<Writer>);
 
 impl Recorder {
     /// Starts to record until every sender of `entries` is gone. Whether anybody listens to `app` makes no difference.
-    pub fn spawn<T: Into<Entry> + Send + 'static>(
-        writer: Writer,
-        entries: Receiver<T>,
-        app: Sender<Recorded>,
-    ) -> Self {
+    pub fn spawn(writer: Writer, entries: Receiver<Said>, app: Sender<Recorded>) -> Self {
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || {
@@ -61,7 +43,7 @@ impl Recorder {
     }
 }
 
-fn record<T: Into<Entry>>(writer: &mut Writer, entries: &Receiver<T>, app: &Sender<Recorded>) {
+fn record(writer: &mut Writer, entries: &Receiver<Said>, app: &Sender<Recorded>) {
     let mut is_recording = true;
     // A screen that left is no reason to stop.
     let tell = |recorded| drop(app.send(recorded));
@@ -71,8 +53,8 @@ fn record<T: Into<Entry>>(writer: &mut Writer, entries: &Receiver<T>, app: &Send
             None => entries.recv().map_err(RecvTimeoutError::from),
         };
         let mut record = None;
-        let written = match waited.map(Into::into) {
-            Ok(Entry::Event(event)) => {
+        let written = match waited {
+            Ok(Said::Fact(event)) => {
                 let stamped = writer.stamp(event);
                 let written = if is_recording {
                     writer.write(&stamped)
@@ -82,8 +64,8 @@ fn record<T: Into<Entry>>(writer: &mut Writer, entries: &Receiver<T>, app: &Send
                 record = Some(stamped);
                 written
             }
-            Ok(Entry::Comment(text)) if is_recording => writer.comment(&text),
-            Ok(Entry::Comment(_)) => Ok(()),
+            Ok(Said::Remark(text)) if is_recording => writer.comment(&text),
+            Ok(Said::Remark(_)) => Ok(()),
             Err(RecvTimeoutError::Timeout) => writer.flush(),
             Err(RecvTimeoutError::Disconnected) => break,
         };
@@ -104,6 +86,7 @@ fn record<T: Into<Entry>>(writer: &mut Writer, entries: &Receiver<T>, app: &Send
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Event;
     use crate::session::{Session, sample};
 
     #[test]
@@ -116,11 +99,11 @@ mod tests {
         let recorder = Recorder::spawn(writer, entries, app);
         let user = lab.clone();
         for event in sample::events() {
-            lab.send(Entry::Event(event)).unwrap();
+            lab.send(Said::Fact(event)).unwrap();
         }
-        lab.send(Entry::Comment("restored".to_owned())).unwrap();
+        lab.send(Said::Remark("restored".to_owned())).unwrap();
         let text = "a note".to_owned();
-        user.send(Entry::Event(Event::NoteAdded { text })).unwrap();
+        user.send(Said::Fact(Event::NoteAdded { text })).unwrap();
         drop((lab, user));
         recorder.join();
         let shown: Vec<Record> = shown
@@ -145,7 +128,7 @@ mod tests {
         drop(shown);
         let recorder = Recorder::spawn(writer, entries, app);
         for _ in 0..100 {
-            lab.send(Event::Paused).unwrap();
+            lab.send(Said::Fact(Event::Paused)).unwrap();
         }
         drop(lab);
         recorder.join();
@@ -167,7 +150,7 @@ mod tests {
         let (lab, entries) = crossbeam_channel::unbounded();
         let (app, shown) = crossbeam_channel::unbounded();
         for _ in 0..3 {
-            lab.send(Event::Paused).unwrap();
+            lab.send(Said::Fact(Event::Paused)).unwrap();
         }
         drop(lab);
         Recorder::spawn(writer, entries, app).join();

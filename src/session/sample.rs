@@ -323,7 +323,8 @@ pub(crate) fn story() -> Vec<Event> {
                 });
             }
             if stage == last {
-                measure(id, last, &mut events);
+                // What is measured is the network as the stage before left it.
+                measure(id, last - 1, &mut events);
             }
             events.push(Event::StageEnded {
                 network: id,

@@ -1,7 +1,7 @@
 //! The folder of sessions: what lies there, and names for what comes.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -24,6 +24,8 @@ pub struct Listed {
     pub bytes: u64,
     /// Seconds since 1970 at which it was written last.
     pub modified: u64,
+    /// How long it is: the time of its last record.
+    pub milliseconds: u64,
     /// What it is about, or why it cannot be opened, in one sentence.
     pub header: Result<Header, String>,
     pub presence: Presence,
@@ -62,11 +64,13 @@ pub fn listed(path: &Path) -> Option<Listed> {
         other => other.map_err(|error| error.to_string()),
     };
     let (presence, outcome) = lock::look(&mut file).ok()?;
+    let milliseconds = last_time(&mut file).unwrap_or(0);
     let modified = metadata.modified().ok()?;
     Some(Listed {
         path: path.to_owned(),
         name: path.file_stem()?.to_string_lossy().into_owned(),
         bytes: metadata.len(),
+        milliseconds,
         modified: modified
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
@@ -93,6 +97,24 @@ fn header(path: &Path, file: &File) -> Result<Header, Error> {
         }
     }
     Err(Error::not_a_session(path, "it has no header line"))
+}
+
+/// The time of the last whole record, from the end of the file alone.
+fn last_time(file: &mut File) -> Option<u64> {
+    /// Longer than any record but the first ones.
+    const TAIL: u64 = 1 << 16;
+    let length = file.seek(SeekFrom::End(0)).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
+        .ok()?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail).ok()?;
+    tail.split(|byte| *byte == b'\n').rev().find_map(|line| {
+        let digits = line
+            .strip_prefix(b"[")?
+            .split(|byte| *byte == b',')
+            .next()?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    })
 }
 
 /// Begins a session in a new file of the folder, which is made if it is not there.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, CheckedStudy, KnobValue, Method, NetworkId, Stage, distinct};
+use super::{Branch, CheckedStudy, KnobValue, Method, NetworkId, Stage, Study, distinct};
 use crate::catalog::Catalog;
 
 /// What a network is to its study, for life.
@@ -208,6 +208,18 @@ impl CheckedStudy {
             order_seed: seed,
             stages,
         }
+    }
+}
+
+impl Study {
+    /// What it is about, in one line: `glyphs · lenet5 · magnitude pruning 50 %`.
+    pub fn describe(&self, catalog: &Catalog) -> String {
+        let Some(first) = self.references.first() else {
+            return "nothing".to_owned();
+        };
+        let mut words = vec![first.dataset.id.clone(), first.architecture.id.clone()];
+        words.extend(first.branches.iter().map(|branch| branch.label(catalog)));
+        words.join(" · ")
     }
 }
 

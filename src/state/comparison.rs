@@ -25,7 +25,7 @@ pub struct Estimate {
 
 impl Estimate {
     /// An accuracy, also out of an error.
-    fn accuracy(found: &Measurement) -> Option<Self> {
+    pub fn accuracy(found: &Measurement) -> Option<Self> {
         let value = found.scalar()?;
         let interval = found.interval.map(|(low, high)| (low.0, high.0));
         let (value, interval) = if found.metric == Metric::Error {

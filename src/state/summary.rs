@@ -262,23 +262,22 @@ fn write_landscape(state: &State, text: &mut String) -> fmt::Result {
 
 /// Text from a session with everything that could steer a terminal or break a line spelled out.
 pub fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control() || is_invisible(character);
-            let spelled: Box<dyn Iterator<Item = char>> = if escaped {
-                Box::new(character.escape_default())
-            } else {
-                Box::new(std::iter::once(character))
-            };
-            spelled
-        })
-        .collect()
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_steering(character) {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
 }
 
-/// Characters that reorder or hide what stands beside them.
-fn is_invisible(character: char) -> bool {
-    matches!(
-        character,
-        '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
-    )
+/// Whether a character steers a terminal, breaks a line, or reorders or hides what stands beside it.
+pub fn is_steering(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+        )
 }

@@ -393,7 +393,9 @@ mod tests {
             records.extend(sample::records(sample::events()));
             let (first, second) = records.split_at((share * records.len() as f64) as usize);
             let mut state = State::fold(first);
-            second.iter().for_each(|record| state.apply(record));
+            for record in second {
+                state.apply(record);
+            }
             prop_assert_eq!(state, State::fold(&records));
         }
 
@@ -439,14 +441,14 @@ mod tests {
         let records = story();
         let mut timeline = Timeline::following();
         let (first, second) = records.split_at(10);
-        first
-            .iter()
-            .for_each(|record| timeline.push(record.clone()));
+        for record in first {
+            timeline.push(record.clone());
+        }
         assert_eq!(timeline.position(), 10);
         timeline.pause();
-        second
-            .iter()
-            .for_each(|record| timeline.push(record.clone()));
+        for record in second {
+            timeline.push(record.clone());
+        }
         assert_eq!((timeline.position(), timeline.len()), (10, records.len()));
         assert!(*timeline.state() == State::fold(first));
         timeline.follow();

@@ -5,7 +5,7 @@
 //! Hendrycks and Dietterich 2019, severities as published for CIFAR-10-C (`make_cifar_c.py`).
 //! Bytes in, bytes out; three channels as RGB, any other number as gray channels of their own: x' = clip(x + c, 0, 1).
 //!
-//! Deviation: the published code knows colour images only; a gray image is treated as the gray colour it is.
+//! Deviation: the published code knows color images only; a gray image is treated as the gray color it is.
 
 use super::{Corruption, Severity, truncated};
 use crate::catalog::{Entry, Info, text};
@@ -44,7 +44,12 @@ impl Corruption for Brightness {
         let plane = shape.height * shape.width;
         for pixel in 0..plane {
             let places = [pixel, pixel + plane, pixel + 2 * plane];
-            let most = f64::from(places.map(|place| image[place]).into_iter().fold(0, u8::max));
+            let most = f64::from(
+                places
+                    .map(|place| image[place])
+                    .into_iter()
+                    .fold(0, u8::max),
+            );
             let raised = (most + added).min(255.0);
             for place in places {
                 let value = f64::from(image[place]);

@@ -67,7 +67,10 @@ mod tests {
         let unchanged = change.iter().filter(|&&x| x == 0.0).count() as f64 / n as f64;
         // Five standard errors each: 5·10.2/√n, 5·√2·104/√n, 5·√(p/n).
         assert!((mean + 0.5).abs() < 0.081, "{mean}");
-        assert!((variance - (104.04 + 1.0 / 12.0)).abs() < 1.17, "{variance}");
+        assert!(
+            (variance - (104.04 + 1.0 / 12.0)).abs() < 1.17,
+            "{variance}"
+        );
         assert!((unchanged - 0.039_049_2).abs() < 0.001_6, "{unchanged}");
     }
 }

@@ -114,6 +114,10 @@ pub(crate) fn map(distances: &[Vec<f64>], start: &[[f64; 2]]) -> Result<Option<V
         .map(|&i| kept.iter().map(|&j| distances[i][j]).collect())
         .collect();
     let start: Vec<[f64; 2]> = kept.iter().map(|&i| start[i]).collect();
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method alone is not general in its lifetime"
+    )]
     let map = fit(&rows, &start, |fit| fit.embedding())?;
     let point = |place: usize| [map[2 * place], map[2 * place + 1]];
     Ok(Some(places.into_iter().map(point).collect()))
@@ -161,7 +165,7 @@ mod tests {
     fn conditional(squared: &[f64], perplexity: f64) -> (f64, Vec<f64>) {
         let (mut low, mut high) = (0.0, 1e3);
         loop {
-            let beta = (low + high) / 2.0;
+            let beta = f64::midpoint(low, high);
             let weights: Vec<f64> = squared.iter().map(|d| (-beta * d).exp()).collect();
             let sum: f64 = weights.iter().sum();
             let p: Vec<f64> = weights.iter().map(|w| w / sum).collect();
@@ -170,9 +174,9 @@ mod tests {
             }
             let entropy: f64 = p.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
             if entropy > perplexity.ln() {
-                low = beta
+                low = beta;
             } else {
-                high = beta
+                high = beta;
             }
         }
     }

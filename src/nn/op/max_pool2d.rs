@@ -51,10 +51,7 @@ pub fn forward(windows: &Windows, x: &[f32], y: &mut [f32], place: &mut [u8]) {
                 .zip(y.chunks_exact_mut(count))
                 .zip(place.chunks_exact_mut(count))
             {
-                maxima(windows, windows.width, x, |at, value, where_| {
-                    y[at] = value;
-                    place[at] = where_;
-                });
+                maxima(windows, x, y, place);
             }
         });
 }
@@ -66,72 +63,88 @@ pub fn backward(windows: &Windows, place: &[u8], dy: &[f32], dx: &mut [f32]) {
         .zip(place.par_chunks(count).zip(dy.par_chunks(count)))
         .with_min_len(16)
         .for_each(|(dx, (place, dy))| {
-            dx.fill(0.0);
-            spread(windows, place, |at| dy[at], dx);
+            spread(windows, place, dy, dx);
         });
 }
 
-/// Calls `found(window, maximum, place)` for each window of a plane whose rows are `pitch` apart.
-#[inline]
-pub(crate) fn maxima(
-    windows: &Windows,
-    pitch: usize,
-    plane: &[f32],
-    mut found: impl FnMut(usize, f32, u8),
-) {
-    let (kernel, stride, out_width) = (windows.kernel, windows.stride, windows.out_width());
-    for oy in 0..windows.out_height() {
+/// The maxima of one plane and their places.
+pub(crate) fn maxima(windows: &Windows, plane: &[f32], y: &mut [f32], place: &mut [u8]) {
+    let (kernel, stride, width) = (windows.kernel, windows.stride, windows.width);
+    let rows = y
+        .chunks_exact_mut(windows.out_width())
+        .zip(place.chunks_exact_mut(windows.out_width()));
+    for (oy, (y, place)) in rows.enumerate() {
         if kernel == 2 && stride == 2 {
-            // The common case, without inner loops.
-            let top = &plane[2 * oy * pitch..][..2 * out_width];
-            let bottom = &plane[(2 * oy + 1) * pitch..][..2 * out_width];
-            for (ox, (t, b)) in top.chunks_exact(2).zip(bottom.chunks_exact(2)).enumerate() {
-                let (upper, at_upper) = later(t[0], 0, t[1], 1);
-                let (lower, at_lower) = later(b[0], 2, b[1], 3);
-                let (value, place) = later(upper, at_upper, lower, at_lower);
-                found(oy * out_width + ox, value, place);
-            }
+            let (top, bottom) = plane[2 * oy * width..].split_at(width);
+            quarters(top, bottom, y, place);
             continue;
         }
-        for ox in 0..out_width {
-            let (mut value, mut place) = (f32::NEG_INFINITY, 0);
+        for (ox, (y, place)) in y.iter_mut().zip(place).enumerate() {
+            (*y, *place) = (f32::NEG_INFINITY, 0);
             for ky in 0..kernel {
-                let row = &plane[(oy * stride + ky) * pitch + ox * stride..][..kernel];
+                let row = &plane[(oy * stride + ky) * width + ox * stride..][..kernel];
                 for (kx, x) in row.iter().enumerate() {
-                    (value, place) = later(value, place, *x, (ky * kernel + kx) as u8);
+                    (*y, *place) = later(*y, *place, *x, (ky * kernel + kx) as u8);
                 }
             }
-            found(oy * out_width + ox, value, place);
         }
+    }
+}
+
+/// The common case, 2x2 at stride 2: one row of windows.
+fn quarters(top: &[f32], bottom: &[f32], y: &mut [f32], place: &mut [u8]) {
+    let (top, bottom) = (top.as_chunks::<2>().0, bottom.as_chunks::<2>().0);
+    for ((t, b), (y, place)) in top.iter().zip(bottom).zip(y.iter_mut().zip(place)) {
+        let (upper, at_upper) = later(t[0], 0, t[1], 1);
+        let (lower, at_lower) = later(b[0], 2, b[1], 3);
+        (*y, *place) = later(upper, at_upper, lower, at_lower);
     }
 }
 
 /// The larger of two, the first of equals; a NaN wins, so that a diverged network does not look healthy.
 #[inline]
 fn later(first: f32, at_first: u8, second: f32, at_second: u8) -> (f32, u8) {
-    if second > first || second.is_nan() {
+    // Without a short circuit: which of two is larger is hard to predict.
+    if (second > first) | second.is_nan() {
         (second, at_second)
     } else {
         (first, at_first)
     }
 }
 
-/// Adds `gradient(window)` at each window's place onto a plane.
-#[inline]
-pub(crate) fn spread(
-    windows: &Windows,
-    place: &[u8],
-    gradient: impl Fn(usize) -> f32,
-    plane: &mut [f32],
-) {
-    let (kernel, out_width) = (windows.kernel, windows.out_width());
-    for (oy, row) in place.chunks_exact(out_width).enumerate() {
-        for (ox, place) in row.iter().enumerate() {
-            let (ky, kx) = (*place as usize / kernel, *place as usize % kernel);
-            let at = (oy * windows.stride + ky) * windows.width + ox * windows.stride + kx;
-            plane[at] += gradient(oy * out_width + ox);
+/// dx = dy at each window's place in one plane, else 0.
+pub(crate) fn spread(windows: &Windows, place: &[u8], dy: &[f32], dx: &mut [f32]) {
+    let (kernel, stride, width) = (windows.kernel, windows.stride, windows.width);
+    let out_width = windows.out_width();
+    if kernel == 2 && stride == 2 {
+        // Windows do not overlap: each writes its four values.
+        let rows = place
+            .chunks_exact(out_width)
+            .zip(dy.chunks_exact(out_width));
+        for (dx, (place, dy)) in dx.chunks_exact_mut(2 * width).zip(rows) {
+            let (top, bottom) = dx.split_at_mut(width);
+            spread_row(place, dy, 0, top);
+            spread_row(place, dy, 2, bottom);
         }
+        dx[2 * windows.out_height() * width..].fill(0.0);
+        return;
     }
+    dx.fill(0.0);
+    for (window, (place, dy)) in place.iter().zip(dy).enumerate() {
+        let (oy, ox) = (window / out_width, window % out_width);
+        let (ky, kx) = (*place as usize / kernel, *place as usize % kernel);
+        dx[(oy * stride + ky) * width + ox * stride + kx] += dy;
+    }
+}
+
+/// One pixel row of a row of 2x2 windows; `first` is the place of a window's left pixel in it.
+fn spread_row(place: &[u8], dy: &[f32], first: u8, dx: &mut [f32]) {
+    let (pairs, rest) = dx.as_chunks_mut::<2>();
+    for (pair, (place, dy)) in pairs.iter_mut().zip(place.iter().zip(dy)) {
+        let chosen = |at: u8| f32::from_bits(dy.to_bits() & u32::from(*place == at).wrapping_neg());
+        *pair = [chosen(first), chosen(first + 1)];
+    }
+    rest.fill(0.0);
 }
 
 #[cfg(test)]

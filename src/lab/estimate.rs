@@ -1,0 +1,112 @@
+//! How long and how large a study will be, before it starts.
+//!
+//! Work is counted in multiply-accumulates of the forward pass, three times as many for a training step, and divided by
+//! a rate per thread. The rate is a rule of thumb; the words say "about".
+
+use crate::catalog::Catalog;
+use crate::lab::architecture;
+use crate::lab::data;
+use crate::lab::train::Recipe;
+use crate::lab::worker::available_threads;
+use crate::spec::{CheckedStudy, Reference, Stage, Study};
+
+/// Multiply-accumulates a second and thread that small networks reach in training: `lenet5` (1.1 M a forward pass) at
+/// 9,000 images/s on two threads.
+const RATE: f64 = 1.5e10;
+
+/// Seconds per network for measuring latencies, which run for a time and not for a number of images.
+const LATENCY: f64 = 2.5;
+
+/// The estimate in words; empty when the study is not one that can run.
+pub fn estimate(study: &Study, catalog: &Catalog) -> String {
+    let Ok(study) = study.clone().check(catalog) else {
+        return String::new();
+    };
+    let (mut seconds, mut bytes) = (0.0, 0.0);
+    for reference in &study.study().references {
+        let Some((time, size)) = of_reference(&study, reference) else {
+            return String::new();
+        };
+        seconds += time;
+        bytes += size;
+    }
+    format!(
+        "about {}, session about {}",
+        words(seconds),
+        megabytes(bytes)
+    )
+}
+
+fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64)> {
+    let study = study.study();
+    let source = data::ALL
+        .iter()
+        .find(|entry| entry.info.id == reference.dataset.id)?;
+    let facts = (source.build)(&reference.dataset.setting).extent();
+    let limit =
+        |n: u64, limit: Option<u32>| limit.map_or(n, |limit| n.min(u64::from(limit))) as f64;
+    let (train, test) = (
+        limit(facts.train, study.train_limit),
+        limit(facts.test, study.test_limit),
+    );
+    let entry = architecture::ALL
+        .iter()
+        .find(|entry| entry.info.id == reference.architecture.id)?;
+    let flat = vec![0.5; facts.shape.channels];
+    let network = (entry.build)(&reference.architecture.setting)
+        .build(facts.shape, facts.classes, (&flat, &flat), 0)
+        .ok()?;
+    let macs = network.macs() as f64;
+    let epoch = train * 0.9 * 3.0 + train * 0.1 + test;
+    let epochs = |n: u32| f64::from(n) * epoch;
+    let own = Recipe::new(&reference.training).epochs;
+    let corrupted = if study.suite.full {
+        test
+    } else {
+        f64::from(study.suite.corrupted_images).min(test)
+    };
+    let measured = study.suite.corruptions.len() as f64 * 5.0 * corrupted;
+    let trained = 1.0 + f64::from(reference.twins) + f64::from(u8::from(reference.same_start_twin));
+    let mut images = trained * (epochs(own) + measured);
+    let mut points = trained * f64::from(own);
+    for branch in &reference.branches {
+        images += measured;
+        for stage in &branch.stages {
+            let tuned = match stage {
+                Stage::FineTune(setting) => Recipe::new(setting).epochs,
+                Stage::Compress(method) => match method.setting.0.get("epochs") {
+                    Some(crate::spec::KnobValue::Integer(n)) => u32::try_from(*n).unwrap_or(0),
+                    _ => 0,
+                },
+            };
+            images += epochs(tuned) + test;
+            points += f64::from(tuned.max(1));
+        }
+    }
+    let threads = f64::from(study.threads.unwrap_or_else(available_threads));
+    let networks = trained + reference.branches.len() as f64;
+    let seconds = images * macs / (RATE * threads) + networks * LATENCY;
+    // A record of ten steps has about 170 bytes; every point of the map states all points again.
+    let steps = images / (64.0 * 10.0) / 3.0 * 170.0;
+    Some((
+        seconds,
+        20_000.0 + steps + points * points * 45.0 + networks * 25_000.0,
+    ))
+}
+
+fn words(seconds: f64) -> String {
+    let whole = seconds.ceil() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+fn megabytes(bytes: f64) -> String {
+    if bytes < 1e6 {
+        format!("{:.0} kB", bytes / 1e3)
+    } else {
+        format!("{:.1} MB", bytes / 1e6)
+    }
+}

@@ -1,0 +1,213 @@
+//! Everything for programs: sessions, networks, epochs, verdicts and the flat table of measurements.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::table::{self, Row};
+use super::{Chapter, Format, Report};
+use crate::measurement::Score;
+use crate::spec::Study;
+use crate::state::{NetworkState, Status, is_steering, say};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    app: &'static str,
+    command: String,
+    sessions: Vec<Value>,
+    networks: Vec<Value>,
+    epochs: Vec<EpochRow<'a>>,
+    verdicts: Vec<Value>,
+    warnings: Vec<Value>,
+    measurements: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct EpochRow<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+    network: &'a str,
+    stage: Option<&'static str>,
+    epoch: u32,
+    step: u64,
+    train_loss: Score,
+    train_accuracy: Option<f64>,
+    train_n: u64,
+    validation_loss: Score,
+    validation_accuracy: Option<f64>,
+    validation_n: u64,
+    best: bool,
+}
+
+pub(super) fn render(report: &Report<'_>) -> String {
+    let is_joined = report.chapters.len() > 1;
+    let chapters = report.chapters.iter();
+    let of_session = |chapter: &Chapter<'_>, mut value: Value| {
+        if is_joined && let Some(fields) = value.as_object_mut() {
+            fields.insert("session".to_owned(), Value::from(&*chapter.name));
+        }
+        value
+    };
+    let mut document = Document {
+        app: env!("CARGO_PKG_VERSION"),
+        command: report.command(Format::Json),
+        sessions: chapters.clone().map(session).collect(),
+        networks: Vec::new(),
+        epochs: Vec::new(),
+        verdicts: Vec::new(),
+        warnings: Vec::new(),
+        measurements: table::rows(report),
+    };
+    for chapter in chapters {
+        let state = &chapter.state;
+        for network in &state.networks {
+            document
+                .networks
+                .push(of_session(chapter, self::network(chapter, network)));
+            document
+                .epochs
+                .extend(epochs(network, is_joined.then_some(&*chapter.name)));
+        }
+        document
+            .verdicts
+            .extend(state.landscape.verdicts.iter().map(|found| {
+                let verdict = json!({
+                    "network": state.name(found.network),
+                    "epoch": found.epoch,
+                    "verdict": found.verdict,
+                    "difference": found.difference,
+                    "unit": "nats",
+                    "low": found.interval.map(|(low, _)| low),
+                    "high": found.interval.map(|(_, high)| high),
+                    "twins": found.twins,
+                    "n": found.n,
+                });
+                of_session(chapter, verdict)
+            }));
+        document
+            .warnings
+            .extend(state.warnings.iter().map(|warned| {
+                let warning = json!({
+                    "network": warned.network.map(|id| state.name(id)),
+                    "warning": say(&warned.warning),
+                });
+                of_session(chapter, warning)
+            }));
+    }
+    let mut text = serde_json::to_string_pretty(&document).expect("a report is always JSON");
+    text.push('\n');
+    spell_out(&text)
+}
+
+/// JSON leaves DEL, C1 controls and marks of direction as they are; they can stand in strings alone.
+fn spell_out(text: &str) -> String {
+    let mut spelled = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter != '\n' && is_steering(letter) {
+            write!(spelled, "\\u{:04x}", u32::from(letter))
+                .expect("writing to a string cannot fail");
+        } else {
+            spelled.push(letter);
+        }
+    }
+    spelled
+}
+
+fn session(chapter: &Chapter<'_>) -> Value {
+    let header = chapter.header;
+    let study: &Study = chapter.state.study.as_ref().unwrap_or(&header.study);
+    json!({
+        "file": chapter.name,
+        "sha256": chapter.digest,
+        "version": header.version,
+        "app": header.app,
+        "commit": header.commit,
+        "seed": header.seed,
+        "threads": header.threads,
+        "device": header.device,
+        "study": study,
+        "outcome": chapter.state.outcome,
+        "records": chapter.state.records,
+        "milliseconds": chapter.state.at,
+        "notes": chapter.state.notes.iter().map(|note| &note.text).collect::<Vec<_>>(),
+    })
+}
+
+fn network(chapter: &Chapter<'_>, network: &NetworkState) -> Value {
+    let plan = &network.plan;
+    let (status, problem) = match &network.status {
+        Status::Waiting => ("waiting", None),
+        Status::Running { .. } => ("running", None),
+        Status::Done => ("done", None),
+        Status::Cancelled => ("cancelled", None),
+        Status::Failed(message) => ("failed", Some(message)),
+    };
+    let stages: Vec<Value> = network
+        .stages
+        .iter()
+        .map(|stage| {
+            json!({
+                "kind": stage.kind.name(),
+                "epochs": stage.epochs,
+                "outcome": stage.outcome,
+                "milliseconds": stage.milliseconds(chapter.state.at),
+                "cost": stage.cost,
+            })
+        })
+        .collect();
+    let compressions: Vec<Value> = network
+        .compressions
+        .iter()
+        .map(|done| {
+            json!({
+                "method": done.method,
+                "counts": done.counts,
+                "asked": done.asked.map(Score),
+                "reached": done.reached.map(Score),
+                "remarks": done.remarks,
+            })
+        })
+        .collect();
+    json!({
+        "name": plan.name,
+        "role": plan.role.name(),
+        "reference": plan.reference,
+        "against": chapter.state.name(plan.against),
+        "family": plan.family,
+        "init_seed": plan.init_seed,
+        "order_seed": plan.order_seed,
+        "architecture": network.architecture,
+        "parameters": network.parameters,
+        "layers": network.layers,
+        "status": status,
+        "problem": problem,
+        "stages": stages,
+        "compressions": compressions,
+    })
+}
+
+fn epochs<'a>(
+    network: &'a NetworkState,
+    session: Option<&'a str>,
+) -> impl Iterator<Item = EpochRow<'a>> {
+    let share = |correct: u64, n: u64| (n > 0).then(|| correct as f64 / n as f64);
+    network.epochs.iter().map(move |row| EpochRow {
+        session,
+        network: &network.plan.name,
+        stage: network
+            .plan
+            .stages
+            .get(row.stage as usize)
+            .map(|stage| stage.kind.name()),
+        epoch: row.epoch,
+        step: row.step,
+        train_loss: row.train.loss,
+        train_accuracy: share(row.train.correct, row.train.n),
+        train_n: row.train.n,
+        validation_loss: row.validation.loss,
+        validation_accuracy: share(row.validation.correct, row.validation.n),
+        validation_n: row.validation.n,
+        best: row.is_best,
+    })
+}

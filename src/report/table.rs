@@ -1,0 +1,68 @@
+//! The table of measurements: one flat row per number, the same in every format.
+
+use serde::Serialize;
+
+use super::Report;
+use crate::measurement::{Metric, Score, Unit};
+
+/// One number. The fields' names are a promise to whoever reads a report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Row {
+    /// The file, where several are joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    pub network: String,
+    pub role: &'static str,
+    /// `train`, `compress`, `fine-tune`.
+    pub stage: Option<&'static str>,
+    pub epoch: u32,
+    pub probe: String,
+    pub metric: Metric,
+    pub condition: Option<String>,
+    pub severity: Option<u8>,
+    /// Name of the network it was compared with.
+    pub against: Option<String>,
+    pub value: Score,
+    pub unit: Unit,
+    /// 95 % interval.
+    pub low: Option<Score>,
+    pub high: Option<Score>,
+    pub n: Option<u64>,
+}
+
+/// Every number of the sessions, network by network, in the order in which it was found.
+pub(super) fn rows(report: &Report<'_>) -> Vec<Row> {
+    let is_joined = report.chapters.len() > 1;
+    let mut rows = Vec::new();
+    for chapter in &report.chapters {
+        for network in &chapter.state.networks {
+            for found in network.measurements.iter() {
+                let Some(value) = found.scalar() else {
+                    continue;
+                };
+                rows.push(Row {
+                    session: is_joined.then(|| chapter.name.clone()),
+                    network: network.plan.name.clone(),
+                    role: network.plan.role.name(),
+                    stage: network
+                        .plan
+                        .stages
+                        .get(found.stage as usize)
+                        .map(|stage| stage.kind.name()),
+                    epoch: found.epoch,
+                    probe: found.probe.clone(),
+                    metric: found.metric,
+                    condition: found.condition.clone(),
+                    severity: found.severity,
+                    against: found.against.map(|id| chapter.state.name(id)),
+                    value: Score(value),
+                    unit: found.unit,
+                    low: found.interval.map(|(low, _)| low),
+                    high: found.interval.map(|(_, high)| high),
+                    n: found.n,
+                });
+            }
+        }
+    }
+    rows
+}

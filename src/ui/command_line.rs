@@ -1,0 +1,177 @@
+//! The command that does the same as the form.
+
+use crate::catalog::{Catalog, Knob};
+use crate::spec::{Checkpoint, KnobValue, Method, Setting, Stage, Study, Suite};
+
+/// The `shrinklab run …` that asks for this study, quoted for a shell.
+///
+/// What no flag says (several references, several compressions in a row, a same-start twin, another checkpoint) needs
+/// the study as a file; the command then names one.
+pub fn command_line(study: &Study, catalog: &Catalog) -> String {
+    flags(study, catalog).map_or_else(
+        || "shrinklab run study.toml".to_owned(),
+        |words| {
+            let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
+            quoted.join(" ")
+        },
+    )
+}
+
+/// Whether flags alone can ask for this study.
+pub fn fits_flags(study: &Study, catalog: &Catalog) -> bool {
+    flags(study, catalog).is_some()
+}
+
+fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
+    let [reference] = study.references.as_slice() else {
+        return None;
+    };
+    let suite = Suite {
+        full: study.suite.full,
+        ..Suite::default()
+    };
+    if reference.same_start_twin || study.suite != suite {
+        return None;
+    }
+    let mut words: Vec<String> = ["shrinklab", "run", "-d", &reference.dataset.id, "-a"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+    let mut own = |value: &str| say("-a", value.to_owned());
+    own(&reference.architecture.id);
+    words.remove(4);
+    let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+    for (method, knobs) in [
+        (&reference.dataset, knobs_of(&reference.dataset, catalog)),
+        (
+            &reference.architecture,
+            knobs_of(&reference.architecture, catalog),
+        ),
+    ] {
+        for (id, value) in turned(&method.setting, knobs) {
+            say("--set", format!("{id}={value}"));
+        }
+    }
+    for (id, value) in turned(&reference.training, &catalog.training) {
+        if id != "epochs" {
+            say("--set", format!("{id}={value}"));
+        }
+    }
+    if let Some(epochs) = standing(&reference.training, &catalog.training, "epochs") {
+        say("--epochs", epochs.to_string());
+    }
+    say("--twins", reference.twins.to_string());
+    say("--seed", reference.seed.unwrap_or(study.seed).to_string());
+    for (flag, limit) in [
+        ("--threads", study.threads),
+        ("--train-limit", study.train_limit),
+        ("--test-limit", study.test_limit),
+    ] {
+        if let Some(n) = limit {
+            say(flag, n.to_string());
+        }
+    }
+    if study.device != "cpu" {
+        say("--device", study.device.clone());
+    }
+    if study.suite.full {
+        words.push("--full".to_owned());
+    }
+    for branch in &reference.branches {
+        let (method, tuning) = match branch.stages.as_slice() {
+            [Stage::Compress(method)] => (method, None),
+            [Stage::Compress(method), Stage::FineTune(tuning)] => (method, Some(tuning)),
+            _ => return None,
+        };
+        if branch.checkpoint != Checkpoint::Last || !branch.name.is_empty() {
+            return None;
+        }
+        let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+        say("--compress", method.id.clone());
+        let knobs = knobs_of(method, catalog);
+        if let Some(ratio) = standing(&method.setting, knobs, "ratio") {
+            say("--ratio", ratio.to_string());
+        }
+        for (id, value) in turned(&method.setting, knobs) {
+            if id != "ratio" {
+                say("--set", format!("{id}={value}"));
+            }
+        }
+        match tuning {
+            None => say("--fine-tune", "none".to_owned()),
+            Some(tuning) => {
+                // Beside its epochs a fine-tuning inherits the recipe; anything else has no flag.
+                let inherits = tuning.0.iter().all(|(id, value)| {
+                    id == "epochs"
+                        || standing(&reference.training, &catalog.training, id).as_ref()
+                            == Some(value)
+                });
+                if !inherits {
+                    return None;
+                }
+                let epochs = tuning
+                    .0
+                    .get("epochs")
+                    .map_or("1".to_owned(), ToString::to_string);
+                say("--fine-tune-epochs", epochs);
+            }
+        }
+    }
+    Some(words)
+}
+
+fn knobs_of<'a>(method: &Method, catalog: &'a Catalog) -> &'a [Knob] {
+    catalog
+        .find(&method.id)
+        .map_or(&[], |found| found.knobs.as_slice())
+}
+
+fn standing(setting: &Setting, knobs: &[Knob], id: &str) -> Option<KnobValue> {
+    let knob = knobs.iter().find(|knob| knob.id == id)?;
+    Some(
+        setting
+            .0
+            .get(id)
+            .cloned()
+            .unwrap_or_else(|| knob.range.default()),
+    )
+}
+
+/// The knobs that do not stand where they stand by themselves.
+fn turned<'a>(
+    setting: &'a Setting,
+    knobs: &'a [Knob],
+) -> impl Iterator<Item = (&'a str, &'a KnobValue)> {
+    setting
+        .0
+        .iter()
+        .filter(|(id, value)| {
+            knobs
+                .iter()
+                .find(|knob| knob.id == **id)
+                .is_none_or(|knob| knob.range.default() != **value)
+        })
+        .map(|(id, value)| (id.as_str(), value))
+}
+
+/// A word as a POSIX shell takes it literally.
+fn quote(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
+        assert_eq!(quote("ratio=0.5"), "ratio=0.5");
+        assert_eq!(quote("it's; rm"), r"'it'\''s; rm'");
+        assert_eq!(quote(""), "''");
+    }
+}

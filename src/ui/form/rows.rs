@@ -1,0 +1,372 @@
+//! The rows of the form, read from the study and the catalog.
+
+use super::{Form, Place, is_number, standing};
+use crate::catalog::{Catalog, Described, Knob, Range};
+use crate::spec::{Checkpoint, KnobValue, Setting, Stage};
+use crate::ui::figure;
+
+/// How a row is turned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// One of a few words.
+    Choice,
+    /// A number, typed or stepped; `slider` is its place between its ends where that can be pictured.
+    Number { slider: Option<f64> },
+    /// On or off.
+    Flag,
+    /// Something that happens on a key.
+    Button,
+    /// Nothing to turn.
+    Fixed,
+}
+
+/// One line of the form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub place: Place,
+    pub label: String,
+    pub value: String,
+    pub kind: Kind,
+    /// What the value means, behind it.
+    pub note: String,
+    /// What is wrong with it.
+    pub errors: Vec<String>,
+    /// Belongs to the row above.
+    pub is_inner: bool,
+}
+
+/// Training knobs that are shown at once; the others on request.
+const USUAL: [&str; 1] = ["epochs"];
+
+impl Form {
+    /// Every row, from above.
+    pub fn rows(&self, catalog: &Catalog) -> Vec<Row> {
+        let errors = self.errors(catalog);
+        let mut rows = Vec::new();
+        let mut push = |row: Row| {
+            let mut row = row;
+            let field = self.field_of(&row.place);
+            row.errors = errors
+                .iter()
+                .filter(|error| error.field == field)
+                .map(|error| error.problem.clone())
+                .collect();
+            rows.push(row);
+        };
+        if self.only.is_none() {
+            self.study_rows(catalog, &mut push);
+        }
+        for number in 0..self.asked().branches.len() {
+            if self.only.is_none_or(|only| only == number) {
+                self.branch_rows(number, catalog, &mut push);
+            }
+        }
+        if self.only.is_none() {
+            push(Row {
+                label: "+ add branch".to_owned(),
+                kind: Kind::Button,
+                ..plain(Place::AddBranch)
+            });
+            let titles: Vec<&str> = catalog.probes.iter().map(|probe| &*probe.info.id).collect();
+            push(Row {
+                label: "Measure".to_owned(),
+                value: titles.join(", "),
+                kind: Kind::Fixed,
+                ..plain(Place::Measure)
+            });
+        }
+        rows
+    }
+
+    /// What is wrong and belongs to no row that is shown.
+    pub fn homeless(&self, catalog: &Catalog) -> Vec<String> {
+        let fields: Vec<String> = self
+            .rows(catalog)
+            .iter()
+            .map(|row| self.field_of(&row.place))
+            .collect();
+        self.errors(catalog)
+            .into_iter()
+            .filter(|error| !fields.contains(&error.field))
+            .map(|error| error.to_string())
+            .collect()
+    }
+
+    fn study_rows(&self, catalog: &Catalog, push: &mut dyn FnMut(Row)) {
+        let asked = self.asked();
+        let study = self.study();
+        push(Row {
+            label: "Data set".to_owned(),
+            value: asked.dataset.id.clone(),
+            kind: Kind::Choice,
+            ..plain(Place::Dataset)
+        });
+        if let Some(described) = catalog.find(&asked.dataset.id) {
+            for knob in &described.knobs {
+                let place = Place::DatasetKnob(knob.id.to_string());
+                push(knob_row(place, knob, &asked.dataset.setting));
+            }
+        }
+        push(Row {
+            label: "Architecture".to_owned(),
+            value: asked.architecture.id.clone(),
+            kind: Kind::Choice,
+            ..plain(Place::Architecture)
+        });
+        if let Some(described) = catalog.find(&asked.architecture.id) {
+            for knob in &described.knobs {
+                let place = Place::ArchitectureKnob(knob.id.to_string());
+                push(knob_row(place, knob, &asked.architecture.setting));
+            }
+        }
+        let is_shown = |knob: &Knob| {
+            self.shows_all
+                || USUAL.contains(&&*knob.id)
+                || asked
+                    .training
+                    .0
+                    .get(&*knob.id)
+                    .is_some_and(|value| *value != knob.range.default())
+        };
+        for knob in catalog.training.iter().filter(|knob| is_shown(knob)) {
+            let mut row = knob_row(Place::Training(knob.id.to_string()), knob, &asked.training);
+            row.is_inner = knob.id != "epochs";
+            if knob.id == "epochs" && !self.shows_all {
+                row.note = self.recipe(catalog);
+            }
+            push(row);
+        }
+        push(Row {
+            label: "Seed".to_owned(),
+            value: asked.seed.unwrap_or(study.seed).to_string(),
+            kind: Kind::Number { slider: None },
+            note: "of weights and data order".to_owned(),
+            ..plain(Place::Seed)
+        });
+        push(Row {
+            label: "Twins".to_owned(),
+            value: asked.twins.to_string(),
+            kind: Kind::Number { slider: None },
+            note: "same recipe, other seed".to_owned(),
+            ..plain(Place::Twins)
+        });
+        if self.shows_all || asked.same_start_twin {
+            push(Row {
+                label: "same start".to_owned(),
+                value: word(asked.same_start_twin),
+                kind: Kind::Flag,
+                note: "twin of the same first weights".to_owned(),
+                is_inner: true,
+                ..plain(Place::SameStartTwin)
+            });
+        }
+        let limit = |limit: Option<u32>| limit.map_or("all".to_owned(), |n| n.to_string());
+        let mut extra = |place, label: &str, value, kind, note: &str, is_set: bool| {
+            if self.shows_all || is_set {
+                push(Row {
+                    label: label.to_owned(),
+                    value,
+                    kind,
+                    note: note.to_owned(),
+                    ..plain(place)
+                });
+            }
+        };
+        let number = || Kind::Number { slider: None };
+        extra(
+            Place::TrainLimit,
+            "Train on",
+            limit(study.train_limit),
+            number(),
+            "images",
+            study.train_limit.is_some(),
+        );
+        extra(
+            Place::TestLimit,
+            "Test on",
+            limit(study.test_limit),
+            number(),
+            "images",
+            study.test_limit.is_some(),
+        );
+        extra(
+            Place::FullSuite,
+            "Corrupt all",
+            word(study.suite.full),
+            Kind::Flag,
+            &format!(
+                "or {} images each",
+                figure::count(u64::from(study.suite.corrupted_images))
+            ),
+            study.suite.full,
+        );
+        extra(
+            Place::Threads,
+            "Threads",
+            limit(study.threads),
+            number(),
+            "that compute",
+            study.threads.is_some(),
+        );
+    }
+
+    /// The knobs of the training that are not shown, in one line.
+    fn recipe(&self, catalog: &Catalog) -> String {
+        let parts: Vec<String> = catalog
+            .training
+            .iter()
+            .filter(|knob| !USUAL.contains(&&*knob.id))
+            .map(|knob| format!("{} {}", knob.id, standing(&self.asked().training, knob)))
+            .collect();
+        parts.join(" · ")
+    }
+
+    fn branch_rows(&self, number: usize, catalog: &Catalog, push: &mut dyn FnMut(Row)) {
+        let branch = &self.asked().branches[number];
+        for (index, stage) in branch.stages.iter().enumerate() {
+            let Stage::Compress(method) = stage else {
+                continue;
+            };
+            push(Row {
+                label: if index == 0 {
+                    format!("Branch {}", number + 1)
+                } else {
+                    "then".to_owned()
+                },
+                value: method.id.clone(),
+                kind: Kind::Choice,
+                is_inner: index > 0,
+                ..plain(Place::Method(number, index))
+            });
+            if let Some(described) = catalog.find(&method.id) {
+                for knob in &described.knobs {
+                    let place = Place::Knob(number, index, knob.id.to_string());
+                    let mut row = knob_row(place, knob, &method.setting);
+                    row.is_inner = true;
+                    if knob.id == "ratio" {
+                        row.note = removed(&row.value, described);
+                    }
+                    push(row);
+                }
+            }
+            let epochs = self
+                .fine_tuning(number, index)
+                .map_or(KnobValue::Integer(0), |setting| {
+                    setting
+                        .0
+                        .get("epochs")
+                        .cloned()
+                        .unwrap_or(KnobValue::Integer(1))
+                });
+            push(Row {
+                label: "fine-tune".to_owned(),
+                note: if epochs == KnobValue::Integer(0) {
+                    "epochs: none".to_owned()
+                } else {
+                    "epochs, masks kept".to_owned()
+                },
+                value: epochs.to_string(),
+                kind: Kind::Number { slider: None },
+                is_inner: true,
+                ..plain(Place::FineTune(number, index))
+            });
+        }
+        if self.shows_all {
+            push(Row {
+                label: "then".to_owned(),
+                value: "nothing".to_owned(),
+                kind: Kind::Choice,
+                note: "one more compression".to_owned(),
+                is_inner: true,
+                ..plain(Place::Then(number))
+            });
+        }
+        if self.shows_all || branch.checkpoint != Checkpoint::Last {
+            push(Row {
+                label: "checkpoint".to_owned(),
+                value: match branch.checkpoint {
+                    Checkpoint::Last => "last",
+                    Checkpoint::Best => "best",
+                }
+                .to_owned(),
+                kind: Kind::Choice,
+                note: "of the reference".to_owned(),
+                is_inner: true,
+                ..plain(Place::Checkpoint(number))
+            });
+        }
+    }
+}
+
+fn plain(place: Place) -> Row {
+    Row {
+        place,
+        label: String::new(),
+        value: String::new(),
+        kind: Kind::Button,
+        note: String::new(),
+        errors: Vec::new(),
+        is_inner: false,
+    }
+}
+
+fn word(flag: bool) -> String {
+    if flag { "yes" } else { "no" }.to_owned()
+}
+
+fn knob_row(place: Place, knob: &Knob, setting: &Setting) -> Row {
+    let value = standing(setting, knob);
+    let number = match &value {
+        KnobValue::Integer(v) => Some(*v as f64),
+        KnobValue::Real(v) => Some(*v),
+        KnobValue::Flag(_) | KnobValue::Choice(_) => None,
+    };
+    let kind = match &knob.range {
+        range if is_number(range) => Kind::Number {
+            slider: number.and_then(|v| slider(&knob.range, v)),
+        },
+        Range::Flag { .. } => Kind::Flag,
+        _ => Kind::Choice,
+    };
+    let is_label_capital = !matches!(place, Place::Knob(..));
+    Row {
+        label: if is_label_capital && knob.id == "epochs" {
+            "Epochs".to_owned()
+        } else {
+            knob.id.to_string()
+        },
+        value: match &value {
+            KnobValue::Flag(on) => word(*on),
+            other => other.to_string(),
+        },
+        kind,
+        note: String::new(),
+        errors: Vec::new(),
+        is_inner: !(is_label_capital && knob.id == "epochs"),
+        place,
+    }
+}
+
+/// A slider is drawn where all of the range can be pictured in it: shares.
+fn slider(range: &Range, value: f64) -> Option<f64> {
+    match range {
+        Range::Real { least, most, .. } if *least >= 0.0 && *most <= 1.0 && most > least => {
+            Some(((value - least) / (most - least)).clamp(0.0, 1.0)).filter(|v| v.is_finite())
+        }
+        _ => None,
+    }
+}
+
+/// `50 % of weights removed`.
+fn removed(value: &str, method: &Described) -> String {
+    let counts = method.info.ratio_of.as_deref().unwrap_or("parameters");
+    match value.parse::<f64>() {
+        Ok(ratio) if ratio.is_finite() => {
+            format!(
+                "{} % of {counts} removed",
+                figure::digits(ratio * 100.0, 3).trim_end_matches(".0")
+            )
+        }
+        _ => format!("of {counts}"),
+    }
+}

@@ -1,0 +1,243 @@
+//! Convolution: the definition in 64 bits, its central differences, and PyTorch.
+
+use shrinklab::nn::op::Scratch;
+use shrinklab::nn::op::conv2d::{Conv2d, Saved, Then, Wanted};
+use shrinklab::nn::op::max_pool2d::{self, Windows};
+use shrinklab::nn::op::patches::Geometry;
+use shrinklab::nn::op::relu;
+
+use crate::{assert_close, assert_summary, draw, fixture, integers, threads};
+
+/// Batch, channels, height, width, outputs, kernel, stride, padding.
+type Shape = [usize; 8];
+
+fn convolution([_, channels, height, width, outputs, kernel, stride, padding]: Shape) -> Conv2d {
+    Conv2d {
+        geometry: Geometry {
+            channels,
+            height,
+            width,
+            kernel,
+            stride,
+            padding,
+        },
+        outputs,
+        then: Then::Nothing,
+    }
+}
+
+/// y by the definition, term after term.
+fn by_definition(shape: Shape, x: &[f64], w: &[f64], b: &[f64]) -> Vec<f64> {
+    let [batch, channels, height, width, outputs, k, s, p] = shape;
+    let (oh, ow) = ((height + 2 * p - k) / s + 1, (width + 2 * p - k) / s + 1);
+    let mut y = Vec::new();
+    for (n, o) in (0..batch * outputs).map(|i| (i / outputs, i % outputs)) {
+        for (oy, ox) in (0..oh * ow).map(|i| (i / ow, i % ow)) {
+            let mut sum = b[o];
+            for (c, i) in (0..channels * k * k).map(|i| (i / (k * k), i % (k * k))) {
+                let (iy, ix) = (oy * s + i / k, ox * s + i % k);
+                if (p..p + height).contains(&iy) && (p..p + width).contains(&ix) {
+                    let pixel = x[((n * channels + c) * height + iy - p) * width + ix - p];
+                    sum += w[(o * channels + c) * k * k + i] * pixel;
+                }
+            }
+            y.push(sum);
+        }
+    }
+    y
+}
+
+struct Found {
+    y: Vec<f32>,
+    dx: Vec<f32>,
+    dw: Vec<f32>,
+    db: Vec<f32>,
+}
+
+/// The op's results; buffers begin as NaN, so that what it forgets to write is seen.
+fn run(conv: &Conv2d, batch: usize, x: &[f32], w: &[f32], b: &[f32], dy: &[f32]) -> Found {
+    let nan = |n| vec![f32::NAN; n];
+    let mut scratch = Scratch::default();
+    let mut y = nan(batch * conv.values());
+    let mut place = vec![255; batch * conv.places()];
+    conv.forward(x, w, Some(b), &mut y, &mut place, &mut scratch);
+    let (mut dx, mut dw, mut db) = (nan(x.len()), nan(w.len()), nan(b.len()));
+    let saved = Saved {
+        x,
+        w,
+        y: &y,
+        place: &place,
+        dy,
+    };
+    let wanted = Wanted {
+        dx: Some(&mut dx),
+        dw: Some(&mut dw),
+        db: Some(&mut db),
+    };
+    conv.backward(saved, wanted, &mut scratch);
+    // The same gradient of the input when nothing else is wanted, bit for bit.
+    let mut alone = nan(x.len());
+    let wanted = Wanted {
+        dx: Some(&mut alone),
+        ..Wanted::default()
+    };
+    conv.backward(saved, wanted, &mut scratch);
+    assert_eq!(alone, dx);
+    Found { y, dx, dw, db }
+}
+
+/// Weights and biases of about the size that networks have.
+fn inputs(shape: Shape, stream: u64) -> [Vec<f32>; 4] {
+    let [batch, channels, height, width, outputs, kernel, ..] = shape;
+    let n = batch * convolution(shape).values();
+    [
+        draw(stream, batch * channels * height * width, -1.0, 1.0),
+        draw(stream + 1, outputs * channels * kernel * kernel, -1.0, 1.0),
+        draw(stream + 2, outputs, -1.0, 1.0),
+        draw(stream + 3, n, -1.0, 1.0),
+    ]
+}
+
+#[test]
+fn gradients_are_the_central_differences_of_the_definition() {
+    let mut shapes = Vec::new();
+    for kernel in [1, 3, 5, 7] {
+        for (stride, padding) in [(1, 0), (1, 1), (2, 0), (2, 1), (3, 2)] {
+            shapes.push([2, 2, 9, 7, 3, kernel, stride, padding]);
+        }
+    }
+    shapes.extend([
+        [1, 3, 5, 5, 2, 3, 1, 1],
+        [7, 1, 4, 4, 2, 2, 2, 0],
+        [3, 2, 1, 1, 2, 3, 2, 1],
+    ]);
+    for shape in shapes {
+        let [x, w, b, dy] = inputs(shape, 1);
+        let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let all = [wide(&x), wide(&w), wide(&b)];
+        let value = |all: &[Vec<f64>; 3]| {
+            let y = by_definition(shape, &all[0], &all[1], &all[2]);
+            y.iter()
+                .zip(&dy)
+                .map(|(y, dy)| y * f64::from(*dy))
+                .sum::<f64>()
+        };
+        // The value is linear in each input, so the difference is exact at any step.
+        let difference = |which: usize, at: usize| {
+            let mut moved = all.clone();
+            moved[which][at] += 0.5;
+            let above = value(&moved);
+            moved[which][at] -= 1.0;
+            above - value(&moved)
+        };
+        let differences = |which: usize| {
+            let n = all[which].len();
+            (0..n).map(|at| difference(which, at)).collect::<Vec<_>>()
+        };
+        let y = by_definition(shape, &all[0], &all[1], &all[2]);
+        let (dx, dw, db) = (differences(0), differences(1), differences(2));
+        for n in [1, 2, 5] {
+            let found = threads(n, || run(&convolution(shape), shape[0], &x, &w, &b, &dy));
+            let what = |name| format!("{name} of {shape:?} with {n} threads");
+            assert_close(&found.y, &y, 1e-6, &what("y"));
+            assert_close(&found.dx, &dx, 1e-6, &what("dx"));
+            assert_close(&found.dw, &dw, 1e-6, &what("dw"));
+            assert_close(&found.db, &db, 1e-6, &what("db"));
+        }
+    }
+}
+
+#[test]
+fn values_and_gradients_are_those_of_pytorch() {
+    for (at, case) in fixture()["convolutions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        let shape: Shape = integers(&case["shape"]).try_into().unwrap();
+        let [x, w, b, dy] = inputs(shape, 10 * at as u64 + 100);
+        let found = threads(2, || run(&convolution(shape), shape[0], &x, &w, &b, &dy));
+        assert_summary(&found.y, &case["y"], 1e-6, "y");
+        assert_summary(&found.dx, &case["dx"], 1e-6, "dx");
+        assert_summary(&found.dw, &case["dw"], 1e-6, "dw");
+        assert_close(&found.db, &crate::floats(&case["db"]), 1e-6, "db");
+    }
+}
+
+/// Many channels and images: several slabs of channels, several images in one product, and remainders of both.
+#[test]
+fn large_shapes_are_divided_without_a_seam() {
+    for shape in [
+        [13, 90, 5, 5, 4, 3, 2, 1],
+        [3, 40, 16, 16, 3, 3, 1, 1],
+        [1, 300, 7, 7, 2, 3, 1, 1],
+    ] {
+        let [x, w, b, dy] = inputs(shape, 40);
+        let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let y = by_definition(shape, &wide(&x), &wide(&w), &wide(&b));
+        let one = threads(1, || run(&convolution(shape), shape[0], &x, &w, &b, &dy));
+        assert_close(&one.y, &y, 1e-5, "y");
+        // <dy, conv(x)> without bias is <dx, x> and <dw, w>: backward is the transpose of forward.
+        let dot = |a: &[f32], b: &[f32]| {
+            let terms = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+            terms.sum::<f64>()
+        };
+        let expected = dot(&one.y, &dy) - dot(&one.db, &b);
+        assert!(
+            (dot(&one.dx, &x) - expected).abs() < 1e-3 * expected.abs().max(1.0),
+            "{shape:?}"
+        );
+        assert!(
+            (dot(&one.dw, &w) - expected).abs() < 1e-3 * expected.abs().max(1.0),
+            "{shape:?}"
+        );
+        for n in [2, 4] {
+            let several = threads(n, || run(&convolution(shape), shape[0], &x, &w, &b, &dy));
+            let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+            assert_close(&several.dx, &wide(&one.dx), 1e-5, "dx");
+            assert_close(&several.dw, &wide(&one.dw), 1e-5, "dw");
+        }
+    }
+}
+
+/// ReLU and pooling in the same pass give the same bits as one after the other.
+#[test]
+fn what_follows_in_the_same_pass_changes_no_bit() {
+    for (kernel, stride) in [(2, 2), (3, 2), (2, 1)] {
+        let shape = [5, 3, 11, 9, 4, 3, 1, 1];
+        let [x, w, b, _] = inputs(shape, 60);
+        let apart = convolution(shape);
+        let windows = Windows {
+            height: 11,
+            width: 9,
+            kernel,
+            stride,
+        };
+        let together = Conv2d {
+            then: Then::ReluMaxPool(windows),
+            ..apart
+        };
+        let batch = shape[0];
+        let dy = draw(64, batch * together.values(), -1.0, 1.0);
+        let fused = threads(2, || run(&together, batch, &x, &w, &b, &dy));
+
+        let mut scratch = Scratch::default();
+        let n = batch * apart.values();
+        let (mut y, mut positive) = (vec![0.0; n], vec![0.0; n]);
+        let (mut pooled, mut place) = (vec![0.0; dy.len()], vec![0; dy.len()]);
+        let (mut d_positive, mut d_y) = (vec![0.0; n], vec![0.0; n]);
+        threads(2, || {
+            apart.forward(&x, &w, Some(&b), &mut y, &mut [], &mut scratch);
+            relu::forward(&y, &mut positive);
+            max_pool2d::forward(&windows, &positive, &mut pooled, &mut place);
+            max_pool2d::backward(&windows, &place, &dy, &mut d_positive);
+            relu::backward(&positive, &d_positive, &mut d_y);
+        });
+        let plain = threads(2, || run(&apart, batch, &x, &w, &b, &d_y));
+        assert_eq!(fused.y, pooled);
+        assert_eq!(fused.dx, plain.dx);
+        assert_eq!(fused.dw, plain.dw);
+        assert_eq!(fused.db, plain.db);
+    }
+}

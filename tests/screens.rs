@@ -1,0 +1,646 @@
+//! Whole screens, driven by keys, compared with files of `tests/snapshots`.
+//!
+//! `SHRINKLAB_UPDATE_SNAPSHOTS=1` writes the files instead.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
+use ratatui::style::Color;
+use shrinklab::catalog::Catalog;
+use shrinklab::event::Record;
+use shrinklab::spec::{KnobValue, Method, Setting, Stage, Study};
+use shrinklab::state::Timeline;
+use shrinklab::ui::form::Form;
+use shrinklab::ui::{self, Presence, Request, Scene, Screen, Seek, SessionRow, View, export};
+
+#[path = "screens/made_up.rs"]
+mod made_up;
+
+/// Everything that a scene borrows.
+struct Shown {
+    timeline: Timeline,
+    catalog: Catalog,
+    sessions: Vec<SessionRow>,
+    notes: BTreeMap<String, String>,
+    live: bool,
+    mono: bool,
+    demo: bool,
+    view: View,
+}
+
+impl Shown {
+    fn new(records: Vec<Record>, live: bool, screen: Screen) -> Self {
+        let catalog = made_up::catalog();
+        let mut timeline = Timeline::following();
+        for record in records {
+            timeline.push(record);
+        }
+        if !live && !timeline.is_empty() {
+            timeline.pause();
+        }
+        let sessions = vec![
+            SessionRow {
+                name: "2026-11-20-glyphs.ndjson".to_owned(),
+                study: "glyphs · lenet5 · magnitude pruning 50 %".to_owned(),
+                started: "2026-11-20 14:02".to_owned(),
+                milliseconds: 52_000,
+                bytes: 412_000,
+                presence: Presence::Ended,
+            },
+            SessionRow {
+                name: "2026-11-20-mnist.ndjson".to_owned(),
+                study: "mnist · lenet5 · self-distillation".to_owned(),
+                started: "2026-11-20 15:40".to_owned(),
+                milliseconds: 400_000,
+                bytes: 1_412_000,
+                presence: Presence::Interrupted,
+            },
+        ];
+        let notes = BTreeMap::from([("glyphs".to_owned(), "10,000 + 2,000, 28x28".to_owned())]);
+        Self {
+            timeline,
+            view: View::new(Form::new(&catalog), screen),
+            catalog,
+            sessions,
+            notes,
+            live,
+            mono: false,
+            demo: false,
+        }
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        Scene {
+            timeline: &self.timeline,
+            catalog: &self.catalog,
+            lab: &self.catalog,
+            sessions: &self.sessions,
+            estimate: "about 40 s on 2 threads      session about 0.5 MiB",
+            data_notes: &self.notes,
+            message: None,
+            live: self.live,
+            demo: self.demo,
+            pausing: false,
+            device: "cpu",
+            bell: true,
+            mono: self.mono,
+        }
+    }
+
+    /// Presses keys: letters stand for themselves, others in angle brackets: `jj<tab><space>`.
+    fn press(&mut self, keys: &str) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let mut rest = keys;
+        while let Some(first) = rest.chars().next() {
+            let (code, modifiers);
+            if first == '<' && rest.find('>').is_some_and(|end| end > 1) {
+                let end = rest.find('>').unwrap();
+                let name = &rest[1..end];
+                rest = &rest[end + 1..];
+                (code, modifiers) = named(name);
+            } else {
+                rest = &rest[first.len_utf8()..];
+                (code, modifiers) = (KeyCode::Char(first), KeyModifiers::NONE);
+            }
+            let mut view = self.view.clone();
+            requests.extend(view.update(KeyEvent::new(code, modifiers), &self.scene()));
+            self.view = view;
+        }
+        requests
+    }
+
+    fn draw(&self, width: u16, height: u16) -> Buffer {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        let scene = self.scene();
+        terminal
+            .draw(|frame| ui::draw(&scene, &self.view, frame))
+            .unwrap();
+        terminal.backend().buffer().clone()
+    }
+
+    fn text(&self, width: u16, height: u16) -> String {
+        export::plain_text(&self.draw(width, height))
+    }
+}
+
+fn named(name: &str) -> (KeyCode, KeyModifiers) {
+    let plain = KeyModifiers::NONE;
+    match name {
+        "tab" => (KeyCode::Tab, plain),
+        "enter" => (KeyCode::Enter, plain),
+        "esc" => (KeyCode::Esc, plain),
+        "space" => (KeyCode::Char(' '), plain),
+        "backspace" => (KeyCode::Backspace, plain),
+        "up" => (KeyCode::Up, plain),
+        "down" => (KeyCode::Down, plain),
+        "left" => (KeyCode::Left, plain),
+        "right" => (KeyCode::Right, plain),
+        "home" => (KeyCode::Home, plain),
+        "end" => (KeyCode::End, plain),
+        "lt" => (KeyCode::Char('<'), plain),
+        "gt" => (KeyCode::Char('>'), plain),
+        "ctrl-s" => (KeyCode::Char('s'), KeyModifiers::CONTROL),
+        other => panic!("no key is called {other}"),
+    }
+}
+
+/// Compares with the file, or writes it.
+fn snapshot(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/snapshots")
+        .join(format!("{name}.txt"));
+    if std::env::var_os("SHRINKLAB_UPDATE_SNAPSHOTS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        return;
+    }
+    let known = fs::read_to_string(&path).unwrap_or_default();
+    if known == text {
+        return;
+    }
+    let mut shown = format!("{name} differs from its snapshot (- file, + now):\n");
+    let count = known.lines().count().max(text.lines().count());
+    for row in 0..count {
+        let (old, new) = (known.lines().nth(row), text.lines().nth(row));
+        if old != new {
+            let (old, new) = (old.unwrap_or(""), new.unwrap_or(""));
+            writeln!(shown, "{row:>3} - {old}\n    + {new}").unwrap();
+        }
+    }
+    panic!("{shown}");
+}
+
+#[test]
+fn the_screens_look_as_they_did() {
+    let work = Shown::new(made_up::at_work(), true, Screen::Live);
+    for (width, height) in [(60, 16), (80, 24), (100, 30), (160, 45)] {
+        snapshot(&format!("live-{width}x{height}"), &work.text(width, height));
+    }
+    let mut replay = Shown::new(made_up::complete(), false, Screen::Live);
+    snapshot("replay-100x30", &replay.text(100, 30));
+    for (name, keys) in [
+        ("full-loss", "f<right><right><right>"),
+        ("full-corruption", "<esc><esc><tab>f"),
+        ("full-function", "<esc><tab>f"),
+        ("full-numbers", "<esc><tab>f"),
+        ("table", "<esc>3"),
+        ("sessions", "o"),
+        ("help", "2?"),
+        ("palette", "<esc>:map"),
+    ] {
+        replay.press(keys);
+        snapshot(&format!("{name}-100x30"), &replay.text(100, 30));
+    }
+    let mut first = Shown::new(made_up::complete(), false, Screen::Study);
+    first.demo = true;
+    snapshot("first-start-100x30", &first.text(100, 30));
+    let mut form = Shown::new(Vec::new(), false, Screen::Study);
+    snapshot("form-80x24", &form.text(80, 24));
+    form.press("<down><down><down><down><down><down><down>1.5<down><down>a");
+    snapshot("form-100x30", &form.text(100, 30));
+}
+
+/// Every screen, panel and popup, at sizes from nothing to a wall: drawing never panics.
+#[test]
+fn no_size_breaks_a_screen() {
+    let looks = [
+        "2",
+        "2f",
+        "2<tab>f",
+        "2<tab><tab>f",
+        "2<tab><tab><tab>f",
+        "2f<right><left>y",
+        "3",
+        "3/err",
+        "o",
+        "1",
+        "1aaaa",
+        "2?",
+        "2:",
+        "2:x",
+        "2b",
+        "2n<space>x",
+        "2q",
+        "2<tab><down><down><down>",
+        "3<right><right><enter>",
+    ];
+    let mut sizes: Vec<(u16, u16)> = Vec::new();
+    for width in [
+        1, 2, 3, 7, 20, 39, 40, 41, 59, 60, 75, 76, 80, 99, 100, 160, 400,
+    ] {
+        for height in [1, 2, 3, 11, 12, 13, 16, 19, 20, 24, 30, 45, 120] {
+            sizes.push((width, height));
+        }
+    }
+    for records in [Vec::new(), made_up::at_work(), made_up::complete()] {
+        for live in [true, false] {
+            for keys in looks {
+                let mut shown = Shown::new(records.clone(), live, Screen::Live);
+                shown.demo = !live;
+                shown.press(keys);
+                for (width, height) in &sizes {
+                    shown.draw(*width, *height);
+                }
+            }
+        }
+    }
+}
+
+/// A log can be cut anywhere, and hold anything: each prefix is drawn.
+#[test]
+fn every_moment_of_a_session_can_be_drawn() {
+    let records = made_up::complete();
+    let mut shown = Shown::new(records.clone(), false, Screen::Live);
+    for position in (0..records.len()).step_by(3) {
+        shown.timeline.seek(position);
+        shown.draw(100, 30);
+        shown.draw(60, 16);
+    }
+}
+
+#[test]
+fn without_color_no_cell_has_one() {
+    for keys in [
+        "",
+        "f",
+        "<tab>f",
+        "<tab><tab>f",
+        "<tab><tab><tab>f",
+        "3",
+        "o",
+        "1",
+        "?",
+        ":",
+        "b",
+    ] {
+        let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+        shown.mono = true;
+        shown.press(keys);
+        for cell in &shown.draw(120, 40).content {
+            assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset), "{keys}");
+        }
+    }
+}
+
+#[test]
+fn control_characters_never_reach_the_buffer() {
+    let mut records = made_up::complete();
+    let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}x\r\n\u{200b}";
+    for record in &mut records {
+        use shrinklab::event::Event;
+        match &mut record.event {
+            Event::NoteAdded { text } => *text = evil.to_owned(),
+            Event::StudyStarted { study, networks } => {
+                study.references[0].dataset.id = evil.to_owned();
+                for network in networks {
+                    network.name += evil;
+                }
+            }
+            Event::StageStarted { title, .. } => *title = evil.to_owned(),
+            Event::Measured(found) => {
+                found.probe = evil.to_owned();
+                found.condition = found.condition.as_ref().map(|id| format!("{id}{evil}"));
+            }
+            Event::NetworkCompressed { remarks, .. } => remarks.push(evil.to_owned()),
+            _ => {}
+        }
+    }
+    records.pop();
+    for keys in [
+        "",
+        "f",
+        "<tab>f",
+        "<tab><tab>f",
+        "<tab><tab><tab>f",
+        "3",
+        "o",
+        "1",
+        "?",
+        ":",
+        "b",
+        "n",
+    ] {
+        let mut shown = Shown::new(records.clone(), true, Screen::Live);
+        shown.sessions[0].name = evil.to_owned();
+        shown.sessions[0].study = evil.to_owned();
+        shown.notes.insert("glyphs".to_owned(), evil.to_owned());
+        shown.press(keys);
+        for cell in &shown.draw(120, 40).content {
+            let bad = |c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{200b}');
+            assert!(
+                !cell.symbol().chars().any(bad),
+                "{keys}: {:?}",
+                cell.symbol()
+            );
+        }
+        let title = ui::title(shown.timeline.state());
+        assert!(!title.chars().any(char::is_control), "{title:?}");
+    }
+}
+
+#[test]
+fn every_action_is_in_the_help_and_every_command_in_a_palette() {
+    use shrinklab::ui::keymap::{Action, BINDINGS, Layer, Source};
+    use shrinklab::ui::popup::{HelpLine, help_lines};
+    let help: Vec<&str> = help_lines(Source::Lab)
+        .iter()
+        .filter_map(|line| match line {
+            HelpLine::Key(_, words) => Some(*words),
+            HelpLine::Heading(_) => None,
+        })
+        .collect();
+    // What belongs to a popup is done there; everything else has a name in some screen's palette.
+    let of_popups = [Action::Accept, Action::Leave, Action::StopAndQuit];
+    for binding in BINDINGS {
+        let is_local = binding.layers.iter().all(|layer| {
+            matches!(
+                layer,
+                Layer::Palette | Layer::Note | Layer::Filter | Layer::Branch
+            )
+        });
+        assert!(
+            is_local || help.contains(&binding.help),
+            "{} is not in the help",
+            binding.name
+        );
+        let offered = [true, false].into_iter().any(|live| {
+            Screen::ALL.iter().any(|(_, screen)| {
+                let shown = Shown::new(made_up::at_work(), live, *screen);
+                shown
+                    .view
+                    .offers("", &shown.scene())
+                    .iter()
+                    .any(|offer| offer.action == binding.action)
+            })
+        });
+        assert!(
+            offered || of_popups.contains(&binding.action),
+            "{} is in no palette",
+            binding.name
+        );
+    }
+}
+
+#[test]
+fn the_palette_does_what_is_under_its_cursor() {
+    let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+    assert_eq!(shown.press(":pause tr<enter>"), [Request::Pause]);
+    shown.press(":log<enter>");
+    assert!(shown.view.is_logarithmic);
+}
+
+#[test]
+fn keys_make_the_study_that_they_say() {
+    let mut shown = Shown::new(Vec::new(), false, Screen::Study);
+    // Data set, domain, architecture, epochs, seed, twins, branch, ratio, scope, fine-tuning.
+    shown.press("<down><right><down><right><down>12<down>99<down><right>");
+    shown.press("<down><down>0.8<down><right><down>0");
+    shown.press("+<right><down><right><down><left>");
+    let requests = shown.press("<enter>");
+    let knob = |id: &str, value| Setting::default().with(id, value);
+    let method = |id: &str, setting| Method {
+        id: id.to_owned(),
+        setting,
+    };
+    let mut asked = Study {
+        seed: 99,
+        ..made_up::study()
+    };
+    let reference = &mut asked.references[0];
+    reference.dataset = method(
+        "glyphs",
+        knob("domain", KnobValue::Choice("chalk".to_owned())),
+    );
+    reference.architecture = Method::plain("cnn8");
+    reference.training = knob("epochs", KnobValue::Integer(12));
+    reference.twins = 2;
+    reference.branches[0].stages = vec![Stage::Compress(method(
+        "magnitude-pruning",
+        knob("ratio", KnobValue::Real(0.8))
+            .with("scope", KnobValue::Choice("per-layer".to_owned())),
+    ))];
+    reference.branches[1].stages = vec![Stage::Compress(method(
+        "post-training-quantization",
+        knob("bits", KnobValue::Choice("4".to_owned())),
+    ))];
+    assert_eq!(requests, [Request::Start(asked.clone())]);
+    assert_eq!(shown.view.screen, Screen::Live);
+    assert_eq!(
+        ui::command_line::command_line(&asked, &shown.catalog),
+        "shrinklab run -d glyphs -a cnn8 --set domain=chalk --epochs 12 --twins 2 --seed 99 \
+         --compress magnitude-pruning --ratio 0.8 --set scope=per-layer --fine-tune none \
+         --compress post-training-quantization --set bits=4 --fine-tune none"
+    );
+}
+
+#[test]
+fn all_errors_stand_beside_their_fields_at_once() {
+    let mut shown = Shown::new(Vec::new(), false, Screen::Study);
+    // Epochs 0, twins 101, ratio 1.5.
+    shown.press("<down><down><down>0<down><down>101<down><down>1.5");
+    assert_eq!(shown.press("<enter>"), []);
+    let text = shown.text(100, 30);
+    for (field, problem) in [
+        ("Epochs", "0 is not allowed; a whole number from 1 to 1000"),
+        ("Twins", "101 is more than 100, the most"),
+        ("ratio", "1.5 is not allowed; a number from 0 to 0.999"),
+    ] {
+        let lines: Vec<&str> = text.lines().collect();
+        let at = lines
+            .iter()
+            .position(|line| line.contains(problem))
+            .unwrap_or_else(|| panic!("{problem} is missing:\n{text}"));
+        assert!(lines[at - 1].contains(field), "{text}");
+    }
+    assert!(text.contains("3 fields are wrong"), "{text}");
+    // Esc while typing takes back what was typed; the others remain.
+    shown.press("<backspace><backspace><backspace>0.7<esc>");
+    assert!(!shown.text(100, 30).contains("✗ 0.7"));
+}
+
+#[test]
+fn a_branch_is_added_to_a_study_at_work() {
+    let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+    shown.press("b<right><right><down>50");
+    assert!(
+        shown.text(100, 30).contains("self-distillation"),
+        "{}",
+        shown.text(100, 30)
+    );
+    let requests = shown.press("<enter>");
+    let [
+        Request::AddBranch {
+            reference: 0,
+            branch,
+        },
+    ] = requests.as_slice()
+    else {
+        panic!("{requests:?}");
+    };
+    let Stage::Compress(method) = &branch.stages[0] else {
+        panic!("{branch:?}");
+    };
+    assert_eq!(method.id, "self-distillation");
+    assert_eq!(method.setting.0["temperature"], KnobValue::Integer(50));
+    // A recording has no lab that could do it.
+    let mut replay = Shown::new(made_up::complete(), false, Screen::Live);
+    replay.press("b");
+    assert!(replay.view.popups.is_empty());
+}
+
+#[test]
+fn quitting_asks_while_something_runs() {
+    let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+    assert_eq!(shown.press("q"), []);
+    assert!(shown.text(80, 24).contains("leave it running"));
+    assert_eq!(shown.press("<esc>"), []);
+    assert_eq!(shown.press("ql"), [Request::LeaveRunning]);
+    assert_eq!(shown.press("<esc>q<down><enter>"), [Request::StopAndQuit]);
+    let mut done = Shown::new(made_up::complete(), true, Screen::Live);
+    assert_eq!(done.press("q"), [Request::Quit]);
+}
+
+#[test]
+fn keys_of_the_lab_and_of_a_recording() {
+    let mut lab = Shown::new(made_up::at_work(), true, Screen::Live);
+    assert_eq!(
+        lab.press("<space>Ps"),
+        [Request::Freeze, Request::Pause, Request::Stop]
+    );
+    assert_eq!(
+        lab.press("nall is well<enter>"),
+        [Request::Note("all is well".to_owned())]
+    );
+    let mut replay = Shown::new(made_up::complete(), false, Screen::Live);
+    assert_eq!(
+        replay.press("<space>,.<lt><gt>[]+-LPs<home>G"),
+        [
+            Request::PlayPause,
+            Request::Seek(Seek::Records(-1)),
+            Request::Seek(Seek::Records(1)),
+            Request::Seek(Seek::PreviousStage),
+            Request::Seek(Seek::NextStage),
+            Request::Seek(Seek::PreviousNote),
+            Request::Seek(Seek::NextNote),
+            Request::Faster,
+            Request::Slower,
+            Request::ToggleLoop,
+            Request::Seek(Seek::First),
+            Request::Seek(Seek::Last),
+        ]
+    );
+    assert_eq!(
+        replay.press("o<down><enter>"),
+        [Request::RefreshSessions, Request::OpenSession(1)]
+    );
+}
+
+/// One layer at a time, from a popup over the full screen down to the panels.
+#[test]
+fn esc_steps_back_one_layer() {
+    let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+    shown.press("f<right>?");
+    shown.press("<esc>");
+    assert!(shown.view.popups.is_empty() && shown.view.is_full);
+    shown.press("<esc>");
+    assert!(shown.view.cursor.is_none() && shown.view.is_full);
+    shown.press("<esc>");
+    assert!(!shown.view.is_full);
+    shown.press("3/noise<enter><esc>");
+    assert!(shown.view.table.filter.is_empty());
+    assert_eq!(shown.view.screen, Screen::Table);
+    shown.press("<esc>");
+    assert_eq!(shown.view.screen, Screen::Live);
+}
+
+#[test]
+fn the_table_filters_and_sorts() {
+    let mut shown = Shown::new(made_up::complete(), false, Screen::Table);
+    shown.press("/blur pruning<enter>");
+    let rows = shrinklab::ui::screen::table::rows(&shown.scene(), &shown.view);
+    assert_eq!(rows.len(), 5);
+    // By value, from large to small.
+    shown.press("<right><right><right><right><enter><enter>");
+    let rows = shrinklab::ui::screen::table::rows(&shown.scene(), &shown.view);
+    let severities: String = rows.iter().map(|row| row.cells[3].as_str()).collect();
+    assert_eq!(severities, "54321");
+}
+
+#[test]
+fn freezing_and_pausing_are_told_apart() {
+    let mut records = made_up::at_work();
+    let last = records.last().unwrap();
+    records.push(Record {
+        seq: last.seq + 1,
+        at: last.at,
+        event: shrinklab::event::Event::Paused,
+    });
+    let mut shown = Shown::new(records, true, Screen::Live);
+    assert!(shown.text(100, 30).contains("training paused"));
+    assert!(!shown.text(100, 30).contains("picture frozen"));
+    assert_eq!(shown.press("P"), [Request::Resume]);
+    shown.timeline.pause();
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("training paused") && text.contains("picture frozen"),
+        "{text}"
+    );
+}
+
+/// The same network has the same color on every panel.
+#[test]
+fn a_network_keeps_its_color() {
+    let shown = Shown::new(made_up::complete(), false, Screen::Live);
+    let buffer = shown.draw(160, 45);
+    let mut colors: BTreeMap<&str, Vec<Color>> = BTreeMap::new();
+    for cell in &buffer.content {
+        if ["●", "Ⅰ", "▲", "■"].contains(&cell.symbol()) {
+            let seen = colors.entry(cell.symbol()).or_default();
+            if !seen.contains(&cell.fg) {
+                seen.push(cell.fg);
+            }
+        }
+    }
+    for glyph in ["Ⅰ", "▲", "■"] {
+        assert_eq!(colors[glyph].len(), 1, "{glyph}: {colors:?}");
+    }
+    // The play head is a dot too, in the color of what is alive.
+    assert_eq!(colors["●"].len(), 2);
+}
+
+#[test]
+fn a_click_gives_a_panel_the_keys() {
+    use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+    use shrinklab::ui::screen::live::Panel;
+    let shown = Shown::new(made_up::at_work(), true, Screen::Live);
+    let mut view = shown.view.clone();
+    let click = MouseEvent {
+        kind: MouseEventKind::Down(MouseButton::Left),
+        column: 70,
+        row: 22,
+        modifiers: KeyModifiers::NONE,
+    };
+    view.mouse(
+        click,
+        ratatui::layout::Rect::new(0, 0, 100, 30),
+        &shown.scene(),
+    );
+    assert_eq!(view.panel, Panel::Numbers);
+}
+
+#[test]
+fn the_picture_is_one_well_formed_element() {
+    let shown = Shown::new(made_up::complete(), false, Screen::Live);
+    let svg = export::svg(&shown.draw(100, 30));
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
+    assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
+    assert!(svg.contains("Function"));
+}
