@@ -1,5 +1,10 @@
 //! Small studies end to end, without a screen.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as expected"
+)]
+
 use std::path::Path;
 
 use crossbeam_channel::unbounded;

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use shrinklab::catalog::Catalog;
+use shrinklab::event::Said;
 use shrinklab::event::{Event, Record};
-use shrinklab::session::{Entry, Follower, Header, Recorded, Recorder, Session, Writer, codec};
+use shrinklab::session::{Follower, Header, Recorded, Recorder, Session, Writer, codec};
 use shrinklab::spec::Study;
 use shrinklab::state::{State, Timeline};
 
@@ -80,14 +81,14 @@ fn live_is_followed_is_replayed() {
         let path = folder.path().join("live.jsonl");
         let writer = Writer::create(&path, &header()).unwrap();
         let mut follower = Follower::open(&path).unwrap();
-        let (lab, entries) = crossbeam_channel::bounded::<Entry>(8);
+        let (lab, entries) = crossbeam_channel::bounded::<Said>(8);
         let (app, shown) = crossbeam_channel::unbounded();
         let recorder = Recorder::spawn(writer, entries, app);
         let mut live = Timeline::following();
         let mut followed = Timeline::following();
         let events: Vec<Event> = records(&scenario).into_iter().map(|r| r.event).collect();
         for event in events {
-            lab.send(event.into()).unwrap();
+            lab.send(Said::Fact(event)).unwrap();
             match shown.recv().unwrap() {
                 Recorded::Record(record) => live.push(record),
                 Recorded::Failed(problem) => panic!("{problem}"),
