@@ -2,11 +2,12 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test ends where something is not as expected"
+    reason = "a test whose bench cannot be set up may panic"
 )]
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use shrinklab::catalog::Entry;
 use shrinklab::event::Event;
@@ -29,6 +30,11 @@ use shrinklab::nn::schedule::Schedule;
 use shrinklab::spec::{
     KnobValue, Method, NetworkId, NetworkPlan, Role, Setting, StageKind, StagePlan,
 };
+
+#[path = "methods/compressions.rs"]
+mod compressions;
+#[path = "methods/probes.rs"]
+mod probes;
 
 const REFERENCE: NetworkId = NetworkId(0);
 const CANDIDATE: NetworkId = NetworkId(9);
@@ -85,6 +91,15 @@ fn data() -> Data {
     }
 }
 
+/// A fresh lenet.
+fn build(data: &Data, seed: u64) -> Network {
+    let (mean, deviation) = data.train.mean_and_deviation();
+    let lenet = (find(architecture::ALL, "lenet5").build)(&Setting::default());
+    lenet
+        .build(data.train.shape, 10, (&mean, &deviation), seed)
+        .unwrap()
+}
+
 fn plan(id: NetworkId, role: Role, seed: u64) -> NetworkPlan {
     NetworkPlan {
         id,
@@ -129,7 +144,9 @@ fn trained(network: &mut Network, data: &Data, recipe: &Recipe, seed: u64) {
         life: Life::default(),
     };
     stating(REFERENCE, |cx| {
-        train(network, &training, &mut Unobserved, cx).unwrap();
+        train(network, &training, &mut Unobserved, cx)
+            .map(|_| ())
+            .unwrap();
     });
 }
 
@@ -157,18 +174,19 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        static TRAINED: OnceLock<[Network; 2]> = OnceLock::new();
         let data = data();
-        let (mean, deviation) = data.train.mean_and_deviation();
-        let build = (architecture::ALL[0].build)(&Setting::default());
-        let initial = build
-            .build(data.train.shape, 10, (&mean, &deviation), 7)
-            .unwrap();
-        let mut network = initial.duplicate().unwrap();
-        trained(&mut network, &data, &RECIPE, 7);
+        let [initial, network] = TRAINED.get_or_init(|| {
+            let initial = build(&data, 7);
+            let mut network = initial.duplicate().unwrap();
+            trained(&mut network, &data, &RECIPE, 7);
+            [initial, network]
+        });
+        let initial = initial.duplicate().unwrap();
         let reference = kept(
             plan(REFERENCE, Role::Reference, 7),
             Some(initial),
-            &network,
+            network,
             &data,
         );
         Self {
@@ -244,7 +262,7 @@ impl Bench {
         let plan = &self.networks[&network].plan;
         let method = (entry.build)(&setting(entry, &[]));
         let ((), events) = stating(network, |cx| {
-            method.measure(&self.subject(plan), 0, cx).unwrap()
+            method.measure(&self.subject(plan), 0, cx).unwrap();
         });
         let found = events.iter().filter_map(|event| match event {
             Event::Measured(measurement) => Some(measurement.clone()),
@@ -351,492 +369,4 @@ fn check_table<T: ?Sized>(table: &[Entry<T>]) {
 fn compressions_and_probes_say_what_they_are() {
     check_table(compression::ALL);
     check_table(probe::ALL);
-}
-
-#[test]
-fn no_compression_touches_the_reference_or_raises_its_cost() {
-    let bench = Bench::new();
-    let before = bytes(bench.reference());
-    let footprint = |network: &Network| {
-        (
-            network.parameters().count(),
-            network.macs(),
-            network_bytes(network, Layout::Dense),
-            network.nodes().len(),
-        )
-    };
-    let cost = footprint(bench.reference());
-    for entry in compression::ALL {
-        let id = &entry.info.id;
-        let made = bench.compress(bench.reference(), id, &[]);
-        assert_eq!(
-            bytes(bench.reference()),
-            before,
-            "{id} changed the reference"
-        );
-        assert_eq!(
-            footprint(bench.reference()),
-            cost,
-            "{id} changed the reference"
-        );
-        let after = footprint(&made.network);
-        assert!(
-            after.0 <= cost.0 && after.1 <= cost.1 && after.2 <= cost.2,
-            "{id}: {after:?} after {cost:?}"
-        );
-        assert!(
-            !made.remarks.is_empty(),
-            "{id} does not say what is simulated and what is real"
-        );
-        assert_eq!(made.asked.is_some(), entry.info.ratio_of.is_some(), "{id}");
-        assert_eq!(made.asked.is_some(), made.reached.is_some(), "{id}");
-        assert_eq!(
-            made.life.epoch,
-            made.cost.images as u32 / bench.data.split.train.len() as u32,
-            "{id}"
-        );
-    }
-}
-
-#[test]
-fn pruning_nothing_changes_nothing() {
-    let bench = Bench::new();
-    let made = bench.prune(bench.reference(), 0.0);
-    assert_eq!(bytes(&made.network), bytes(bench.reference()));
-    assert_eq!(made.reached, Some(0.0));
-}
-
-#[test]
-fn pruned_weights_stay_zero_in_fine_tuning_and_in_a_second_pruning() {
-    let bench = Bench::new();
-    let n = weights(bench.reference()).len();
-    for scope in ["global", "per-layer"] {
-        let knobs = [("ratio", KnobValue::Real(0.8)), ("scope", word(scope))];
-        let mut pruned = bench
-            .compress(bench.reference(), "magnitude-pruning", &knobs)
-            .network;
-        let count = zeros(&pruned);
-        assert!(
-            (count as f64 / n as f64 - 0.8).abs() < 1e-3,
-            "{scope}: {count} of {n}"
-        );
-        let before = weights(&pruned);
-        trained(&mut pruned, &bench.data, &RECIPE, 7);
-        let after = weights(&pruned);
-        assert!(
-            before
-                .iter()
-                .zip(&after)
-                .all(|(before, after)| *before != 0.0 || *after == 0.0),
-            "{scope}"
-        );
-        assert_ne!(before, after, "{scope}: the rest was trained");
-        // Pruned again: the ratio counts what was pruned before.
-        let again = bench.prune(&pruned, 0.9);
-        assert_eq!(
-            zeros(&again.network),
-            (0.9 * n as f64).round_ties_even() as usize
-        );
-        assert_eq!(again.reached, Some(zeros(&again.network) as f64 / n as f64));
-        assert_eq!(
-            zeros(&bench.prune(&pruned, 0.1).network),
-            count,
-            "a smaller ratio brings nothing back"
-        );
-    }
-}
-
-#[test]
-fn a_pruned_network_has_zeros_in_all_layers_by_their_share_or_by_size() {
-    let bench = Bench::new();
-    let per_layer = bench
-        .compress(
-            bench.reference(),
-            "magnitude-pruning",
-            &[("scope", word("per-layer"))],
-        )
-        .network;
-    for parameter in per_layer.parameters() {
-        let (n, nonzero) = (parameter.value.elem_count() as u64, parameter.nonzero());
-        if parameter.role == ParameterRole::Weight {
-            assert_eq!(nonzero, n - n / 2, "{}", parameter.name);
-        } else {
-            assert!(parameter.mask.is_none(), "{}", parameter.name);
-        }
-    }
-    // Globally the threshold is one number.
-    let global = bench.prune(bench.reference(), 0.5).network;
-    let pairs: Vec<(f32, f32)> = weights(bench.reference())
-        .iter()
-        .map(|weight| weight.abs())
-        .zip(weights(&global))
-        .collect();
-    let largest_taken = pairs
-        .iter()
-        .filter(|(_, after)| *after == 0.0)
-        .map(|(before, _)| *before)
-        .fold(0.0, f32::max);
-    let least_kept = pairs
-        .iter()
-        .filter(|(_, after)| *after != 0.0)
-        .map(|(before, _)| *before)
-        .fold(f32::MAX, f32::min);
-    assert!(largest_taken <= least_kept, "{largest_taken} {least_kept}");
-}
-
-#[test]
-fn quantized_weights_lie_on_levels_and_activations_are_rounded_where_integers_would_be_stored() {
-    let bench = Bench::new();
-    let quantized = bench.quantize(bench.reference(), "4");
-    for parameter in quantized.parameters() {
-        let levels = parameter.levels.unwrap();
-        let values = quantized.parameters().values(&parameter.name).unwrap();
-        assert!(
-            values.iter().all(|&value| levels.simulate(value) == value),
-            "{}",
-            parameter.name
-        );
-        if parameter.role == ParameterRole::Weight {
-            assert_eq!((levels.q_min, levels.q_max, levels.zero_point), (-7, 7, 0));
-            assert!(
-                values
-                    .iter()
-                    .any(|&value| levels.quantize(value).abs() == 7),
-                "{}: the range is used",
-                parameter.name
-            );
-        }
-    }
-    let kinds: Vec<&str> = quantized
-        .nodes()
-        .iter()
-        .map(|node| node.layer.kind())
-        .collect();
-    assert_eq!(
-        kinds.join(" "),
-        "normalize fake-quant conv2d relu fake-quant max-pool2d conv2d relu fake-quant max-pool2d flatten linear relu \
-         fake-quant linear"
-    );
-    for node in quantized.nodes() {
-        if let Some(levels) = node.layer.levels() {
-            assert_eq!((levels.q_min, levels.q_max), (0, 15), "{}", node.name);
-            assert_eq!(levels.simulate(0.0), 0.0, "{}", node.name);
-        }
-    }
-}
-
-#[test]
-fn fewer_bits_are_farther_from_the_reference() {
-    let bench = Bench::new();
-    let reference = see(bench.reference(), &bench.data.test);
-    let distance = |bits: &str| {
-        let seen = see(&bench.quantize(bench.reference(), bits), &bench.data.test);
-        let pairs = seen.probabilities.iter().zip(&reference.probabilities);
-        (
-            pairs.map(|(a, b)| f64::from((a - b).abs())).sum::<f64>(),
-            agreement(&seen, &reference),
-        )
-    };
-    let [sixteen, eight, four] = ["16", "8", "4"].map(distance);
-    assert!(
-        sixteen.0 < 0.1 * eight.0 && eight.0 < 0.5 * four.0,
-        "{sixteen:?} {eight:?} {four:?}"
-    );
-    assert!(sixteen.1 == 1.0 && eight.1 > 0.95, "{sixteen:?} {eight:?}");
-    // Floats between rounded weights.
-    let knobs = [("bits", word("16")), ("activation-bits", word("floats"))];
-    let floats = bench
-        .compress(bench.reference(), "post-training-quantization", &knobs)
-        .network;
-    assert!(
-        floats
-            .nodes()
-            .iter()
-            .all(|node| !matches!(node.layer, Layer::FakeQuant { .. }))
-    );
-}
-
-#[test]
-fn ranges_come_from_training_images_alone() {
-    let mut bench = Bench::new();
-    let before = bench.quantize(bench.reference(), "8");
-    bench.data.test.images.fill(255);
-    for &index in &bench.data.split.validation.clone() {
-        bench.data.train.images[index * 784..(index + 1) * 784].fill(255);
-    }
-    let after = bench.quantize(bench.reference(), "8");
-    let levels = |network: &Network| {
-        network
-            .nodes()
-            .iter()
-            .map(|node| node.layer.levels())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(levels(&before), levels(&after));
-}
-
-#[test]
-fn a_quantized_network_learns_and_stays_on_its_levels() {
-    let bench = Bench::new();
-    let mut quantized = bench.quantize(&bench.prune(bench.reference(), 0.5).network, "4");
-    let labels = &bench.data.test.labels;
-    let before = (
-        weights(&quantized),
-        see(&quantized, &bench.data.test).tally(labels).loss.0,
-        zeros(&quantized),
-    );
-    trained(&mut quantized, &bench.data, &RECIPE, 7);
-    let after = (
-        weights(&quantized),
-        see(&quantized, &bench.data.test).tally(labels).loss.0,
-    );
-    assert_ne!(before.0, after.0, "no weight moved to another level");
-    assert!(
-        after.1 < before.1,
-        "the loss went from {} to {}",
-        before.1,
-        after.1
-    );
-    for parameter in quantized.parameters() {
-        let levels = parameter.levels.unwrap();
-        let values = quantized.parameters().values(&parameter.name).unwrap();
-        assert!(
-            values.iter().all(|&value| levels.simulate(value) == value),
-            "{}",
-            parameter.name
-        );
-        if let Some(mask) = &parameter.mask {
-            let mask = mask.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            assert!(
-                mask.iter()
-                    .zip(&values)
-                    .all(|(kept, value)| *kept == 1.0 || *value == 0.0),
-                "{}",
-                parameter.name
-            );
-        }
-    }
-    // Weights and optimizer come back from their files.
-    let mut again = bench.quantize(&bench.prune(bench.reference(), 0.5).network, "4");
-    again
-        .parameters_mut()
-        .load_safetensors(&bytes(&quantized))
-        .unwrap();
-    assert_eq!(bytes(&again), bytes(&quantized));
-    let optimizer = Sgd::new(quantized.parameters(), 0.9, 0.0).unwrap();
-    let mut fresh = Sgd::new(again.parameters(), 0.9, 0.0).unwrap();
-    fresh
-        .load_safetensors(&optimizer.to_safetensors().unwrap())
-        .unwrap();
-    assert_eq!(
-        fresh.to_safetensors().unwrap(),
-        optimizer.to_safetensors().unwrap()
-    );
-}
-
-/// Without a teacher in the loss the student is the reference over again: same initial weights, same order.
-#[test]
-fn a_student_without_a_teacher_becomes_its_reference() {
-    let bench = Bench::new();
-    let knobs = |teacher| {
-        [
-            ("epochs", KnobValue::Integer(i64::from(RECIPE.epochs))),
-            ("teacher-weight", KnobValue::Real(teacher)),
-        ]
-    };
-    let alone = bench.compress(bench.reference(), "self-distillation", &knobs(0.0));
-    assert_eq!(bytes(&alone.network), bytes(bench.reference()));
-    let taught = bench.compress(bench.reference(), "self-distillation", &knobs(0.5));
-    assert_ne!(bytes(&taught.network), bytes(bench.reference()));
-    assert!(taught.best.is_some());
-    let reverse = [knobs(0.5).to_vec(), vec![("direction", word("reverse"))]].concat();
-    let reverse = bench.compress(bench.reference(), "self-distillation", &reverse);
-    assert_ne!(bytes(&reverse.network), bytes(&taught.network));
-}
-
-#[test]
-fn a_network_compared_with_itself_is_the_same() {
-    let mut bench = Bench::new();
-    let copy = bench.reference().duplicate().unwrap();
-    bench.put(CANDIDATE, Role::Branch, &copy);
-    for (id, ideal) in [
-        ("agreement", [1.0, 0.0, 0.0, 0.0].as_slice()),
-        ("output-divergence", &[0.0]),
-    ] {
-        let values: Vec<f64> = bench
-            .probe(id, CANDIDATE)
-            .0
-            .iter()
-            .map(|found| found.scalar().unwrap())
-            .collect();
-        assert_eq!(values, ideal, "{id}");
-        assert!(
-            bench.probe(id, REFERENCE).0.is_empty(),
-            "{id}: a reference has nothing to be compared with"
-        );
-    }
-}
-
-#[test]
-fn every_finding_is_finite_and_within_its_interval() {
-    let mut bench = Bench::new();
-    let pruned = bench.prune(bench.reference(), 0.9).network;
-    bench.put(CANDIDATE, Role::Branch, &pruned);
-    for entry in probe::ALL {
-        for network in [REFERENCE, CANDIDATE] {
-            let (found, _) = bench.probe(&entry.info.id, network);
-            for found in found {
-                let Some(value) = found.scalar() else {
-                    panic!("{found:?}")
-                };
-                assert!(value.is_finite(), "{found:?}");
-                assert_eq!((&*found.probe, found.network), (&*entry.info.id, network));
-                if let Some((low, high)) = found.interval {
-                    assert!(low.0 <= value && value <= high.0, "{found:?}");
-                    assert!(found.n.is_some(), "{found:?}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn corruptions_are_measured_on_the_same_bytes_for_all() {
-    let mut bench = Bench::new();
-    let copy = bench.reference().duplicate().unwrap();
-    bench.put(CANDIDATE, Role::Branch, &copy);
-    let numbers = |network| -> Vec<(Metric, Option<String>, Option<u8>, Option<f64>)> {
-        let (found, _) = bench.probe("corruption-error", network);
-        found
-            .iter()
-            .map(|f| (f.metric, f.condition.clone(), f.severity, f.scalar()))
-            .collect()
-    };
-    let reference = numbers(REFERENCE);
-    assert_eq!(reference, numbers(CANDIDATE));
-    assert_eq!(reference.len(), 2 * 5 * corruption::ALL.len());
-    for pair in reference.chunks(2) {
-        assert_eq!((pair[0].0, pair[1].0), (Metric::Accuracy, Metric::Error));
-        assert!((pair[0].3.unwrap() + pair[1].3.unwrap() - 1.0).abs() < 1e-12);
-    }
-    let entry = find(probe::ALL, "corruption-error");
-    let parts = (entry.build)(&Setting::default()).parts(&bench.subject(&bench.candidate));
-    let (_, events) = bench.probe("corruption-error", REFERENCE);
-    assert_eq!(
-        events
-            .iter()
-            .filter(|event| matches!(event, Event::Progressed { .. }))
-            .count() as u64,
-        parts
-    );
-}
-
-#[test]
-fn a_corruption_that_does_nothing_is_warned_of_once() {
-    let mut bench = Bench::new();
-    // Black images stay black in another contrast.
-    bench.data.test.images.fill(0);
-    bench.corruptions = vec![Method::plain("contrast")];
-    let copy = bench.reference().duplicate().unwrap();
-    bench.put(CANDIDATE, Role::Branch, &copy);
-    let warnings = |network| {
-        let (_, events) = bench.probe("corruption-error", network);
-        events
-            .iter()
-            .filter(|event| matches!(event, Event::Warned { .. }))
-            .count()
-    };
-    assert_eq!((warnings(REFERENCE), warnings(CANDIDATE)), (5, 0));
-}
-
-/// By hand, of the lenet: 224,800 weights and 234 biases, 4 bytes each; at 8 bits 224,800 bytes of weights, 4 · 234 of
-/// biases, 4 scales of weights, and a scale and a zero point for each of 4 activations.
-#[test]
-fn the_footprint_is_that_of_what_would_be_written() {
-    let mut bench = Bench::new();
-    let footprint = |bench: &Bench, network: NetworkId| -> Vec<f64> {
-        bench
-            .probe("footprint", network)
-            .0
-            .iter()
-            .map(|found| found.scalar().unwrap())
-            .collect()
-    };
-    let biases = |parameter: &&Parameter| parameter.role == ParameterRole::Bias;
-    let nonzero: u64 = bench
-        .reference()
-        .parameters()
-        .iter()
-        .filter(biases)
-        .map(Parameter::nonzero)
-        .sum();
-    let nonzero = (224_800 - zeros(bench.reference()) as u64 + nonzero) as f64;
-    assert_eq!(
-        footprint(&bench, REFERENCE),
-        [225_034.0, nonzero, 2_631_040.0, 900_136.0]
-    );
-    let quantized = bench.quantize(bench.reference(), "8");
-    bench.put(CANDIDATE, Role::Branch, &quantized);
-    assert_eq!(footprint(&bench, CANDIDATE)[3], 225_784.0);
-}
-
-#[test]
-fn latency_is_stated_for_both_batches() {
-    let bench = Bench::new();
-    let (found, _) = bench.probe("latency", REFERENCE);
-    let conditions: Vec<&str> = found
-        .iter()
-        .filter_map(|found| found.condition.as_deref())
-        .collect();
-    assert_eq!(conditions, [["batch-1"; 4], ["batch-256"; 4]].concat());
-    for found in found.chunks(4) {
-        let [p50, p10, p90, _] = [0, 1, 2, 3].map(|at| found[at].scalar().unwrap());
-        assert!(0.0 < p10 && p10 <= p50 && p50 <= p90);
-    }
-}
-
-#[test]
-fn the_verdict_needs_two_twins() {
-    let mut bench = Bench::new();
-    let copy = bench.reference().duplicate().unwrap();
-    bench.put(CANDIDATE, Role::Branch, &copy);
-    assert!(
-        bench.probe("functional-landscape", CANDIDATE).0.is_empty(),
-        "without a twin there is nothing to say"
-    );
-    let (mean, deviation) = bench.data.train.mean_and_deviation();
-    for twin in 1..=2 {
-        let build = (architecture::ALL[0].build)(&Setting::default());
-        let mut network = build
-            .build(bench.data.train.shape, 10, (&mean, &deviation), 7 + twin)
-            .unwrap();
-        trained(&mut network, &bench.data, &RECIPE, 7 + twin);
-        bench.put(NetworkId(twin as u32), Role::Twin, &network);
-        let (found, _) = bench.probe("functional-landscape", CANDIDATE);
-        let [
-            Measurement {
-                value:
-                    Value::Verdict {
-                        verdict,
-                        difference,
-                        twins,
-                    },
-                ..
-            },
-        ] = found.as_slice()
-        else {
-            panic!("{found:?}")
-        };
-        assert_eq!(u64::from(*twins), twin);
-        assert!(difference.0 < 0.0);
-        assert_eq!(
-            *verdict,
-            if twin == 1 {
-                Verdict::Undecided
-            } else {
-                Verdict::Nearer
-            }
-        );
-        assert!(bench.probe("functional-landscape", REFERENCE).0.is_empty());
-    }
 }

@@ -130,8 +130,8 @@ impl Parameters {
         let value = &self.named(name)?.value;
         if let Some(levels) = levels {
             write(value, |values| {
-                for v in values.iter_mut() {
-                    *v = levels.simulate(*v);
+                for value in values {
+                    *value = levels.simulate(*value);
                 }
             })?;
         }

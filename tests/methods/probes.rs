@@ -1,0 +1,186 @@
+//! What each probe promises: ideal values of a network against itself, finite numbers, the same bytes for all.
+
+use super::*;
+
+#[test]
+fn a_network_compared_with_itself_is_the_same() {
+    let mut bench = Bench::new();
+    let copy = bench.reference().duplicate().unwrap();
+    bench.put(CANDIDATE, Role::Branch, &copy);
+    for (id, ideal) in [
+        ("agreement", [1.0, 0.0, 0.0, 0.0].as_slice()),
+        ("output-divergence", &[0.0]),
+    ] {
+        let values: Vec<f64> = bench
+            .probe(id, CANDIDATE)
+            .0
+            .iter()
+            .map(|found| found.scalar().unwrap())
+            .collect();
+        assert_eq!(values, ideal, "{id}");
+        assert!(
+            bench.probe(id, REFERENCE).0.is_empty(),
+            "{id}: a reference has nothing to be compared with"
+        );
+    }
+}
+
+#[test]
+fn every_finding_is_finite_and_within_its_interval() {
+    let mut bench = Bench::new();
+    let pruned = bench.prune(bench.reference(), 0.9).network;
+    bench.put(CANDIDATE, Role::Branch, &pruned);
+    for entry in probe::ALL {
+        for network in [REFERENCE, CANDIDATE] {
+            let (found, _) = bench.probe(&entry.info.id, network);
+            for found in found {
+                let Some(value) = found.scalar() else {
+                    panic!("{found:?}")
+                };
+                assert!(value.is_finite(), "{found:?}");
+                assert_eq!((&*found.probe, found.network), (&*entry.info.id, network));
+                if let Some((low, high)) = found.interval {
+                    assert!(low.0 <= value && value <= high.0, "{found:?}");
+                    assert!(found.n.is_some(), "{found:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn corruptions_are_measured_on_the_same_bytes_for_all() {
+    let mut bench = Bench::new();
+    let copy = bench.reference().duplicate().unwrap();
+    bench.put(CANDIDATE, Role::Branch, &copy);
+    let numbers = |network| {
+        let (found, _) = bench.probe("corruption-error", network);
+        found
+            .iter()
+            .map(|f| (f.metric, f.condition.clone(), f.severity, f.scalar()))
+            .collect::<Vec<_>>()
+    };
+    let reference = numbers(REFERENCE);
+    assert_eq!(reference, numbers(CANDIDATE));
+    assert_eq!(reference.len(), 2 * 5 * corruption::ALL.len());
+    for pair in reference.chunks(2) {
+        assert_eq!((pair[0].0, pair[1].0), (Metric::Accuracy, Metric::Error));
+        assert!((pair[0].3.unwrap() + pair[1].3.unwrap() - 1.0).abs() < 1e-12);
+    }
+    let entry = find(probe::ALL, "corruption-error");
+    let parts = (entry.build)(&Setting::default()).parts(&bench.subject(&bench.candidate));
+    let (_, events) = bench.probe("corruption-error", REFERENCE);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::Progressed { .. }))
+            .count() as u64,
+        parts
+    );
+}
+
+#[test]
+fn a_corruption_that_does_nothing_is_warned_of_once() {
+    let mut bench = Bench::new();
+    // Black images stay black in another contrast.
+    bench.data.test.images.fill(0);
+    bench.corruptions = vec![Method::plain("contrast")];
+    let copy = bench.reference().duplicate().unwrap();
+    bench.put(CANDIDATE, Role::Branch, &copy);
+    let warnings = |network| {
+        let (_, events) = bench.probe("corruption-error", network);
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::Warned { .. }))
+            .count()
+    };
+    assert_eq!((warnings(REFERENCE), warnings(CANDIDATE)), (5, 0));
+}
+
+/// By hand, of the lenet: 224,800 weights and 234 biases, 4 bytes each; at 8 bits 224,800 bytes of weights, 4 · 234 of
+/// biases, 4 scales of weights, and a scale and a zero point for each of 4 activations.
+#[test]
+fn the_footprint_is_that_of_what_would_be_written() {
+    let mut bench = Bench::new();
+    let footprint = |bench: &Bench, network: NetworkId| -> Vec<f64> {
+        bench
+            .probe("footprint", network)
+            .0
+            .iter()
+            .map(|found| found.scalar().unwrap())
+            .collect()
+    };
+    let biases = |parameter: &&Parameter| parameter.role == ParameterRole::Bias;
+    let nonzero: u64 = bench
+        .reference()
+        .parameters()
+        .iter()
+        .filter(biases)
+        .map(Parameter::nonzero)
+        .sum();
+    let nonzero = (224_800 - zeros(bench.reference()) as u64 + nonzero) as f64;
+    assert_eq!(
+        footprint(&bench, REFERENCE),
+        [225_034.0, nonzero, 2_631_040.0, 900_136.0]
+    );
+    let quantized = bench.quantize(bench.reference(), "8");
+    bench.put(CANDIDATE, Role::Branch, &quantized);
+    assert_eq!(footprint(&bench, CANDIDATE)[3], 225_784.0);
+}
+
+#[test]
+fn latency_is_stated_for_both_batches() {
+    let bench = Bench::new();
+    let (found, _) = bench.probe("latency", REFERENCE);
+    let conditions: Vec<&str> = found
+        .iter()
+        .filter_map(|found| found.condition.as_deref())
+        .collect();
+    assert_eq!(conditions, [["batch-1"; 4], ["batch-256"; 4]].concat());
+    for found in found.chunks(4) {
+        let [p50, p10, p90, _] = [0, 1, 2, 3].map(|at| found[at].scalar().unwrap());
+        assert!(0.0 < p10 && p10 <= p50 && p50 <= p90);
+    }
+}
+
+#[test]
+fn the_verdict_needs_two_twins() {
+    let mut bench = Bench::new();
+    let copy = bench.reference().duplicate().unwrap();
+    bench.put(CANDIDATE, Role::Branch, &copy);
+    assert!(
+        bench.probe("functional-landscape", CANDIDATE).0.is_empty(),
+        "without a twin there is nothing to say"
+    );
+    for twin in 1..=2 {
+        let mut network = build(&bench.data, 7 + twin);
+        trained(&mut network, &bench.data, &RECIPE, 7 + twin);
+        bench.put(NetworkId(twin as u32), Role::Twin, &network);
+        let (found, _) = bench.probe("functional-landscape", CANDIDATE);
+        let [
+            Measurement {
+                value:
+                    Value::Verdict {
+                        verdict,
+                        difference,
+                        twins,
+                    },
+                ..
+            },
+        ] = found.as_slice()
+        else {
+            panic!("{found:?}")
+        };
+        assert_eq!(u64::from(*twins), twin);
+        assert!(difference.0 < 0.0);
+        assert_eq!(
+            *verdict,
+            if twin == 1 {
+                Verdict::Undecided
+            } else {
+                Verdict::Nearer
+            }
+        );
+        assert!(bench.probe("functional-landscape", REFERENCE).0.is_empty());
+    }
+}
