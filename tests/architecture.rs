@@ -100,7 +100,8 @@ const RULES: &[Never] = &[
     },
     Never {
         place: &["ui"],
-        except: &[],
+        // A duplicate of standard output past its lock, for a panic in the middle of a frame.
+        except: &["ui/terminal.rs"],
         words: &[
             "std::fs",
             "File::",
@@ -151,6 +152,8 @@ const RULES: &[Never] = &[
             "cli/",
             "app.rs",
             "app/",
+            // A duplicate of standard output, no file.
+            "ui/terminal.rs",
         ],
         words: &[
             "std::fs",
@@ -284,7 +287,7 @@ fn every_file_of_a_table_is_in_it_and_none_names_another() {
                 let stem = name
                     .strip_prefix(&format!("{table}/"))?
                     .strip_suffix(".rs")?;
-                (!stem.contains('/') && text.contains("pub const ENTRY")).then_some(stem)
+                (!stem.contains('/') && text.contains("const ENTRY: Entry<")).then_some(stem)
             })
             .collect();
         assert!(!methods.is_empty(), "{table} has no methods");

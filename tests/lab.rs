@@ -256,7 +256,10 @@ fn a_branch_that_diverges_leaves_the_others_running() {
     let mut study = small();
     let tuning = Setting::default()
         .with("epochs", KnobValue::Integer(1))
+        .with("batch", KnobValue::Integer(8))
         .with("learning-rate", KnobValue::Real(10.0))
+        // Each step multiplies the weights by -9.
+        .with("weight-decay", KnobValue::Real(1.0))
         .with("schedule", KnobValue::Choice("constant".into()));
     let pruned = || Stage::Compress(Method::plain("magnitude-pruning"));
     study.references[0].branches = vec![

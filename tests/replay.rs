@@ -1,5 +1,11 @@
 //! What is seen is what is saved: live and replayed logs fold to the same state, and old logs to what they always said.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::naive_bytecount,
+    reason = "a test ends where something is not as expected"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -100,7 +100,7 @@ impl Step {
         self.last > self.first
     }
 
-    fn conv2d(&self, network: &Network) -> Result<Conv2d> {
+    fn convolution(&self, network: &Network) -> Result<Conv2d> {
         let geometry = self
             .node(network)
             .layer
@@ -153,7 +153,7 @@ impl Step {
                 write(y, |y| normalize::forward(mean, std, &x, y, plane))
             }
             Layer::Conv2d { .. } => {
-                let conv = self.conv2d(network)?;
+                let conv = self.convolution(network)?;
                 match place {
                     Some(place) => write(y, |y| {
                         write_bytes(place, |place| conv.forward(&x, w, b, y, place, scratch))
@@ -225,7 +225,7 @@ impl Step {
                                 dy: &dy,
                             };
                             let wanted = conv2d::Wanted { dx, dw, db };
-                            self.conv2d(network)?.backward(saved, wanted, scratch);
+                            self.convolution(network)?.backward(saved, wanted, scratch);
                             Ok(())
                         })?
                     })?
