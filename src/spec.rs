@@ -278,7 +278,7 @@ impl Default for Study {
     fn default() -> Self {
         let tuning = Setting::default().with("epochs", KnobValue::Integer(1));
         Self {
-            seed: 0,
+            seed: 7,
             threads: None,
             device: cpu(),
             train_limit: None,
