@@ -12,7 +12,7 @@ use crate::lab;
 use crate::session::Session;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage,
-    Study,
+    Study, Suite,
 };
 
 /// Where each flag stood on the command line, in order of appearance.
@@ -83,7 +83,7 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
             study
         }
     };
-    let mut branches = typed_branches(arguments, catalog)?;
+    let branches = typed_branches(arguments, catalog)?;
     let before = arguments
         .places
         .set
@@ -93,6 +93,12 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     let knobs = before
         .map(|(_, typed)| knob(typed))
         .collect::<Result<Vec<_>>>()?;
+    let (of_probes, knobs): (Vec<_>, Vec<_>) = knobs
+        .into_iter()
+        .partition(|(id, _)| catalog.probes.iter().any(|probe| probe.knob(id).is_some()));
+    for (id, value) in &of_probes {
+        turn_probe(&mut study.suite, id, value, catalog);
+    }
     for reference in &mut study.references {
         if let Some(id) = &arguments.dataset {
             reference.dataset = Method::plain(id);
@@ -116,7 +122,7 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         for (id, value) in &knobs {
             place_knob(reference, id, value, catalog)?;
         }
-        reference.branches.append(&mut branches);
+        reference.branches.extend(branches.iter().cloned());
     }
     study.seed = arguments.seed.unwrap_or(study.seed);
     study.threads = arguments.threads.or(study.threads);
@@ -288,6 +294,22 @@ fn knob(typed: &str) -> Result<(String, KnobValue)> {
     }
 }
 
+/// Turns a knob of a probe. A suite that names no probes means all; then all are named.
+fn turn_probe(suite: &mut Suite, id: &str, value: &KnobValue, catalog: &Catalog) {
+    if suite.probes.is_empty() {
+        let all = catalog.probes.iter();
+        suite.probes = all.map(|probe| Method::plain(&*probe.info.id)).collect();
+    }
+    for method in &mut suite.probes {
+        let has = catalog
+            .find(&method.id)
+            .is_some_and(|probe| probe.knob(id).is_some());
+        if has {
+            method.setting.0.insert(id.to_owned(), value.clone());
+        }
+    }
+}
+
 /// A knob typed before any branch belongs to the training, the data set or the architecture, whichever has it.
 fn place_knob(
     reference: &mut Reference,
@@ -308,7 +330,7 @@ fn place_knob(
         &mut reference.architecture.setting
     } else {
         let problem = format!(
-            "--set: {id} is a knob of neither the training nor {} nor {}; `shrinklab list --json` names them",
+            "--set: {id} is a knob of neither the training nor a probe nor {} nor {}; `shrinklab list --json` names them",
             reference.dataset.id, reference.architecture.id
         );
         return Err(anyhow!(UsageError(problem)));

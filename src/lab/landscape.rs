@@ -75,7 +75,7 @@ impl Landscape {
     pub fn new(setting: &Setting) -> Self {
         let methods = match setting.choice("map") {
             "pca" => vec![Method::Mds, Method::Pca],
-            "t-sne" => vec![Method::Mds, Method::TSne],
+            "t-sne" => vec![Method::Mds, Method::Pca, Method::TSne],
             _ => vec![Method::Mds],
         };
         Self {

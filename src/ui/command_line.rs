@@ -5,7 +5,7 @@ use crate::spec::{Checkpoint, KnobValue, Method, Setting, Stage, Study, Suite};
 
 /// The `shrinklab run …` that asks for this study, quoted for a shell.
 ///
-/// What no flag says (several references, several compressions in a row, a same-start twin, another checkpoint) needs
+/// What no flag says (several references, several compressions in a row, a named branch) needs
 /// the study as a file; the command then names one.
 pub fn command_line(study: &Study, catalog: &Catalog) -> String {
     flags(study, catalog).map_or_else(
@@ -22,25 +22,39 @@ pub fn fits_flags(study: &Study, catalog: &Catalog) -> bool {
     flags(study, catalog).is_some()
 }
 
+/// The knobs of probes that were turned; nothing when the suite says more than flags can.
+fn probe_knobs(suite: &Suite, catalog: &Catalog) -> Option<Vec<(String, KnobValue)>> {
+    let plain = Suite {
+        full: suite.full,
+        probes: suite.probes.clone(),
+        ..Suite::default()
+    };
+    let known: Vec<&str> = catalog.probes.iter().map(|probe| &*probe.info.id).collect();
+    let named: Vec<&str> = suite.probes.iter().map(|probe| &*probe.id).collect();
+    if *suite != plain || !(named.is_empty() || named == known) {
+        return None;
+    }
+    let mut turned_knobs = Vec::new();
+    for method in &suite.probes {
+        for (id, value) in turned(&method.setting, knobs_of(method, catalog)) {
+            turned_knobs.push((id.to_owned(), value.clone()));
+        }
+    }
+    Some(turned_knobs)
+}
+
 fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
     let [reference] = study.references.as_slice() else {
         return None;
     };
-    let suite = Suite {
-        full: study.suite.full,
-        ..Suite::default()
-    };
-    if reference.same_start_twin || study.suite != suite {
-        return None;
+    let probes = probe_knobs(&study.suite, catalog)?;
+    let mut words: Vec<String> = vec!["shrinklab".to_owned(), "run".to_owned()];
+    let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+    say("-d", reference.dataset.id.clone());
+    say("-a", reference.architecture.id.clone());
+    for (id, value) in probes {
+        say("--set", format!("{id}={value}"));
     }
-    let mut words: Vec<String> = ["shrinklab", "run", "-d", &reference.dataset.id, "-a"]
-        .map(str::to_owned)
-        .to_vec();
-    let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-    let mut own = |value: &str| say("-a", value.to_owned());
-    own(&reference.architecture.id);
-    words.remove(4);
-    let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
     for (method, knobs) in [
         (&reference.dataset, knobs_of(&reference.dataset, catalog)),
         (
@@ -77,13 +91,16 @@ fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
     if study.suite.full {
         words.push("--full".to_owned());
     }
+    if reference.same_start_twin {
+        words.push("--same-start-twin".to_owned());
+    }
     for branch in &reference.branches {
         let (method, tuning) = match branch.stages.as_slice() {
             [Stage::Compress(method)] => (method, None),
             [Stage::Compress(method), Stage::FineTune(tuning)] => (method, Some(tuning)),
             _ => return None,
         };
-        if branch.checkpoint != Checkpoint::Last || !branch.name.is_empty() {
+        if !branch.name.is_empty() {
             return None;
         }
         let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
@@ -96,6 +113,9 @@ fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
             if id != "ratio" {
                 say("--set", format!("{id}={value}"));
             }
+        }
+        if branch.checkpoint == Checkpoint::Best {
+            say("--checkpoint", "best".to_owned());
         }
         match tuning {
             None => say("--fine-tune", "none".to_owned()),

@@ -23,6 +23,8 @@ pub enum Place {
     DatasetKnob(String),
     Architecture,
     ArchitectureKnob(String),
+    /// A knob of a probe: the probe's id and the knob's.
+    ProbeKnob(String, String),
     Training(String),
     Seed,
     Twins,
@@ -234,6 +236,7 @@ impl Form {
             Place::DatasetKnob(id) | Place::ArchitectureKnob(id) | Place::Training(id) => {
                 in_reference(id)
             }
+            Place::ProbeKnob(_, id) => format!("suite: {id}"),
             Place::Seed => in_reference("seed"),
             Place::Twins => in_reference("twins"),
             Place::SameStartTwin => in_reference("same-start-twin"),
@@ -332,6 +335,7 @@ impl Form {
             Place::DatasetKnob(id) => catalog.find(&self.asked().dataset.id)?.knob(id),
             Place::ArchitectureKnob(id) => catalog.find(&self.asked().architecture.id)?.knob(id),
             Place::Training(id) => catalog.training.iter().find(|knob| knob.id == *id),
+            Place::ProbeKnob(probe, id) => catalog.find(probe)?.knob(id),
             Place::Knob(branch, stage, id) => {
                 catalog.find(&self.method(*branch, *stage)?.id)?.knob(id)
             }
@@ -356,6 +360,12 @@ impl Form {
     }
 
     fn setting_mut(&mut self, place: &Place) -> Option<&mut Setting> {
+        if let Place::ProbeKnob(probe, _) = place {
+            let mut probes = self.study.suite.probes.iter_mut();
+            return probes
+                .find(|method| method.id == *probe)
+                .map(|method| &mut method.setting);
+        }
         let reference = self.asked_mut();
         match place {
             Place::DatasetKnob(_) => Some(&mut reference.dataset.setting),

@@ -36,12 +36,12 @@ pub const ENTRY: Entry<dyn Probe> = Entry {
         id: text("map"),
         title: text("map"),
         summary: text(
-            "Drawn beside classical scaling: principal components or t-SNE. Of t-SNE only neighborhoods mean anything, \
-             and it needs 7 points.",
+            "Drawn beside classical scaling: nothing more, principal components, or those and t-SNE. Of t-SNE only \
+             neighborhoods mean anything, and it needs 7 points.",
         ),
         range: Range::Choice {
             options: std::borrow::Cow::Borrowed(&[text("mds"), text("pca"), text("t-sne")]),
-            default: text("mds"),
+            default: text("pca"),
         },
     }],
     build: |_| Box::new(FunctionalLandscape),

@@ -74,6 +74,17 @@ impl Form {
                 kind: Kind::Fixed,
                 ..plain(Place::Measure)
             });
+            for probe in catalog.probes.iter().filter(|_| self.shows_all()) {
+                let suite = &self.study().suite.probes;
+                let named = suite.iter().find(|method| method.id == probe.info.id);
+                let setting = named
+                    .map(|method| method.setting.clone())
+                    .unwrap_or_default();
+                for knob in &probe.knobs {
+                    let place = Place::ProbeKnob(probe.info.id.to_string(), knob.id.to_string());
+                    push(knob_row(place, knob, &setting));
+                }
+            }
         }
         rows
     }

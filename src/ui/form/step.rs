@@ -8,6 +8,14 @@ use crate::spec::{Checkpoint, KnobValue, Method, Setting, Stage};
 const LIMIT_STEP: i64 = 1_000;
 
 impl Form {
+    /// A suite that names no probes means all; to turn a knob of one, all are named.
+    fn name_probes(&mut self, place: &Place, catalog: &Catalog) {
+        if matches!(place, Place::ProbeKnob(..)) && self.study.suite.probes.is_empty() {
+            let all = catalog.probes.iter();
+            self.study.suite.probes = all.map(|probe| Method::plain(&*probe.info.id)).collect();
+        }
+    }
+
     /// Turns the row under the cursor by so many steps.
     pub fn turn(&mut self, by: i64, catalog: &Catalog) {
         self.settle();
@@ -25,10 +33,12 @@ impl Form {
                 turn_method(&mut self.asked_mut().architecture, table, by);
             }
             Place::Method(branch, stage) => self.turn_compression(*branch, *stage, by, catalog),
-            Place::DatasetKnob(_)
+            Place::ProbeKnob(..)
+            | Place::DatasetKnob(_)
             | Place::ArchitectureKnob(_)
             | Place::Training(_)
             | Place::Knob(..) => {
+                self.name_probes(&place, catalog);
                 if let Some(knob) = self.knob(&place, catalog)
                     && let Some(setting) = self.setting_mut(&place)
                 {

@@ -279,6 +279,7 @@ fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
             catalog.training.iter().find(|knob| knob.id == *id),
             "Recipe of the reference and its twins; fine-tuning inherits it.",
         ),
+        Place::ProbeKnob(probe, id) => knob_of(probe, id),
         Place::Method(branch, stage) => of_method(method_at(*branch, *stage)),
         Place::Knob(branch, stage, id) => knob_of(method_at(*branch, *stage), id),
         Place::Seed => said(

@@ -58,8 +58,13 @@ fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             "waits for the first epoch's answers on the test images".to_owned()
         } else if landscape.maps.iter().any(|map| map.method != method) {
             format!(
-                "no {method} map of these {} points; m: another",
-                landscape.points.len()
+                "no {method} map of these {} points: it takes --set map={method}{}; m: another",
+                landscape.points.len(),
+                if method == "t-sne" {
+                    " and 7 points"
+                } else {
+                    ""
+                },
             )
         } else {
             format!("{} point so far", landscape.points.len())
