@@ -1,10 +1,5 @@
 //! Every session that was ever put into `sessions/` still opens and folds to what it said then.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not as expected"
-)]
-
 use std::fs;
 use std::path::Path;
 
