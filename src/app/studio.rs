@@ -37,12 +37,13 @@ pub(crate) struct Studio {
 pub(crate) fn settle(mut study: Study) -> Result<Study> {
     study.threads.get_or_insert_with(available_threads);
     match study.device.as_str() {
-        "cpu" => {}
         // This build computes on the CPU.
         "auto" => "cpu".clone_into(&mut study.device),
-        other => bail!(
-            "device: {other} is not to be had in this build, which has no CUDA engine; --device cpu works"
+        cuda if cuda.starts_with("cuda") => bail!(
+            "device: {cuda} is not to be had in this build, which has no CUDA engine; --device cpu works"
         ),
+        // What is no device at all, the check refuses.
+        _ => {}
     }
     Ok(study)
 }

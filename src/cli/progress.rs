@@ -42,7 +42,7 @@ impl Printer for Json {
     }
 
     fn record(&mut self, record: &Record) -> Result<()> {
-        print(&codec::line(record))
+        print(&format!("{}\n", codec::line(record)))
     }
 
     fn trouble(&mut self, problem: &str) -> Result<()> {
