@@ -1,0 +1,319 @@
+//! The program in a real pseudo-terminal: opened, driven by keys, resized, left.
+
+#![cfg(unix)]
+
+use std::io::{Read as _, Write as _};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use shrinklab::event::Outcome;
+use shrinklab::session::Session;
+use shrinklab::state::State;
+
+/// Longer than any step takes on a busy machine; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Seat {
+    home: tempfile::TempDir,
+    child: Box<dyn Child + Send + Sync>,
+    master: Option<Box<dyn MasterPty + Send>>,
+    keys: Option<Box<dyn std::io::Write + Send>>,
+    /// Everything that was written to the terminal, and the screen that it makes.
+    seen: Arc<Mutex<(Vec<u8>, vt100::Parser)>>,
+}
+
+fn size((rows, cols): (u16, u16)) -> PtySize {
+    PtySize {
+        rows,
+        cols,
+        pixel_width: 0,
+        pixel_height: 0,
+    }
+}
+
+fn cells(n: u16) -> NonZero<u16> {
+    NonZero::new(n).expect("some cells")
+}
+
+impl Seat {
+    fn take(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let pair = native_pty_system()
+            .openpty(size((30, 100)))
+            .expect("a pseudo-terminal");
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_shrinklab"));
+        command.args(arguments);
+        command.cwd(home.path());
+        for name in ["SHRINKLAB_DATA", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command.env("TERM", "xterm-256color");
+        command.env("XDG_DATA_HOME", home.path().join("data"));
+        command.env("XDG_CACHE_HOME", home.path().join("cache"));
+        for (name, value) in environment {
+            command.env(name, value);
+        }
+        let child = pair.slave.spawn_command(command).expect("the program runs");
+        drop(pair.slave);
+        let mut output = pair.master.try_clone_reader().expect("a reader");
+        let keys = pair.master.take_writer().expect("a writer");
+        let seen = Arc::new(Mutex::new((
+            Vec::new(),
+            vt100::Parser::new(cells(30), cells(100), 0),
+        )));
+        let shared = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 65536];
+            while let Ok(n @ 1..) = output.read(&mut bytes) {
+                let mut seen = shared.lock().expect("no reader panics");
+                seen.0.extend_from_slice(&bytes[..n]);
+                seen.1.process(&bytes[..n]);
+            }
+        });
+        Self {
+            home,
+            child,
+            master: Some(pair.master),
+            keys: Some(keys),
+            seen,
+        }
+    }
+
+    fn screen(&self) -> String {
+        self.seen
+            .lock()
+            .expect("no reader panics")
+            .1
+            .screen()
+            .contents()
+    }
+
+    fn bytes(&self) -> usize {
+        self.seen.lock().expect("no reader panics").0.len()
+    }
+
+    fn press(&mut self, keys: &str) {
+        let writer = self.keys.as_mut().expect("the terminal is there");
+        writer.write_all(keys.as_bytes()).expect("keys are taken");
+        writer.flush().expect("keys are taken");
+    }
+
+    /// Waits until the screen is as wanted.
+    fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.screen();
+            if wanted(&screen) {
+                return screen;
+            }
+            assert!(Instant::now() < deadline, "no {what}:\n{screen}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        self.seen
+            .lock()
+            .expect("no reader panics")
+            .1
+            .screen_mut()
+            .set_size(cells(rows), cells(columns));
+        let master = self.master.as_ref().expect("the terminal is there");
+        master.resize(size((rows, columns))).expect("a new size");
+    }
+
+    fn exit(&mut self) -> u32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status.exit_code();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it does not end:\n{}",
+                self.screen()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.process_id().expect("it runs").to_string();
+        let status = std::process::Command::new("kill")
+            .args([signal, &id])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// The one session that was saved.
+    fn saved(&self) -> PathBuf {
+        let folder = self.home.path().join("data/shrinklab/sessions");
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+            .expect("sessions were saved")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        assert_eq!(files.len(), 1);
+        files.remove(0)
+    }
+
+    /// The default study with few images, started from the form.
+    fn start_small(&mut self) {
+        self.until("form", |screen| {
+            screen.contains("Data set") && screen.contains("about")
+        });
+        // All knobs; down to the limit of training images, and type one.
+        self.press("a");
+        self.until("all knobs", |screen| screen.contains("Train on"));
+        let at = |screen: &str| {
+            let row = screen.lines().find(|line| line.starts_with("│ ▸"));
+            row.unwrap_or_default().to_owned()
+        };
+        while !at(&self.screen()).contains("Train on") {
+            let before = at(&self.screen());
+            self.press("j");
+            self.until("next row", |screen| at(screen) != before);
+        }
+        self.press("600");
+        self.until("600 images", |screen| at(screen).contains("600"));
+        self.press("\r");
+    }
+}
+
+/// Where the screen was left as it was found: no alternate screen, no mouse, no pasting brackets, a cursor.
+fn assert_restored(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for (on, off) in [
+        ("\x1b[?1049h", "\x1b[?1049l"),
+        ("\x1b[?25l", "\x1b[?25h"),
+        ("\x1b[?1000h", "\x1b[?1000l"),
+        ("\x1b[?2004h", "\x1b[?2004l"),
+        ("\x1b[?2026h", "\x1b[?2026l"),
+    ] {
+        if let Some(last_on) = text.rfind(on) {
+            assert!(
+                text.rfind(off).is_some_and(|last_off| last_off > last_on),
+                "{on:?} stays on"
+            );
+        }
+    }
+}
+
+fn state(path: &Path) -> State {
+    State::fold(&Session::open(path).expect("a session").records)
+}
+
+#[test]
+fn a_study_from_the_form_to_the_end_with_a_branch_added() {
+    let mut seat = Seat::take(&[], &[]);
+    seat.start_small();
+    seat.until("training", |screen| {
+        screen.contains("Loss") && screen.contains("training")
+    });
+    seat.press("b");
+    seat.until("branch form", |screen| screen.contains("Add a branch"));
+    seat.press("\r");
+    seat.until("second branch", |screen| {
+        screen.contains("(2)") || screen.matches("magnitude").count() >= 2
+    });
+    // Every size has a picture; nothing panics.
+    seat.resize(24, 80);
+    seat.until("compact screen", |screen| {
+        screen.contains("Corruption") && screen.contains("Function")
+    });
+    seat.resize(11, 39);
+    seat.until("message", |screen| {
+        screen.contains("40") && !screen.contains("Function")
+    });
+    seat.resize(30, 100);
+    seat.until("full screen", |screen| {
+        screen.contains("Accuracy under corruption")
+    });
+    seat.press("?");
+    seat.until("help", |screen| {
+        screen.contains("half the speed") || screen.contains("palette")
+    });
+    seat.press("\x1b");
+    seat.until("no help", |screen| !screen.contains("half the speed"));
+    seat.press(":table");
+    seat.until("palette", |screen| screen.contains("table"));
+    seat.press("\x1b");
+    let screen = seat.until("end", |screen| screen.contains("done in"));
+    assert!(
+        screen.contains("nearer than a twin?") && screen.contains("undecided"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("latency") && screen.contains("gaussian noise"),
+        "{screen}"
+    );
+    // Nothing changes any more, so nothing is written.
+    let before = seat.bytes();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(seat.bytes(), before, "an idle screen writes nothing");
+    seat.press("q");
+    assert_eq!(seat.exit(), 0);
+    assert_restored(&seat.seen.lock().expect("no reader panics").0);
+    let state = state(&seat.saved());
+    assert_eq!(state.outcome, Some(Outcome::Completed));
+    assert_eq!(state.networks.len(), 4, "reference, twin and two branches");
+    assert!(state.oddities.is_empty(), "{:?}", state.oddities);
+}
+
+#[test]
+fn leaving_a_running_study_asks_and_a_termination_stops_it() {
+    let mut seat = Seat::take(&[], &[("NO_COLOR", "1")]);
+    seat.until("form", |screen| screen.contains("Data set"));
+    seat.press("\r");
+    seat.until("training", |screen| screen.contains("step"));
+    seat.press("q");
+    seat.until("question", |screen| {
+        screen.to_lowercase().contains("cancel")
+    });
+    seat.press("\x1b");
+    seat.until("back", |screen| !screen.to_lowercase().contains("cancel"));
+    seat.signal("-TERM");
+    assert_eq!(seat.exit(), 130);
+    let bytes = seat.seen.lock().expect("no reader panics").0.clone();
+    assert_restored(&bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    for color in ["\x1b[38;", "\x1b[48;", ";38;", "\x1b[3", "\x1b[4"] {
+        let colored = text.match_indices(color).any(|(at, _)| {
+            // `CSI 3…m` with a second digit is a color; `CSI 3;…H` moves the cursor.
+            let rest = &text[at..];
+            let end = rest.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
+            rest[end..].starts_with('m')
+                && (color.contains("8;") || rest.as_bytes().get(3).is_some_and(u8::is_ascii_digit))
+        });
+        assert!(!colored, "NO_COLOR: {color:?}");
+    }
+    assert_eq!(state(&seat.saved()).outcome, Some(Outcome::Cancelled));
+}
+
+#[test]
+fn a_terminal_that_vanishes_leaves_the_study_running() {
+    let mut seat = Seat::take(&[], &[]);
+    seat.start_small();
+    seat.until("training", |screen| screen.contains("step"));
+    seat.keys = None;
+    seat.master = None;
+    seat.signal("-HUP");
+    assert_eq!(seat.exit(), 0);
+    assert_eq!(state(&seat.saved()).outcome, Some(Outcome::Completed));
+}
+
+#[test]
+fn the_demonstration_plays_and_can_be_walked() {
+    let mut seat = Seat::take(&["demo"], &[]);
+    seat.until("picture", |screen| {
+        screen.contains("Loss") && screen.contains('▶')
+    });
+    seat.press(" ");
+    seat.until("pause", |screen| screen.contains('‖'));
+    seat.press("G");
+    seat.until("end", |screen| screen.contains("done in"));
+    seat.press("q");
+    assert_eq!(seat.exit(), 0);
+}
