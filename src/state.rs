@@ -293,6 +293,9 @@ impl State {
             Event::Continued => {
                 self.continued += 1;
                 self.outcome = None;
+                for network in &mut self.networks {
+                    Arc::make_mut(network).open_again();
+                }
                 self.is_paused = false;
                 self.pace.start();
             }
@@ -441,13 +444,19 @@ impl State {
     ) {
         let at = self.at;
         let mut problem = None;
+        let mut goes_on = false;
         self.at_network(record, id, |network| {
             problem = if (stage as usize) < network.stages.len() {
+                goes_on = network.goes_on(stage, at);
                 change(network, at)
             } else {
                 Some(format!("network {id} has no stage {stage}"))
             };
+            goes_on &= network.status.is_running();
         });
+        if goes_on {
+            self.current = Some((id, stage));
+        }
         if let Some(problem) = problem {
             self.odd(record, problem);
         }
@@ -498,6 +507,7 @@ pub fn say(warning: &Warning) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Cost;
     use crate::measurement::Metric;
     use crate::session::sample;
 
@@ -576,6 +586,52 @@ mod tests {
         let state = folded(flood);
         assert_eq!(state.oddities.len(), ODDITIES_KEPT);
         assert_eq!(state.oddities_in_all, 9_999);
+    }
+
+    #[test]
+    fn a_stage_that_was_stopped_goes_on_where_it_was() {
+        let mut events = sample::story();
+        let start = events
+            .iter()
+            .position(|e| matches!(e, Event::StageStarted { .. }))
+            .unwrap();
+        assert!(matches!(
+            &events[start + 6],
+            Event::EpochEnded { epoch: 2, .. }
+        ));
+        let outcome = Outcome::Cancelled;
+        let stopped = vec![
+            Event::StageEnded {
+                network: NetworkId(0),
+                stage: 0,
+                outcome: outcome.clone(),
+                cost: Cost::default(),
+            },
+            Event::StudyEnded { outcome },
+        ];
+        let mut known = events[..start + 4].to_vec();
+        known.extend(stopped.clone());
+        let state = folded(known.clone());
+        assert_eq!(state.networks[0].status, Status::Cancelled);
+        known.extend([Event::Continued, events[start + 4].clone()]);
+        let state = folded(known);
+        assert!(state.networks[0].status.is_running());
+        assert_eq!(state.current, Some((NetworkId(0), 0)));
+
+        events.splice(
+            start + 4..start + 4,
+            stopped.into_iter().chain([Event::Continued]),
+        );
+        let (state, plain) = (folded(events.clone()), story());
+        assert_eq!(state.oddities, []);
+        assert_eq!(state.networks[0].status, Status::Done);
+        assert_eq!(
+            state.networks[0].epochs.len(),
+            plain.networks[0].epochs.len()
+        );
+        // Without the continuation it is as odd as it looks.
+        events.remove(start + 6);
+        assert_ne!(folded(events).oddities, []);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct StageState {
     pub what: String,
     pub outcome: Option<Outcome>,
     pub cost: Option<Cost>,
+    /// It ended before its work was done, and the study was taken up again: it may go on where it stopped.
+    is_open: bool,
     /// What is added to the numbers of its steps so that the network's curve goes on to the right.
     offset: u64,
     /// Where its part of the curve begins.
@@ -141,6 +143,7 @@ impl NetworkState {
                 what: String::new(),
                 outcome: None,
                 cost: None,
+                is_open: false,
                 offset: 0,
                 begin: None,
             })
@@ -214,6 +217,7 @@ impl NetworkState {
             what: String::new(),
             outcome: None,
             cost: None,
+            is_open: false,
             offset: state.offset,
             begin: state.begin,
         };
@@ -291,6 +295,30 @@ impl NetworkState {
             state.held += at.saturating_sub(since);
         }
         None
+    }
+
+    /// The study was taken up again: stages that were stopped may go on.
+    pub(super) fn open_again(&mut self) {
+        for stage in &mut self.stages {
+            let stopped = |outcome: &Outcome| *outcome != Outcome::Completed;
+            stage.is_open = stage.started.is_some() && stage.outcome.as_ref().is_some_and(stopped);
+        }
+    }
+
+    /// Whether the stage was stopped and now goes on.
+    pub(super) fn goes_on(&mut self, stage: u32, at: u64) -> bool {
+        let state = &mut self.stages[stage as usize];
+        if !std::mem::take(&mut state.is_open) {
+            return false;
+        }
+        // Nothing was done between the end and now.
+        if let Some(ended) = state.ended.take() {
+            state.held += at.saturating_sub(ended);
+        }
+        state.outcome = None;
+        state.cost = None;
+        self.show(stage);
+        true
     }
 
     pub(super) fn end_stage(
