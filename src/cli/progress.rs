@@ -77,8 +77,8 @@ impl Printer for Quiet {
     }
 
     fn end(&mut self) -> Result<()> {
-        match closing_sentence(&self.state) {
-            Some(sentence) => print(&format!("{sentence}\n")),
+        match &self.state.outcome {
+            Some(outcome) => print(&format!("{}\n", ended(&self.state, outcome))),
             None => Ok(()),
         }
     }
@@ -212,13 +212,7 @@ impl Words {
             } => {
                 format!("{}: failed: {message}", name(*network))
             }
-            Event::StudyEnded { outcome } => match outcome {
-                Outcome::Completed => {
-                    closing_sentence(&self.state).unwrap_or_else(|| "done".to_owned())
-                }
-                Outcome::Cancelled => "stopped; what was recorded stays".to_owned(),
-                Outcome::Failed { message } => format!("ended with a failure: {message}"),
-            },
+            Event::StudyEnded { outcome } => ended(&self.state, outcome),
             Event::Paused
             | Event::Resumed
             | Event::Continued
@@ -275,6 +269,17 @@ impl Words {
             text = format!("{text} n={n}");
         }
         Some(text)
+    }
+}
+
+/// How the study ended, in a sentence.
+fn ended(state: &State, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Completed => closing_sentence(state).unwrap_or_else(|| "done".to_owned()),
+        Outcome::Cancelled => "stopped; what was recorded stays".to_owned(),
+        Outcome::Failed { message } => {
+            crate::state::plain(&format!("ended with a failure: {message}"))
+        }
     }
 }
 
