@@ -206,7 +206,11 @@ impl Show {
                 },
                 recv(signals) -> signal => match self.signal(signal.unwrap_or_default(), terminal)? {
                     Some(left) => return Ok(left),
-                    None => dirty = Some(true),
+                    None => {
+                        // A key at the same moment can swallow the event of a new size; the signal comes always.
+                        size = Terminal::size().unwrap_or(size);
+                        dirty = Some(true);
+                    }
                 },
                 recv(wake) -> _ => {}
             }
@@ -707,9 +711,9 @@ fn keys() -> Result<Receiver<Input>> {
 
 /// Signals that concern the screen.
 fn signals() -> Result<Receiver<i32>> {
-    use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+    use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
     let mut signals =
-        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGCONT])?;
+        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGCONT, SIGWINCH])?;
     let (found, caught) = unbounded();
     std::thread::Builder::new()
         .name("signals".into())
