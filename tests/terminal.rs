@@ -40,12 +40,17 @@ fn cells(n: u16) -> NonZero<u16> {
 
 impl Seat {
     fn take(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_shrinklab"));
+        command.args(arguments);
+        Self::before(command, environment)
+    }
+
+    /// In front of a terminal on which that command is started.
+    fn before(mut command: CommandBuilder, environment: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let pair = native_pty_system()
             .openpty(size((30, 100)))
             .expect("a pseudo-terminal");
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_shrinklab"));
-        command.args(arguments);
         command.cwd(home.path());
         for name in ["SHRINKLAB_DATA", "NO_COLOR"] {
             command.env_remove(name);
@@ -232,14 +237,17 @@ fn a_study_from_the_form_to_the_end_with_a_branch_added() {
         screen.contains("Accuracy under corruption")
     });
     seat.press("?");
-    seat.until("help", |screen| {
-        screen.contains("half the speed") || screen.contains("palette")
-    });
+    let helps = |screen: &str| screen.contains("give the keys to the next panel");
+    seat.until("help", helps);
+    // A key right behind Esc would be one with Alt.
     seat.press("\x1b");
-    seat.until("no help", |screen| !screen.contains("half the speed"));
+    seat.until("no help", |screen| !helps(screen));
     seat.press(":table");
-    seat.until("palette", |screen| screen.contains("table"));
+    seat.until("palette", |screen| screen.contains("table of measurements"));
     seat.press("\x1b");
+    seat.until("no palette", |screen| {
+        !screen.contains("table of measurements")
+    });
     let screen = seat.until("end", |screen| screen.contains("done in"));
     assert!(
         screen.contains("nearer than a twin?") && screen.contains("undecided"),
@@ -302,6 +310,30 @@ fn a_terminal_that_vanishes_leaves_the_study_running() {
     seat.signal("-HUP");
     assert_eq!(seat.exit(), 0);
     assert_eq!(state(&seat.saved()).outcome, Some(Outcome::Completed));
+}
+
+/// As a shell sees it: started, and left by Ctrl-C.
+#[test]
+fn a_shell_gets_its_terminal_back_as_it_was() {
+    let script = r#"stty -g; "$0"; echo "status=$?"; stty -g; echo over; read -r line"#;
+    let mut command = CommandBuilder::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_shrinklab")]);
+    let mut seat = Seat::before(command, &[]);
+    // On a first start a recording plays beside the form.
+    seat.until("form and recording", |screen| {
+        screen.contains("Data set") && screen.contains("A recorded session")
+    });
+    seat.press("\x03");
+    let screen = seat.until("shell", |screen| screen.contains("over"));
+    let lines: Vec<&str> = screen.lines().map(str::trim).collect();
+    assert_eq!(lines.len(), 4, "the shell's own screen is back: {screen}");
+    assert_eq!(lines[1], "status=0");
+    assert_eq!(lines[0], lines[2], "the terminal's settings");
+    let seen = seat.seen.lock().expect("no reader panics");
+    assert_restored(&seen.0);
+    let screen = seen.1.screen();
+    assert!(!screen.alternate_screen() && !screen.hide_cursor() && !screen.bracketed_paste());
+    assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
 }
 
 #[test]
