@@ -114,13 +114,10 @@ impl Seat {
         }
     }
 
+    /// A new size. The program draws everything anew then, so the screen that it makes starts blank, too.
     fn resize(&self, rows: u16, columns: u16) {
-        self.seen
-            .lock()
-            .expect("no reader panics")
-            .1
-            .screen_mut()
-            .set_size(cells(rows), cells(columns));
+        let blank = vt100::Parser::new(cells(rows), cells(columns), 0);
+        self.seen.lock().expect("no reader panics").1 = blank;
         let master = self.master.as_ref().expect("the terminal is there");
         master.resize(size((rows, columns))).expect("a new size");
     }
