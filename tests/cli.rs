@@ -469,7 +469,7 @@ fn interrupted(place: &Place, signal: &str) -> Option<i32> {
         "--quiet",
     ];
     let mut child = place.command(&arguments).spawn().expect("the program runs");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(2);
     // The second epoch has begun.
     let begun = |text: &str| text.matches("\"epoch-ended\"").count() >= 1;
     while !fs::read_to_string(place.file("a.jsonl")).is_ok_and(|text| begun(&text)) {

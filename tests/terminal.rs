@@ -14,7 +14,7 @@ use shrinklab::session::Session;
 use shrinklab::state::State;
 
 /// Longer than any step takes on a busy machine; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 struct Seat {
     home: tempfile::TempDir,
