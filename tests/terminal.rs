@@ -66,7 +66,7 @@ impl Seat {
         )));
         let shared = Arc::clone(&seen);
         std::thread::spawn(move || {
-            let mut bytes = [0; 65536];
+            let mut bytes = vec![0; 65536];
             while let Ok(n @ 1..) = output.read(&mut bytes) {
                 let mut seen = shared.lock().expect("no reader panics");
                 seen.0.extend_from_slice(&bytes[..n]);
