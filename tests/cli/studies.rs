@@ -78,7 +78,7 @@ fn quiet_prints_the_end_alone_and_the_session_has_a_place_of_its_own() {
     let names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.ends_with(".lock"))
+        .filter(|name| name.contains(".jsonl") && !name.contains(".lock"))
         .collect();
     assert_eq!(names, ["glyphs-lenet5-post-training-quantization-1.jsonl"]);
 }
