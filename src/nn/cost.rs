@@ -8,6 +8,7 @@ pub fn layers(network: &Network) -> Vec<LayerFacts> {
     let of = |at: usize| {
         let node = &network.nodes()[at];
         let parameters = node.parameters.iter().map(|p| network.parameters().at(*p));
+        let parameters = parameters.filter(|p| p.role.trains());
         LayerFacts {
             name: node.name.clone(),
             kind: node.layer.kind().to_owned(),

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::op::fake_quant::Levels;
+use super::op::geometry::Geometry;
 use super::op::max_pool2d::{LARGEST_KERNEL, Windows};
-use super::op::patches::Geometry;
 use super::parameters::ParameterRole;
 use super::{Result, invalid};
 
@@ -26,8 +26,32 @@ pub enum Layer {
     Linear { outputs: usize, bias: bool },
     /// max(x, 0).
     Relu,
-    /// Maximum over square windows without padding.
-    MaxPool2d { kernel: usize, stride: usize },
+    /// Convolution of each channel by itself: `(C, H, W)` -> `(C, H', W')`.
+    DepthwiseConv2d {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        bias: bool,
+    },
+    /// y = γ (x - mean) / √(variance + epsilon) + β per channel: the batch's statistics in training, running ones in use,
+    /// which move by `momentum` towards each batch's.
+    BatchNorm2d { epsilon: f64, momentum: f64 },
+    /// Maximum over square windows, at most half a kernel of padding on every side.
+    MaxPool2d {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    },
+    /// Mean over square windows; zeros of the padding count.
+    AveragePool2d {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    },
+    /// Mean over all positions: `(C, H, W)` -> `(C)`.
+    GlobalAveragePool,
+    /// The sum of two inputs of one shape.
+    Add,
     /// `(C, H, W)` -> `(C·H·W)`.
     Flatten,
     /// Quantized and dequantized: simulated low precision.
@@ -69,6 +93,49 @@ impl Layer {
         }
     }
 
+    /// A convolution without bias, as in front of a batch normalization.
+    pub fn conv_without_bias(
+        out_channels: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Self {
+        Self::Conv2d {
+            out_channels,
+            kernel,
+            stride,
+            padding,
+            bias: false,
+        }
+    }
+
+    /// A depthwise 3x3 convolution without bias, which keeps the size at stride 1.
+    pub fn depthwise3x3(stride: usize) -> Self {
+        Self::DepthwiseConv2d {
+            kernel: 3,
+            stride,
+            padding: 1,
+            bias: false,
+        }
+    }
+
+    /// Batch normalization with PyTorch's ε = 1e-5 and momentum 0.1.
+    pub fn batch_norm() -> Self {
+        Self::BatchNorm2d {
+            epsilon: 1e-5,
+            momentum: 0.1,
+        }
+    }
+
+    /// A maximum pooling without padding.
+    pub fn max_pool(kernel: usize, stride: usize) -> Self {
+        Self::MaxPool2d {
+            kernel,
+            stride,
+            padding: 0,
+        }
+    }
+
     /// For lists of layers: `conv2d`.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -76,7 +143,12 @@ impl Layer {
             Self::Conv2d { .. } => "conv2d",
             Self::Linear { .. } => "linear",
             Self::Relu => "relu",
+            Self::DepthwiseConv2d { .. } => "depthwise-conv2d",
+            Self::BatchNorm2d { .. } => "batch-norm2d",
             Self::MaxPool2d { .. } => "max-pool2d",
+            Self::AveragePool2d { .. } => "average-pool2d",
+            Self::GlobalAveragePool => "global-average-pool",
+            Self::Add => "add",
             Self::Flatten => "flatten",
             Self::FakeQuant { .. } => "fake-quant",
         }
@@ -107,10 +179,25 @@ impl Layer {
                 features(input, self)?;
                 Ok(vec![*outputs])
             }
-            Self::MaxPool2d { .. } => {
+            Self::DepthwiseConv2d { .. } => {
+                let g = self.geometry(input)?;
+                Ok(vec![input[0], g.out_height(), g.out_width()])
+            }
+            Self::BatchNorm2d { epsilon, momentum } => {
+                image(input, self)?;
+                if !(*epsilon > 0.0 && (0.0..=1.0).contains(momentum)) {
+                    return Err(invalid(format!(
+                        "batch-norm2d needs an epsilon above 0 and a momentum from 0 to 1, not {epsilon} and {momentum}"
+                    )));
+                }
+                Ok(input.to_vec())
+            }
+            Self::MaxPool2d { .. } | Self::AveragePool2d { .. } => {
                 let windows = self.windows(input)?;
                 Ok(vec![input[0], windows.out_height(), windows.out_width()])
             }
+            Self::GlobalAveragePool => Ok(vec![image(input, self)?[0]]),
+            Self::Add => Ok(input.to_vec()),
             Self::Flatten => Ok(vec![input.iter().product()]),
             Self::Relu => Ok(input.to_vec()),
             Self::FakeQuant {
@@ -144,23 +231,24 @@ impl Layer {
                 q_min,
                 q_max,
             }),
-            Self::Normalize { .. }
-            | Self::Conv2d { .. }
-            | Self::Linear { .. }
-            | Self::Relu
-            | Self::MaxPool2d { .. }
-            | Self::Flatten => None,
+            _ => None,
         }
     }
 
     /// The convolution's shape over one image.
     pub(crate) fn geometry(&self, input: &[usize]) -> Result<Geometry> {
-        let Self::Conv2d {
+        let (Self::Conv2d {
             kernel,
             stride,
             padding,
             ..
-        } = *self
+        }
+        | Self::DepthwiseConv2d {
+            kernel,
+            stride,
+            padding,
+            ..
+        }) = *self
         else {
             return Err(invalid("only a convolution has this geometry"));
         };
@@ -183,14 +271,25 @@ impl Layer {
 
     /// The pooling's windows over one plane.
     pub(crate) fn windows(&self, input: &[usize]) -> Result<Windows> {
-        let Self::MaxPool2d { kernel, stride } = *self else {
+        let (Self::MaxPool2d {
+            kernel,
+            stride,
+            padding,
+        }
+        | Self::AveragePool2d {
+            kernel,
+            stride,
+            padding,
+        }) = *self
+        else {
             return Err(invalid("only a pooling has windows"));
         };
         let [_, height, width] = image(input, self)?;
-        let fits = (1..=LARGEST_KERNEL.min(height).min(width)).contains(&kernel);
-        if stride == 0 || !fits {
+        let smallest = height.min(width) + 2 * padding;
+        let fits = (1..=LARGEST_KERNEL.min(smallest)).contains(&kernel);
+        if stride == 0 || !fits || 2 * padding > kernel {
             return Err(invalid(format!(
-                "a {kernel}x{kernel} pooling at stride {stride} cannot take {height}x{width} values (kernels reach {LARGEST_KERNEL})"
+                "a {kernel}x{kernel} pooling at stride {stride} with padding {padding} cannot take {height}x{width} values (kernels reach {LARGEST_KERNEL}, padding half the kernel)"
             )));
         }
         Ok(Windows {
@@ -198,6 +297,7 @@ impl Layer {
             width,
             kernel,
             stride,
+            padding,
         })
     }
 
@@ -210,12 +310,26 @@ impl Layer {
                 bias,
                 ..
             } => (vec![*out_channels, input[0], *kernel, *kernel], *bias),
+            Self::DepthwiseConv2d { kernel, bias, .. } => {
+                (vec![input[0], 1, *kernel, *kernel], *bias)
+            }
             Self::Linear { outputs, bias } => (vec![*outputs, input[0]], *bias),
-            Self::Normalize { .. }
-            | Self::Relu
-            | Self::MaxPool2d { .. }
-            | Self::Flatten
-            | Self::FakeQuant { .. } => return Vec::new(),
+            Self::BatchNorm2d { .. } => {
+                let needed = |(suffix, role)| Needed {
+                    suffix,
+                    role,
+                    shape: vec![input[0]],
+                };
+                return [
+                    ("weight", ParameterRole::Scale),
+                    ("bias", ParameterRole::Shift),
+                    ("running_mean", ParameterRole::RunningMean),
+                    ("running_var", ParameterRole::RunningVariance),
+                ]
+                .map(needed)
+                .into();
+            }
+            _ => return Vec::new(),
         };
         let bias = bias.then(|| Needed {
             suffix: "bias",
@@ -230,18 +344,18 @@ impl Layer {
         std::iter::once(weight).chain(bias).collect()
     }
 
-    /// Multiply-accumulates of one example: those of the products, as usual; additions of biases and maxima are free.
+    /// Multiply-accumulates of one example: those of the products, as usual; normalizations, additions, maxima and means are
+    /// free.
     pub fn macs(&self, input: &[usize], output: &[usize]) -> u64 {
         let n: usize = match self {
             Self::Conv2d { kernel, .. } => {
                 output.iter().product::<usize>() * input[0] * kernel * kernel
             }
+            Self::DepthwiseConv2d { kernel, .. } => {
+                output.iter().product::<usize>() * kernel * kernel
+            }
             Self::Linear { outputs, .. } => outputs * input[0],
-            Self::Normalize { .. }
-            | Self::Relu
-            | Self::MaxPool2d { .. }
-            | Self::Flatten
-            | Self::FakeQuant { .. } => 0,
+            _ => 0,
         };
         n as u64
     }

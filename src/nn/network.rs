@@ -5,7 +5,8 @@
 use candle_core::Tensor;
 
 use super::layer::{Layer, Needed};
-use super::op::tensor;
+use super::op::batch_norm2d::{self, Statistics};
+use super::op::{tensor, write};
 use super::parameters::{Parameter, ParameterRole, Parameters};
 use super::rng::Rng;
 pub use super::trace::{Gradients, Keep, Trace, Wanted};
@@ -24,6 +25,10 @@ pub struct Node {
     pub parameters: Vec<usize>,
 }
 
+/// The statistics of one training batch at every batch normalization.
+#[derive(Clone, Debug, Default)]
+pub struct BatchStatistics(pub(super) Vec<(usize, Statistics)>);
+
 /// Layers and parameters.
 #[derive(Debug)]
 pub struct Network {
@@ -39,7 +44,7 @@ pub struct Network {
 impl Network {
     /// A chain of layers, each taking the one before; the first normalizes, the last gives one logit per class.
     ///
-    /// Weights and biases are drawn uniformly from ±1/sqrt(fan-in) of their layer, PyTorch's default for these layers,
+    /// Weights and biases of convolutions and linear layers are drawn uniformly from ±1/sqrt(fan-in) of their layer, PyTorch's default for these layers,
     /// from the stream `init` of the seed, one stream for each parameter by its place. He's normal distribution, with a
     /// variance six times as large, gives the last layer logits of several nats and costs the first epoch.
     pub fn chain(
@@ -49,28 +54,11 @@ impl Network {
         layers: Vec<(&str, Layer)>,
         seed: u64,
     ) -> Result<Self> {
-        let mut network = Self {
-            name: name.to_owned(),
-            input,
-            classes,
-            nodes: Vec::new(),
-            shapes: Vec::new(),
-            parameters: Parameters::default(),
-        };
-        for (at, (name, layer)) in layers.into_iter().enumerate() {
-            let inputs = at.checked_sub(1).into_iter().collect();
-            network.push(name, layer, inputs, seed)?;
+        let mut builder = Builder::new(name, input, classes, seed);
+        for (name, layer) in layers {
+            builder.then(name, layer)?;
         }
-        let normalizes = |node: &Node| matches!(node.layer, Layer::Normalize { .. });
-        if !network.nodes.first().is_some_and(normalizes) {
-            return Err(invalid(format!("{name} does not begin by normalizing")));
-        }
-        match network.shapes.last() {
-            Some(shape) if *shape == [classes] => Ok(network),
-            shape => Err(invalid(format!(
-                "{name} ends in {shape:?} instead of {classes} logits"
-            ))),
-        }
+        builder.finish()
     }
 
     fn push(&mut self, name: &str, layer: Layer, inputs: Vec<usize>, seed: u64) -> Result<()> {
@@ -161,6 +149,25 @@ impl Network {
             shapes: self.shapes.clone(),
             parameters: self.parameters.duplicate()?,
         })
+    }
+
+    /// Moves running statistics towards those of a training batch: what [`Trace::statistics`] saw, and the trainer alone
+    /// decides to keep.
+    pub fn commit(&mut self, statistics: &BatchStatistics) -> Result<()> {
+        for (at, of_batch) in &statistics.0 {
+            let node = &self.nodes[*at];
+            let (Layer::BatchNorm2d { momentum, .. }, [_, _, mean, variance]) =
+                (&node.layer, node.parameters.as_slice())
+            else {
+                return Err(invalid(format!("{} has no running statistics", node.name)));
+            };
+            write(&self.parameters.at(*mean).value, |mean| {
+                write(&self.parameters.at(*variance).value, |variance| {
+                    batch_norm2d::commit(mean, variance, of_batch, *momentum);
+                })
+            })??;
+        }
+        Ok(())
     }
 
     /// Puts a layer without parameters between a node and everything that took its output.
@@ -264,8 +271,94 @@ fn at_layer(name: &str, error: &candle_core::Error) -> candle_core::Error {
 /// The values that a parameter begins with, in a layer whose weights have that many inputs.
 fn initial(needed: &Needed, fan_in: usize, rng: &mut Rng) -> Result<Tensor> {
     let bound = (fan_in.max(1) as f64).sqrt().recip();
-    let values = (0..needed.shape.iter().product::<usize>())
-        .map(|_| rng.between(-bound, bound) as f32)
-        .collect();
-    tensor(values, &needed.shape)
+    let mut value = || match needed.role {
+        ParameterRole::Weight | ParameterRole::Bias => rng.between(-bound, bound) as f32,
+        ParameterRole::Scale | ParameterRole::RunningVariance => 1.0,
+        ParameterRole::Shift | ParameterRole::RunningMean => 0.0,
+    };
+    let n = needed.shape.iter().product();
+    tensor((0..n).map(|_| value()).collect(), &needed.shape)
+}
+
+/// A network that grows node by node, each taking earlier ones.
+///
+/// A sum is computed together with what stands right in front of it, so a block's shortcut comes first and its sum last.
+#[derive(Debug)]
+pub struct Builder {
+    network: Network,
+    seed: u64,
+}
+
+impl Builder {
+    /// Nothing yet. The seed alone decides the initial weights, as [`Network::chain`] says.
+    pub fn new(name: &str, input: ImageShape, classes: usize, seed: u64) -> Self {
+        let network = Network {
+            name: name.to_owned(),
+            input,
+            classes,
+            nodes: Vec::new(),
+            shapes: Vec::new(),
+            parameters: Parameters::default(),
+        };
+        Self { network, seed }
+    }
+
+    /// A layer that takes the last one's output, or the images; its place.
+    pub fn then(&mut self, name: &str, layer: Layer) -> Result<usize> {
+        let inputs: Vec<usize> = self
+            .network
+            .nodes
+            .len()
+            .checked_sub(1)
+            .into_iter()
+            .collect();
+        self.after(&inputs, name, layer)
+    }
+
+    /// A layer that takes the outputs of the nodes at those places; its own place.
+    pub fn after(&mut self, inputs: &[usize], name: &str, layer: Layer) -> Result<usize> {
+        let at = self.network.nodes.len();
+        if self.network.position(name).is_some() {
+            return Err(invalid(format!(
+                "the network already has a layer named {name}"
+            )));
+        }
+        let takes = if layer == Layer::Add { 2 } else { 1 };
+        let first = at == 0 && inputs.is_empty();
+        if !first && (inputs.len() != takes || inputs.iter().any(|input| *input >= at)) {
+            return Err(invalid(format!(
+                "{name} takes {takes} earlier layers, not those at {inputs:?}"
+            )));
+        }
+        if let [one, other] = inputs
+            && self.network.shapes[*one] != self.network.shapes[*other]
+        {
+            return Err(invalid(format!(
+                "{name} cannot add {:?} and {:?}",
+                self.network.shapes[*one], self.network.shapes[*other]
+            )));
+        }
+        self.network.push(name, layer, inputs.to_vec(), self.seed)?;
+        Ok(at)
+    }
+
+    /// The shape of one example's output of a node.
+    pub fn shape(&self, node: usize) -> &[usize] {
+        self.network.shape(node)
+    }
+
+    /// The network, if it begins by normalizing and ends in a logit for each class.
+    pub fn finish(self) -> Result<Network> {
+        let (name, classes) = (&self.network.name, self.network.classes);
+        let normalizes = |node: &Node| matches!(node.layer, Layer::Normalize { .. });
+        if !self.network.nodes.first().is_some_and(normalizes) {
+            return Err(invalid(format!("{name} does not begin by normalizing")));
+        }
+        match self.network.shapes.last() {
+            Some(shape) if *shape == [classes] => Ok(self.network),
+            shape => Err(invalid(format!(
+                "{name} ends in {shape:?} instead of {classes} logits"
+            ))),
+        }
+    }
 }

@@ -13,16 +13,22 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Storag
 
 use super::{Result, invalid};
 
+pub mod add;
+pub mod average_pool2d;
+pub mod batch_norm2d;
 pub mod conv2d;
+pub mod depthwise_conv2d;
 pub mod fake_quant;
+pub mod flatten;
 pub mod gemm;
-pub mod linear;
+pub mod geometry;
+pub mod kernel;
 pub mod max_pool2d;
 pub mod normalize;
-pub mod patches;
+pub mod panels;
 pub mod relu;
 pub mod sgd;
-mod strips;
+pub mod simd;
 
 /// A tensor's values, borrowed for reading.
 pub struct Values<'a> {
@@ -156,17 +162,21 @@ pub(crate) fn zeros(n: usize, dtype: DType) -> Result<Tensor> {
     Tensor::zeros(n, dtype, &Device::Cpu)
 }
 
-/// Buffers of the CPU kernels: columns, sums of a part. One per part of a batch, growing and never shrinking.
+/// Buffers of the CPU kernels: packed weights, lines of images, sums of a part; growing and never shrinking.
 #[derive(Debug, Default)]
-pub struct Scratch(Vec<Vec<f32>>);
+pub struct Scratch {
+    parts: Vec<Vec<f32>>,
+    /// A gradient behind a ReLU.
+    pub(super) masked: Vec<f32>,
+}
 
 impl Scratch {
     /// The buffers of `n` parts.
     pub fn parts(&mut self, n: usize) -> &mut [Vec<f32>] {
-        if self.0.len() < n {
-            self.0.resize_with(n, Vec::new);
+        if self.parts.len() < n {
+            self.parts.resize_with(n, Vec::new);
         }
-        &mut self.0[..n]
+        &mut self.parts[..n]
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum, as PyTorch's `torch.optim.SGD`.
 //!
 //! v = momentum · v + (g + weight decay · p);  p = p - rate · v.
-//! Deviation: weight decay spares biases (a usual split into parameter groups), and masks are applied after the step.
+//! Deviation: weight decay spares biases and batch normalizations (a usual split into parameter groups), and masks are applied after the step.
 //!
 //! A quantized parameter is on its levels whenever the network computes, and steps smaller than a level would be lost
 //! there. So the optimizer keeps its unrounded values, steps those down the gradient at the rounded ones, and rounds
@@ -10,7 +10,7 @@
 use candle_core::{DType, Tensor};
 
 use super::op::{self, read, sgd, write};
-use super::parameters::{ParameterRole, Parameters, deserialize, serialize};
+use super::parameters::{Parameters, deserialize, serialize};
 use super::trace::Gradients;
 use super::{Result, invalid};
 
@@ -63,7 +63,7 @@ impl Sgd {
             .zip(&gradients.parameters)
         {
             let Some(gradient) = gradient else { continue };
-            let decays = parameter.role == ParameterRole::Weight;
+            let decays = parameter.role.decays();
             let step = sgd::Step {
                 rate: learning_rate as f32,
                 momentum: self.momentum as f32,

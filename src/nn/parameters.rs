@@ -15,8 +15,30 @@ use super::{Result, invalid};
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParameterRole {
+    /// Of a convolution or a linear layer.
     Weight,
+    /// Added to their results.
     Bias,
+    /// γ of a batch normalization.
+    Scale,
+    /// β of a batch normalization.
+    Shift,
+    /// Not learnt but measured: a batch normalization's mean in use.
+    RunningMean,
+    /// Likewise its variance.
+    RunningVariance,
+}
+
+impl ParameterRole {
+    /// Whether gradients change it; what is measured is kept beside the parameters and is none.
+    pub fn trains(self) -> bool {
+        !matches!(self, Self::RunningMean | Self::RunningVariance)
+    }
+
+    /// Whether weight decay pulls it: weights alone.
+    pub fn decays(self) -> bool {
+        self == Self::Weight
+    }
 }
 
 /// One parameter of a network.
@@ -86,14 +108,16 @@ impl Parameters {
             .ok_or_else(|| invalid(format!("the network has no parameter named {name}")))
     }
 
-    /// How many numbers there are.
+    /// How many numbers are trained.
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|p| p.value.elem_count() as u64).sum()
+        let trained = self.0.iter().filter(|p| p.role.trains());
+        trained.map(|p| p.value.elem_count() as u64).sum()
     }
 
     /// How many of them are not 0.
     pub fn nonzero(&self) -> u64 {
-        self.0.iter().map(Parameter::nonzero).sum()
+        let trained = self.0.iter().filter(|p| p.role.trains());
+        trained.map(Parameter::nonzero).sum()
     }
 
     /// A copy of a parameter's values, row by row.

@@ -1,20 +1,24 @@
 //! Steps: which layers are computed in one pass, and each pass forward and backward.
 //!
 //! A convolution or a linear layer takes the ReLU behind it along, a convolution also the pooling behind that: their
-//! results are the same bit for bit, and the values in between never travel to memory.
+//! results are the same bit for bit, and the values in between never travel to memory. In training a batch normalization
+//! takes the sum and the ReLU behind it along. In evaluation it is itself taken along by the convolution before it,
+//! as a factor of its weights: equal up to rounding.
 
 use candle_core::Tensor;
 
 use super::layer::Layer;
 use super::network::{Network, Node};
-use super::op::conv2d::{self, Conv2d, Then};
-use super::op::linear::{self, Size};
+use super::op::batch_norm2d::{self, Affine, Statistics};
+use super::op::conv2d::{self, Conv2d, Geometry, Then};
+use super::op::max_pool2d::Windows;
 use super::op::{
-    Scratch, fake_quant, max_pool2d, normalize, read, read_bytes, relu, write, write_bytes,
+    Scratch, add, average_pool2d, depthwise_conv2d, fake_quant, flatten, max_pool2d, normalize,
+    read, read_bytes, relu, write, write_bytes,
 };
-use super::{Result, invalid};
+use super::{Mode, Result, invalid};
 
-/// Nodes computed in one pass: from `first` to `last`, a chain.
+/// Nodes computed in one pass: from `first` to `last`, each but the first taking the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub first: usize,
@@ -22,30 +26,49 @@ pub struct Step {
 }
 
 /// The steps of a network; `apart` computes each layer by itself.
-pub fn plan(network: &Network, apart: bool) -> Vec<Step> {
+pub fn plan(network: &Network, mode: Mode, apart: bool) -> Vec<Step> {
     let nodes = network.nodes();
     let mut consumers = vec![0; nodes.len()];
     for input in nodes.iter().flat_map(|node| &node.inputs) {
         consumers[*input] += 1;
     }
-    // Whether the node behind `at` takes that node alone, and nobody else does.
-    let follows = |at: usize, wanted: fn(&Layer) -> bool| {
-        !apart
-            && consumers[at] == 1
-            && nodes
-                .get(at + 1)
-                .is_some_and(|next| next.inputs == [at] && wanted(&next.layer))
-    };
     let mut steps = Vec::new();
     let mut first = 0;
     while first < nodes.len() {
         let mut last = first;
+        // The layer behind, if it takes the last one, nobody else does, and what else it takes is there by then.
+        let behind = |last: usize| {
+            let next = nodes.get(last + 1)?;
+            let ready = next
+                .inputs
+                .iter()
+                .all(|input| *input == last || *input < first);
+            let takes = next.inputs.iter().filter(|input| **input == last).count() == 1;
+            (!apart && consumers[last] == 1 && ready && takes).then_some(&next.layer)
+        };
         let layer = &nodes[first].layer;
-        let computes = matches!(layer, Layer::Conv2d { .. } | Layer::Linear { .. });
-        if computes && follows(last, |next| matches!(next, Layer::Relu)) {
+        let is_dense = matches!(layer, Layer::Conv2d { .. });
+        let computes =
+            is_dense || matches!(layer, Layer::Linear { .. } | Layer::DepthwiseConv2d { .. });
+        let normalizes = matches!(layer, Layer::BatchNorm2d { .. });
+        if computes && mode == Mode::Eval && matches!(behind(last), Some(Layer::BatchNorm2d { .. }))
+        {
             last += 1;
-            let pools = |next: &Layer| matches!(next, Layer::MaxPool2d { .. });
-            if matches!(layer, Layer::Conv2d { .. }) && follows(last, pools) {
+        }
+        let mut sums = matches!(layer, Layer::Add);
+        if (is_dense || normalizes) && matches!(behind(last), Some(Layer::Add)) {
+            last += 1;
+            sums = true;
+        }
+        if (computes || normalizes || sums) && matches!(behind(last), Some(Layer::Relu)) {
+            last += 1;
+            if is_dense
+                && !sums
+                && let Some(pool @ Layer::MaxPool2d { .. }) = behind(last)
+                && pool
+                    .windows(network.shape(last))
+                    .is_ok_and(|windows| windows.are_apart())
+            {
                 last += 1;
             }
         }
@@ -55,12 +78,23 @@ pub fn plan(network: &Network, apart: bool) -> Vec<Step> {
     steps
 }
 
-/// What a backward pass over a step reads.
+/// What a forward pass over a step reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass<'a> {
+    pub(crate) mode: Mode,
+    pub(crate) x: &'a Tensor,
+    /// What a sum adds.
+    pub(crate) residual: Option<&'a Tensor>,
+    pub(crate) y: &'a Tensor,
+    /// Where the maxima were.
+    pub(crate) place: Option<&'a Tensor>,
+}
+
+/// What a backward pass over a step reads beside that.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Saved<'a> {
-    pub(crate) x: &'a Tensor,
-    pub(crate) y: &'a Tensor,
-    pub(crate) place: Option<&'a Tensor>,
+    pub(crate) pass: Pass<'a>,
+    pub(crate) statistics: Option<&'a Statistics>,
     pub(crate) dy: &'a Tensor,
 }
 
@@ -68,23 +102,57 @@ pub(crate) struct Saved<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Wanted<'a> {
     pub(crate) dx: Option<&'a Tensor>,
-    /// The parameters' gradients, in the order of the node's parameters.
-    pub(crate) parameters: Vec<&'a Tensor>,
+    /// Whether dx is added to what is there: only where [`Step::adds`].
+    pub(crate) adds: bool,
+    pub(crate) residual: Option<&'a Tensor>,
+    /// The parameters' gradients: the parameter's place and where to.
+    pub(crate) parameters: &'a [(usize, Tensor)],
+}
+
+/// The layers of a step by what they do.
+struct Fused<'n> {
+    main: &'n Node,
+    /// A batch normalization folded into `main`.
+    norm: Option<&'n Node>,
+    sums: bool,
+    relu: bool,
+    pool: Option<Windows>,
 }
 
 impl Step {
-    fn node<'n>(&self, network: &'n Network) -> &'n Node {
-        &network.nodes()[self.first]
+    fn fused<'n>(&self, network: &'n Network) -> Result<Fused<'n>> {
+        let nodes = &network.nodes()[self.first..=self.last];
+        let (main, behind) = (&nodes[0], &nodes[1..]);
+        let has = |wanted: fn(&Layer) -> bool| behind.iter().find(|node| wanted(&node.layer));
+        let pool = match &nodes[nodes.len() - 1].layer {
+            pool @ Layer::MaxPool2d { .. } => Some(pool.windows(&network.input_shape(self.last))?),
+            _ => None,
+        };
+        Ok(Fused {
+            main,
+            norm: has(|layer| matches!(layer, Layer::BatchNorm2d { .. })),
+            sums: has(|layer| matches!(layer, Layer::Add)).is_some(),
+            relu: has(|layer| matches!(layer, Layer::Relu)).is_some(),
+            pool,
+        })
     }
 
-    /// The node whose output it takes; none takes the images.
-    pub(crate) fn input(&self, network: &Network) -> Option<usize> {
-        self.node(network).inputs.first().copied()
+    /// The node whose output it takes (none takes the images), and the one that a sum adds.
+    pub(crate) fn inputs(&self, network: &Network) -> (Option<usize>, Option<usize>) {
+        let nodes = network.nodes();
+        let inputs = &nodes[self.first].inputs;
+        let mut added = inputs.get(1).copied();
+        for at in self.first + 1..=self.last {
+            let other = nodes[at].inputs.iter().find(|input| **input < self.first);
+            added = added.or(other.copied());
+        }
+        (inputs.first().copied(), added)
     }
 
     /// Whether its output is its input in another shape.
     pub(crate) fn is_view(&self, network: &Network) -> bool {
-        matches!(self.node(network).layer, Layer::Flatten)
+        matches!(network.nodes()[self.first].layer, Layer::Flatten)
+            && flatten::is_view(&network.input_shape(self.first))
     }
 
     /// How many places of maxima it keeps for one example.
@@ -95,23 +163,111 @@ impl Step {
         }
     }
 
-    /// Whether the backward pass reads the step's output.
-    fn rectifies(&self) -> bool {
-        self.last > self.first
+    /// Whether dx can be added to what is there already.
+    pub(crate) fn adds(&self, network: &Network) -> bool {
+        matches!(
+            network.nodes()[self.first].layer,
+            Layer::Conv2d { .. } | Layer::Linear { .. }
+        )
     }
 
-    fn convolution(&self, network: &Network) -> Result<Conv2d> {
-        let geometry = self
-            .node(network)
-            .layer
-            .geometry(&network.input_shape(self.first))?;
-        let then = match self.last - self.first {
-            0 => Then::Nothing,
-            1 => Then::Relu,
-            _ => {
-                let pool = &network.nodes()[self.last].layer;
-                Then::ReluMaxPool(pool.windows(network.shape(self.last - 1))?)
+    /// Writes the output for an input, and the places of maxima where it keeps them; gives the batch's statistics where
+    /// it measures some.
+    pub(crate) fn forward(
+        &self,
+        network: &Network,
+        pass: Pass<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Statistics>> {
+        let fused = self.fused(network)?;
+        let node = fused.main;
+        let input = network.input_shape(self.first);
+        let (x, residual) = (read(pass.x)?, pass.residual.map(read).transpose()?);
+        let residual = residual.as_deref();
+        let y = pass.y;
+        match &node.layer {
+            Layer::Normalize { mean, std } => {
+                let pixels = input[1] * input[2];
+                write(y, |y| normalize::forward(mean, std, pixels, &x, y))?;
             }
+            Layer::Conv2d { .. } | Layer::Linear { .. } => {
+                let conv = self.convolution(network, &fused)?;
+                let constants = Constants::of(network, &fused)?;
+                let w = read(&network.parameters().at(node.parameters[0]).value)?;
+                let operands = conv2d::Operands {
+                    w: &w,
+                    scale: constants.scale.as_deref(),
+                    b: constants.shift.as_deref(),
+                    add: residual,
+                };
+                match pass.place {
+                    Some(place) => write(y, |y| {
+                        write_bytes(place, |place| conv.forward(&x, operands, y, place, scratch))
+                    })??,
+                    None => write(y, |y| conv.forward(&x, operands, y, &mut [], scratch))?,
+                }
+            }
+            Layer::DepthwiseConv2d { .. } => {
+                let geometry = node.layer.geometry(&input)?;
+                let constants = Constants::of(network, &fused)?;
+                let w = read(&network.parameters().at(node.parameters[0]).value)?;
+                let then = depthwise_conv2d::Then {
+                    scale: constants.scale.as_deref(),
+                    shift: constants.shift.as_deref(),
+                    relu: fused.relu,
+                };
+                write(y, |y| {
+                    depthwise_conv2d::forward(&geometry, &x, &w, then, y, scratch)
+                })?;
+            }
+            Layer::BatchNorm2d { .. } => {
+                return Norm::of(network, node)?.forward(pass.mode, &x, residual, fused.relu, y);
+            }
+            Layer::Add => {
+                let residual = residual.ok_or_else(|| invalid("a sum needs two inputs"))?;
+                write(y, |y| add::forward(&x, residual, fused.relu, y))?;
+            }
+            Layer::Relu => write(y, |y| relu::forward(&x, y))?,
+            Layer::MaxPool2d { .. } => {
+                let windows = node.layer.windows(&input)?;
+                let place = pass
+                    .place
+                    .ok_or_else(|| invalid("a pooling keeps places"))?;
+                write(y, |y| {
+                    write_bytes(place, |place| {
+                        max_pool2d::forward(&windows, input[0], &x, y, place);
+                    })
+                })??;
+            }
+            Layer::AveragePool2d { .. } => {
+                let windows = node.layer.windows(&input)?;
+                write(y, |y| average_pool2d::forward(&windows, input[0], &x, y))?;
+            }
+            Layer::GlobalAveragePool => {
+                write(y, |y| {
+                    average_pool2d::forward_global(input[0], input[1] * input[2], &x, y)
+                })?;
+            }
+            Layer::Flatten => write(y, |y| flatten::forward(&input, &x, y))?,
+            Layer::FakeQuant { .. } => {
+                let levels = levels(&node.layer)?;
+                write(y, |y| fake_quant::forward(&levels, &x, y))?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// A linear layer is a convolution over images of one pixel.
+    fn convolution(&self, network: &Network, fused: &Fused<'_>) -> Result<Conv2d> {
+        let input = network.input_shape(self.first);
+        let geometry = match fused.main.layer {
+            Layer::Linear { .. } => Geometry::pixel(input[0]),
+            _ => fused.main.layer.geometry(&input)?,
+        };
+        let then = match fused.pool {
+            Some(windows) => Then::ReluMaxPool(windows),
+            None if fused.relu => Then::Relu,
+            None => Then::Nothing,
         };
         let outputs = network.shape(self.first)[0];
         Ok(Conv2d {
@@ -119,67 +275,6 @@ impl Step {
             outputs,
             then,
         })
-    }
-
-    fn size(&self, network: &Network) -> Size {
-        Size {
-            inputs: network.input_shape(self.first)[0],
-            outputs: network.shape(self.first)[0],
-        }
-    }
-
-    /// Writes the output for an input; and the places of maxima where it keeps them.
-    pub(crate) fn forward(
-        &self,
-        network: &Network,
-        x: &Tensor,
-        y: &Tensor,
-        place: Option<&Tensor>,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let node = self.node(network);
-        let parameter = |at: usize| {
-            node.parameters
-                .get(at)
-                .map(|p| &network.parameters().at(*p).value)
-        };
-        let w = parameter(0).map(read).transpose()?;
-        let b = parameter(1).map(read).transpose()?;
-        let (w, b) = (w.as_deref().unwrap_or_default(), b.as_deref());
-        let x = read(x)?;
-        match &node.layer {
-            Layer::Normalize { mean, std } => {
-                let plane = network.shape(self.first)[1..].iter().product();
-                write(y, |y| normalize::forward(mean, std, &x, y, plane))
-            }
-            Layer::Conv2d { .. } => {
-                let conv = self.convolution(network)?;
-                match place {
-                    Some(place) => write(y, |y| {
-                        write_bytes(place, |place| conv.forward(&x, w, b, y, place, scratch))
-                    })?,
-                    None => write(y, |y| conv.forward(&x, w, b, y, &mut [], scratch)),
-                }
-            }
-            Layer::Linear { .. } => {
-                let size = self.size(network);
-                write(y, |y| linear::forward(size, self.rectifies(), &x, w, b, y))
-            }
-            Layer::Relu => write(y, |y| relu::forward(&x, y)),
-            Layer::MaxPool2d { .. } => {
-                let windows = node.layer.windows(&network.input_shape(self.first))?;
-                let Some(place) = place else { return Ok(()) };
-                write(y, |y| {
-                    write_bytes(place, |place| max_pool2d::forward(&windows, &x, y, place))
-                })?
-            }
-            // A view: there is nothing to compute.
-            Layer::Flatten => Ok(()),
-            Layer::FakeQuant { .. } => {
-                let levels = levels(&node.layer)?;
-                write(y, |y| fake_quant::forward(&levels, &x, y))
-            }
-        }
     }
 
     /// Writes the gradients that are wanted.
@@ -190,75 +285,364 @@ impl Step {
         wanted: &Wanted<'_>,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        let node = self.node(network);
-        let (x, y, dy) = (read(saved.x)?, read(saved.y)?, read(saved.dy)?);
-        let place = saved.place.map(read_bytes).transpose()?;
-        let place = place.as_deref().unwrap_or_default();
-        let (dw, db) = (wanted.parameters.first(), wanted.parameters.get(1));
-        match &node.layer {
-            Layer::Conv2d { .. } | Layer::Linear { .. } => {
-                let w = read(&network.parameters().at(node.parameters[0]).value)?;
-                lend(wanted.dx, |dx| {
-                    lend(dw.copied(), |dw| {
-                        lend(db.copied(), |db| {
-                            if matches!(node.layer, Layer::Linear { .. }) {
-                                let size = self.size(network);
-                                let saved = linear::Saved {
-                                    x: &x,
-                                    w: &w,
-                                    y: self.rectifies().then_some(&*y),
-                                    dy: &dy,
-                                };
-                                linear::backward(
-                                    size,
-                                    saved,
-                                    linear::Wanted { dx, dw, db },
-                                    scratch,
-                                );
-                                return Ok(());
-                            }
-                            let saved = conv2d::Saved {
-                                x: &x,
-                                w: &w,
-                                y: &y,
-                                place,
-                                dy: &dy,
-                            };
-                            let wanted = conv2d::Wanted { dx, dw, db };
-                            self.convolution(network)?.backward(saved, wanted, scratch);
-                            Ok(())
-                        })?
-                    })?
-                })?
+        let fused = self.fused(network)?;
+        let gradient = |node: &Node, at: usize| {
+            let place = node.parameters.get(at)?;
+            let found = wanted
+                .parameters
+                .iter()
+                .find(|(parameter, _)| parameter == place);
+            found.map(|(_, gradient)| gradient)
+        };
+        let norm = |at: usize| fused.norm.and_then(|norm| gradient(norm, at));
+        let targets = [
+            wanted.dx,
+            wanted.residual,
+            gradient(fused.main, 0),
+            gradient(fused.main, 1),
+            norm(0),
+            norm(1),
+        ];
+        let mut result = Ok(());
+        lend_all(&targets, Vec::new(), &mut |slices| {
+            if let Ok([dx, residual, first, second, scale, shift]) = <[_; 6]>::try_from(slices) {
+                let into = Into {
+                    dx,
+                    adds: wanted.adds,
+                    residual,
+                    own: [first, second],
+                    norm: [scale, shift],
+                };
+                result = self.backward_into(network, &fused, saved, into, scratch);
             }
-            layer => lend(wanted.dx, |dx| {
+        })?;
+        result
+    }
+
+    fn backward_into(
+        &self,
+        network: &Network,
+        fused: &Fused<'_>,
+        saved: Saved<'_>,
+        into: Into<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let node = fused.main;
+        let input = network.input_shape(self.first);
+        let (x, y, dy) = (read(saved.pass.x)?, read(saved.pass.y)?, read(saved.dy)?);
+        let place = saved.pass.place.map(read_bytes).transpose()?;
+        let place = place.as_deref().unwrap_or_default();
+        let Into {
+            dx,
+            adds,
+            residual,
+            own,
+            norm,
+        } = into;
+        match &node.layer {
+            Layer::Conv2d { .. } | Layer::Linear { .. } | Layer::DepthwiseConv2d { .. } => {
+                let depthwise = matches!(node.layer, Layer::DepthwiseConv2d { .. });
+                // Where a sum lies in between, or the kernel knows no mask, the ReLU is undone first.
+                let mut masked = std::mem::take(&mut scratch.masked);
+                let undone = fused.sums || (depthwise && fused.relu);
+                let dy: &[f32] = if undone && fused.relu {
+                    masked.resize(dy.len(), 0.0);
+                    relu::backward(&y, &dy, &mut masked);
+                    &masked
+                } else {
+                    &dy
+                };
+                if let Some(residual) = residual {
+                    residual.copy_from_slice(dy);
+                }
+                let constants = Constants::of(network, fused)?;
+                let w = read(&network.parameters().at(node.parameters[0]).value)?;
+                let [mut dw, mut db] = own;
+                let [mut d_scale, mut d_shift] = norm;
+                // The bias's gradient is the shift's, if there is a normalization.
+                let of_shift = d_shift.as_deref_mut().or(db.as_deref_mut());
+                let scale = constants.scale.as_deref();
+                if depthwise {
+                    let geometry = node.layer.geometry(&input)?;
+                    let saved = depthwise_conv2d::Saved {
+                        x: &x,
+                        w: &w,
+                        scale,
+                        dy,
+                    };
+                    let wanted = depthwise_conv2d::Wanted {
+                        dx,
+                        dw: dw.as_deref_mut(),
+                        db: of_shift,
+                    };
+                    depthwise_conv2d::backward(&geometry, saved, wanted, scratch);
+                } else {
+                    let mut conv = self.convolution(network, fused)?;
+                    if undone {
+                        conv.then = Then::Nothing;
+                    }
+                    let saved = conv2d::Saved {
+                        x: &x,
+                        w: &w,
+                        scale,
+                        y: &y,
+                        place,
+                        dy,
+                    };
+                    let wanted = conv2d::Wanted {
+                        dx,
+                        adds,
+                        dw: dw.as_deref_mut(),
+                        db: of_shift,
+                    };
+                    conv.backward(saved, wanted, scratch);
+                }
+                scratch.masked = masked;
+                if let (Some(norm), Some(dw), Some(d_shift)) = (fused.norm, dw, d_shift) {
+                    let norm = Norm::of(network, norm)?;
+                    let b = node
+                        .parameters
+                        .get(1)
+                        .map(|at| read(&network.parameters().at(*at).value));
+                    let b = b.transpose()?;
+                    norm.unfold(&w, b.as_deref(), dw, db, d_scale.as_deref_mut(), d_shift);
+                }
+            }
+            Layer::BatchNorm2d { .. } => {
+                let norm = Norm::of(network, node)?;
+                let [weight, bias] = own;
+                let relu = match (fused.relu, fused.sums) {
+                    (false, _) => batch_norm2d::Relu::Absent,
+                    (true, false) => batch_norm2d::Relu::FromInput,
+                    (true, true) => batch_norm2d::Relu::FromOutput(&y),
+                };
+                let of = batch_norm2d::Saved { x: &x, relu };
+                let flow = batch_norm2d::Flow::Apart { dy: &dy, dx };
+                let wanted = batch_norm2d::Wanted {
+                    weight,
+                    bias,
+                    residual,
+                };
+                norm.backward(saved.pass.mode, saved.statistics, of, flow, wanted)?;
+            }
+            Layer::Add => {
+                for target in [dx, residual].into_iter().flatten() {
+                    if fused.relu {
+                        relu::backward(&y, &dy, target);
+                    } else {
+                        target.copy_from_slice(&dy);
+                    }
+                }
+            }
+            layer => {
                 let Some(dx) = dx else { return Ok(()) };
                 match layer {
                     Layer::Normalize { std, .. } => {
-                        let plane = network.shape(self.first)[1..].iter().product();
-                        normalize::backward(std, &dy, dx, plane);
+                        normalize::backward(std, input[1] * input[2], &dy, dx);
                     }
                     Layer::Relu => relu::backward(&y, &dy, dx),
                     Layer::MaxPool2d { .. } => {
-                        let windows = layer.windows(&network.input_shape(self.first))?;
-                        max_pool2d::backward(&windows, place, &dy, dx);
+                        max_pool2d::backward(&layer.windows(&input)?, input[0], place, &dy, dx);
                     }
-                    Layer::FakeQuant { .. } => {
-                        fake_quant::backward(&levels(layer)?, &x, &dy, dx);
+                    Layer::AveragePool2d { .. } => {
+                        average_pool2d::backward(&layer.windows(&input)?, input[0], &dy, dx);
                     }
-                    Layer::Flatten | Layer::Conv2d { .. } | Layer::Linear { .. } => {}
+                    Layer::GlobalAveragePool => {
+                        average_pool2d::backward_global(input[0], input[1] * input[2], &dy, dx);
+                    }
+                    Layer::FakeQuant { .. } => fake_quant::backward(&levels(layer)?, &x, &dy, dx),
+                    Layer::Flatten => flatten::backward(&input, &dy, dx),
+                    _ => {}
                 }
-                Ok(())
-            })?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The slices that a backward pass writes.
+struct Into<'a> {
+    dx: Option<&'a mut [f32]>,
+    adds: bool,
+    residual: Option<&'a mut [f32]>,
+    own: [Option<&'a mut [f32]>; 2],
+    norm: [Option<&'a mut [f32]>; 2],
+}
+
+/// What a convolution's weights are multiplied by, and what is added, per output.
+#[derive(Default)]
+struct Constants {
+    scale: Option<Vec<f32>>,
+    shift: Option<Vec<f32>>,
+}
+
+impl Constants {
+    fn of(network: &Network, fused: &Fused<'_>) -> Result<Self> {
+        let bias = match fused.main.parameters.get(1) {
+            Some(at) => Some(read(&network.parameters().at(*at).value)?.to_vec()),
+            None => None,
+        };
+        let Some(norm) = fused.norm else {
+            return Ok(Self {
+                scale: None,
+                shift: bias,
+            });
+        };
+        let (scale, mut shift) = Norm::of(network, norm)?.fold();
+        for ((shift, scale), bias) in shift.iter_mut().zip(&scale).zip(bias.iter().flatten()) {
+            *shift += scale * bias;
+        }
+        Ok(Self {
+            scale: Some(scale),
+            shift: Some(shift),
+        })
+    }
+}
+
+/// The parameters of a batch normalization.
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+    epsilon: f64,
+}
+
+impl Norm {
+    fn of(network: &Network, node: &Node) -> Result<Self> {
+        let Layer::BatchNorm2d { epsilon, .. } = node.layer else {
+            return Err(invalid(format!("{} does not normalize batches", node.name)));
+        };
+        let values = |at: usize| -> Result<Vec<f32>> {
+            Ok(read(&network.parameters().at(node.parameters[at]).value)?.to_vec())
+        };
+        Ok(Self {
+            weight: values(0)?,
+            bias: values(1)?,
+            mean: values(2)?,
+            variance: values(3)?,
+            epsilon,
+        })
+    }
+
+    fn affine(&self) -> Affine<'_> {
+        Affine {
+            weight: &self.weight,
+            bias: &self.bias,
+            epsilon: self.epsilon,
+        }
+    }
+
+    fn fold(&self) -> (Vec<f32>, Vec<f32>) {
+        batch_norm2d::fold(&self.affine(), &self.mean, &self.variance)
+    }
+
+    fn forward(
+        &self,
+        mode: Mode,
+        x: &[f32],
+        residual: Option<&[f32]>,
+        relu: bool,
+        y: &Tensor,
+    ) -> Result<Option<Statistics>> {
+        match mode {
+            Mode::Train => {
+                let of = |y: &mut [f32]| {
+                    batch_norm2d::forward_train(&self.affine(), x, residual, relu, y)
+                };
+                write(y, of).map(Some)
+            }
+            Mode::Eval => {
+                let (scale, shift) = self.fold();
+                write(y, |y| {
+                    batch_norm2d::forward_eval(&scale, &shift, x, residual, relu, y)
+                })?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn backward(
+        &self,
+        mode: Mode,
+        statistics: Option<&Statistics>,
+        saved: batch_norm2d::Saved<'_>,
+        flow: batch_norm2d::Flow<'_>,
+        wanted: batch_norm2d::Wanted<'_>,
+    ) -> Result<()> {
+        match (mode, statistics) {
+            (Mode::Train, Some(statistics)) => {
+                batch_norm2d::backward_train(&self.affine(), statistics, saved, flow, wanted);
+            }
+            (Mode::Train, None) => return Err(invalid("a batch's statistics were not kept")),
+            (Mode::Eval, _) => {
+                let (scale, shift) = self.fold();
+                let running = Some((&*self.mean, &*self.variance, self.epsilon));
+                batch_norm2d::backward_eval((&scale, &shift), running, saved, flow, wanted);
+            }
+        }
+        Ok(())
+    }
+
+    /// From the gradients of the folded weights and shift to those of the four parameters that they are made of.
+    ///
+    /// With s = γ / σ: dW = s dW', db = s dβ, and dγ = Σ dy (Wx + b - mean) / σ, where Σ dy Wx = Σ W dW'.
+    fn unfold(
+        &self,
+        w: &[f32],
+        b: Option<&[f32]>,
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+        d_scale: Option<&mut [f32]>,
+        d_shift: &[f32],
+    ) {
+        let depth = w.len() / self.weight.len();
+        let deviation = |o: usize| (f64::from(self.variance[o]) + self.epsilon).sqrt();
+        if let Some(d_scale) = d_scale {
+            let rows = w.chunks_exact(depth).zip(dw.chunks_exact(depth));
+            for (o, (d_scale, (w, dw))) in d_scale.iter_mut().zip(rows).enumerate() {
+                let product: f64 = w
+                    .iter()
+                    .zip(dw)
+                    .map(|(w, dw)| f64::from(*w) * f64::from(*dw))
+                    .sum();
+                let offset = f64::from(b.map_or(0.0, |b| b[o])) - f64::from(self.mean[o]);
+                *d_scale = ((product + offset * f64::from(d_shift[o])) / deviation(o)) as f32;
+            }
+        }
+        let (scale, _) = self.fold();
+        for (dw, scale) in dw.chunks_exact_mut(depth).zip(&scale) {
+            for dw in dw {
+                *dw *= scale;
+            }
+        }
+        for (db, (shift, scale)) in db.into_iter().flatten().zip(d_shift.iter().zip(&scale)) {
+            *db = shift * scale;
         }
     }
 }
 
-/// Lends a tensor for writing, if there is one.
-fn lend<R>(tensor: Option<&Tensor>, fill: impl FnOnce(Option<&mut [f32]>) -> R) -> Result<R> {
-    match tensor {
-        Some(tensor) => write(tensor, |values| fill(Some(values))),
-        None => Ok(fill(None)),
+/// Lends some tensors for writing, all at once.
+fn lend_all<'a>(
+    tensors: &[Option<&Tensor>],
+    lent: Vec<Option<&'a mut [f32]>>,
+    fill: &mut dyn FnMut(Vec<Option<&mut [f32]>>),
+) -> Result<()> {
+    let mut lent = lent;
+    match tensors {
+        [] => {
+            fill(lent);
+            Ok(())
+        }
+        [None, rest @ ..] => {
+            lent.push(None);
+            lend_all(rest, lent, fill)
+        }
+        [Some(tensor), rest @ ..] => write(tensor, |values| {
+            let mut lent: Vec<Option<&mut [f32]>> = lent;
+            lent.push(Some(values));
+            lend_all(rest, lent, fill)
+        })?,
     }
 }
 

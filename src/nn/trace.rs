@@ -2,14 +2,17 @@
 //!
 //! The network carries its own reverse pass: it walks the steps backward and computes only what is wanted, so that an
 //! attack pays for the images' gradient and for nothing else.
+//!
+//! Images come and their gradients go as (B, C, H, W). Between the layers channels are last: (B, H, W, C).
 
 use std::cell::RefCell;
 
 use candle_core::{DType, Tensor};
 
-use super::network::Network;
+use super::network::{BatchStatistics, Network};
+use super::op::batch_norm2d::Statistics;
 use super::op::{self, read, write};
-use super::step::{self, Saved, Step};
+use super::step::{self, Pass, Saved, Step};
 use super::workspace::Workspace;
 use super::{Mode, Result, invalid};
 
@@ -20,7 +23,8 @@ pub enum Keep {
     Nothing,
     /// What a backward pass needs: the output of each step.
     Gradients,
-    /// The output of every layer, each computed by itself; a backward pass is possible too, and gives the same bits.
+    /// The output of every layer, each computed by itself; a backward pass is possible too, and gives the same bits
+    /// unless the network normalizes batches, which in evaluation are otherwise folded into the weights before them.
     Activations,
 }
 
@@ -82,6 +86,7 @@ impl Gradients {
 #[derive(Debug)]
 pub struct Trace<'w> {
     network: &'w Network,
+    mode: Mode,
     workspace: RefCell<&'w mut Workspace>,
     keep: Keep,
     steps: Vec<Step>,
@@ -90,6 +95,8 @@ pub struct Trace<'w> {
     activations: Vec<Option<Tensor>>,
     /// For each node where its maxima were.
     places: Vec<Option<Tensor>>,
+    /// For each node the batch's statistics, if it measured them.
+    statistics: Vec<Option<Statistics>>,
     /// What goes back to the workspace.
     buffers: Vec<Tensor>,
     logits: Tensor,
@@ -103,20 +110,20 @@ impl<'w> Trace<'w> {
         keep: Keep,
         workspace: &'w mut Workspace,
     ) -> Result<Self> {
-        // No layer behaves differently in training so far; dropout or batch normalization would ask.
-        let _ = mode;
         let images = images.contiguous()?;
         let batch = batch_size(network, &images)?;
-        let steps = step::plan(network, keep == Keep::Activations);
+        let steps = step::plan(network, mode, keep == Keep::Activations);
         let n = network.nodes().len();
         let mut trace = Self {
             network,
+            mode,
             workspace: RefCell::new(workspace),
             keep,
             logits: images.clone(),
             images,
             activations: vec![None; n],
             places: vec![None; n],
+            statistics: vec![None; n],
             buffers: Vec::new(),
             steps,
         };
@@ -136,16 +143,14 @@ impl<'w> Trace<'w> {
             readers[*input] += 1;
         }
         for step in &self.steps {
-            let input = step.input(network);
-            let x = match input {
-                None => &self.images,
-                Some(at) => self.activations[at]
-                    .as_ref()
-                    .ok_or_else(|| invalid("a layer's input was not kept"))?,
+            let (input, added) = step.inputs(network);
+            let kept = |at: usize| {
+                let kept = self.activations[at].as_ref();
+                kept.ok_or_else(|| invalid("a layer's input was not kept"))
             };
-            let shape: Vec<usize> = std::iter::once(batch)
-                .chain(network.shape(step.last).iter().copied())
-                .collect();
+            let x = input.map_or(Ok(&self.images), kept)?;
+            let residual = added.map(kept).transpose()?;
+            let shape = dims(batch, network.shape(step.last));
             let values = shape.iter().product();
             let y = if step.is_view(network) {
                 if let Some(input) = input {
@@ -170,21 +175,30 @@ impl<'w> Trace<'w> {
             } else {
                 None
             };
-            step.forward(network, x, &y, place.as_ref(), &mut workspace.scratch)?;
+            if !step.is_view(network) {
+                let pass = Pass {
+                    mode: self.mode,
+                    x,
+                    residual,
+                    y: &y,
+                    place: place.as_ref(),
+                };
+                self.statistics[step.last] = step.forward(network, pass, &mut workspace.scratch)?;
+            }
             self.activations[step.last] = Some(y);
             self.places[step.last] = place;
-            if self.keep == Keep::Nothing
-                && let Some(input) = input
-            {
-                let owner = owner[input];
-                readers[owner] -= 1;
-                if readers[owner] == 0 {
-                    self.activations[input] = None;
-                    self.activations[owner] = None;
-                    held[owner]
-                        .take()
-                        .into_iter()
-                        .for_each(|buffer| workspace.put(buffer));
+            if self.keep == Keep::Nothing {
+                for input in input.into_iter().chain(added) {
+                    let owner = owner[input];
+                    readers[owner] -= 1;
+                    if readers[owner] == 0 {
+                        self.activations[input] = None;
+                        self.activations[owner] = None;
+                        held[owner]
+                            .take()
+                            .into_iter()
+                            .for_each(|buffer| workspace.put(buffer));
+                    }
                 }
                 for buffer in self.buffers.drain(..) {
                     workspace.put(buffer);
@@ -203,7 +217,17 @@ impl<'w> Trace<'w> {
         &self.logits
     }
 
-    /// The output of a node, (B, ...), where it was kept: always with `Keep::Activations`.
+    /// What the batch normalizations measured, for the trainer to commit; nothing outside of training.
+    pub fn statistics(&self) -> BatchStatistics {
+        // A step's place is its last node's, and its normalization is the first.
+        let measured = self.steps.iter().filter_map(|step| {
+            let statistics = self.statistics[step.last].clone()?;
+            Some((step.first, statistics))
+        });
+        BatchStatistics(measured.collect())
+    }
+
+    /// The output of a node where it was kept, always with `Keep::Activations`: (B, D), or channels last (B, H, W, C).
     pub fn activation(&self, node: usize) -> Option<&Tensor> {
         self.activations.get(node)?.as_ref()
     }
@@ -245,8 +269,9 @@ impl<'w> Trace<'w> {
             let Some((dy, buffer)) = flowing[step.last].take() else {
                 continue;
             };
-            let input = step.input(network);
+            let (input, added) = step.inputs(network);
             let x = input.map_or(Some(&self.images), |at| self.activations[at].as_ref());
+            let residual = added.map(|at| self.activations[at].as_ref());
             let (Some(x), Some(y)) = (x, self.activations[step.last].as_ref()) else {
                 return Err(invalid("a layer's values were not kept"));
             };
@@ -260,33 +285,61 @@ impl<'w> Trace<'w> {
             }
             let mut own = Vec::new();
             if wanted.parameters {
-                for at in &nodes[step.first].parameters {
-                    let dims = network.parameters().at(*at).value.dims();
+                let of_step = nodes[step.first..=step.last].iter();
+                for at in of_step.flat_map(|node| &node.parameters) {
+                    let parameter = network.parameters().at(*at);
+                    if !parameter.role.trains() {
+                        continue;
+                    }
+                    let dims = parameter.value.dims();
                     let buffer = workspace.take(dims.iter().product())?;
                     own.push((*at, view(&buffer, dims)?));
                     gradients.buffers.push(buffer);
                 }
             }
+            // What already flows there is added to at once by the steps that can.
+            let mut adds = false;
             let dx = match (wants_dx, input) {
                 (false, _) => None,
                 (true, None) => Some((
                     op::zeros(x.elem_count(), DType::F32)?.reshape(x.dims())?,
                     None,
                 )),
-                (true, Some(_)) => {
-                    let buffer = workspace.take(x.elem_count())?;
-                    Some((view(&buffer, x.dims())?, Some(buffer)))
-                }
+                (true, Some(at)) => match flowing[at].take_if(|_| step.adds(network)) {
+                    Some(flowing) => {
+                        adds = true;
+                        Some(flowing)
+                    }
+                    None => {
+                        let buffer = workspace.take(x.elem_count())?;
+                        Some((view(&buffer, x.dims())?, Some(buffer)))
+                    }
+                },
             };
-            let saved = Saved {
+            let d_residual = match added {
+                Some(at) if leads[at] => {
+                    let buffer = workspace.take(y.elem_count())?;
+                    Some((view(&buffer, y.dims())?, Some(buffer)))
+                }
+                _ => None,
+            };
+            let pass = Pass {
+                mode: self.mode,
                 x,
+                residual: residual.flatten(),
                 y,
                 place: self.places[step.last].as_ref(),
+            };
+            let saved = Saved {
+                pass,
+                statistics: self.statistics[step.last].as_ref(),
                 dy: &dy,
             };
             let wants = step::Wanted {
                 dx: dx.as_ref().map(|(dx, _)| dx),
-                parameters: own.iter().map(|(_, gradient)| gradient).collect(),
+                adds,
+                residual: d_residual.as_ref().map(|(residual, _)| residual),
+                parameters: &own,
             };
             step.backward(network, saved, &wants, &mut workspace.scratch)?;
             for (at, gradient) in own {
@@ -297,6 +350,9 @@ impl<'w> Trace<'w> {
                     None => gradients.input = Some(dx),
                     Some(at) => join(&mut flowing[at], dx, dx_buffer, &mut workspace)?,
                 }
+            }
+            if let (Some((residual, buffer)), Some(at)) = (d_residual, added) {
+                join(&mut flowing[at], residual, buffer, &mut workspace)?;
             }
             if let Some(buffer) = buffer {
                 workspace.put(buffer);
@@ -337,6 +393,16 @@ fn join(
         workspace.put(buffer);
     }
     Ok(())
+}
+
+/// The dimensions of a batch of outputs: channels last within the network.
+fn dims(batch: usize, shape: &[usize]) -> Vec<usize> {
+    match shape {
+        [channels, height, width] => vec![batch, *height, *width, *channels],
+        shape => std::iter::once(batch)
+            .chain(shape.iter().copied())
+            .collect(),
+    }
 }
 
 /// The first values of a buffer, in a shape.

@@ -16,7 +16,7 @@
 
 use super::{Architecture, normalize};
 use crate::catalog::{Entry, Info, text};
-use crate::nn::layer::Layer::{self, Flatten, MaxPool2d, Relu};
+use crate::nn::layer::Layer::{self, Flatten, Relu};
 use crate::nn::network::Network;
 use crate::nn::{ImageShape, Result, invalid};
 
@@ -52,10 +52,7 @@ impl Architecture for LeNet5 {
                 input.height, input.width
             )));
         }
-        let pool = MaxPool2d {
-            kernel: 2,
-            stride: 2,
-        };
+        let pool = Layer::max_pool(2, 2);
         #[rustfmt::skip]
         let layers = vec![
             //                                         1x28x28            3x32x32

@@ -1,50 +1,44 @@
-//! Two-dimensional convolution (cross-correlation, as everywhere in this field), with bias, and with the ReLU and the
-//! maximum pooling that follow it in the same pass.
+//! Two-dimensional convolution (cross-correlation, as everywhere in this field), with bias, and with the ReLU, the residual
+//! or the maximum pooling that follow it in the same pass.
 //!
-//! y[o, p] = b[o] + Σ_r W[o, r] · columns[r, p], where the columns hold the patch at each output position (`patches`).
-//! x (B, C, H, W), W (O, C, k, k), b (O), y (B, O, OH, OW).
-//! One matrix product for one or a few images, the images divided among the threads; with fewer images than threads the
-//! channels are divided.
-//! Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning", section 3, compares the ways.
+//! y[p, o] = b[o] + Σ W[o, c, ky, kx] · x[s·oy + ky - padding, s·ox + kx - padding, c] at each output position p = (oy, ox).
+//! x (B, H, W, C), W (O, C, k, k), b (O), y (B, OH, OW, O): channels last within the network, weights as in PyTorch.
+//!
+//! Channels last, what the kernel's row ky sees at a position is k·C values side by side, so the product kernel reads
+//! patches where they lie: no matrix of patches (im2col) is made. Lines of the images are copied once, with zeros
+//! around them for the padding, as many as stay in a core's own cache. The three passes are the same product:
+//! forward over (ky, kx, c), the gradient of x over (ky, kx, o) from the gradient of y, that of W over positions.
+//! Work is divided by lines of the output, through all images.
+//! Georganas et al. 2018, "Anatomy of high-performance deep learning convolutions on SIMD architectures".
+//! Deviation from a plain call of the `gemm` crate: that one packs both matrices on every call, which costs
+//! narrow layers more than their product.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::gemm::{Into, Matrix, multiply};
-use super::max_pool2d::{Windows, maxima};
-use super::patches::Geometry;
-use super::relu::rectified;
+pub use super::geometry::Geometry;
+use super::geometry::{Piece, chunks, pieces};
+use super::max_pool2d::Windows;
+use super::panels::{self, Add, Finish, Left, Segment, product};
 use super::{Scratch, grown, parts, shares};
 
-mod backward;
+mod data;
+mod lines;
+mod pack;
+mod weights;
 
-pub use backward::{Saved, Wanted};
-
-/// A product at least this wide keeps the GEMM kernels busy: narrower ones waste lanes and pack the weights too often.
-/// Measured on cnn8's 7x7 and 4x4 maps.
-const WIDTH: usize = 192;
-
-/// Columns are made for as many channels at a time as keep them below this many values: 192 KiB, so that they are still
-/// in a core's own cache (512 KiB and more) when the product reads them.
-const SLAB: usize = 48 * 1024;
+/// Lines are copied as many at a time as have about this many values: 192 KiB, so that they are still in a core's own
+/// cache (512 KiB and more) when they are read, together with a panel of weights and the results.
+const CHUNK: usize = 48 * 1024;
 
 /// What follows a convolution in the same pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Nothing,
     Relu,
+    /// A pooling whose windows do not overlap and have no padding.
     ReluMaxPool(Windows),
-}
-
-impl Then {
-    /// Values per channel that come out at the end.
-    fn values(self, geometry: &Geometry) -> usize {
-        match self {
-            Self::Nothing | Self::Relu => geometry.positions(),
-            Self::ReluMaxPool(windows) => windows.count(),
-        }
-    }
 }
 
 /// A convolution's shape and what follows it.
@@ -55,252 +49,189 @@ pub struct Conv2d {
     pub then: Then,
 }
 
-impl Conv2d {
-    /// Values of one image that come out at the end.
-    pub fn values(&self) -> usize {
-        self.outputs * self.then.values(&self.geometry)
-    }
+/// What a forward pass reads beside the input.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands<'a> {
+    pub w: &'a [f32],
+    /// A factor for each output's weights: a batch normalization folded in.
+    pub scale: Option<&'a [f32]>,
+    pub b: Option<&'a [f32]>,
+    /// A residual that is added before the ReLU, of the output's shape; not with a pooling.
+    pub add: Option<&'a [f32]>,
+}
 
-    /// How many places of maxima an image has.
-    pub fn places(&self) -> usize {
+/// What a backward pass reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    pub x: &'a [f32],
+    pub w: &'a [f32],
+    /// As in the forward pass.
+    pub scale: Option<&'a [f32]>,
+    /// The output; read if a ReLU followed.
+    pub y: &'a [f32],
+    /// Where the maxima were, if a pooling followed.
+    pub place: &'a [u8],
+    pub dy: &'a [f32],
+}
+
+/// What a backward pass writes: as much as is wanted.
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    pub dx: Option<&'a mut [f32]>,
+    /// Whether dx is added to what is there.
+    pub adds: bool,
+    /// The gradient of the weights as they were used: not yet multiplied by `scale`.
+    pub dw: Option<&'a mut [f32]>,
+    pub db: Option<&'a mut [f32]>,
+}
+
+impl Conv2d {
+    /// Height and width of what comes out at the end.
+    fn end(&self) -> (usize, usize) {
+        let g = &self.geometry;
         match self.then {
-            Then::ReluMaxPool(_) => self.values(),
-            Then::Nothing | Then::Relu => 0,
+            Then::Nothing | Then::Relu => (g.out_height(), g.out_width()),
+            Then::ReluMaxPool(windows) => (windows.out_height(), windows.out_width()),
         }
     }
 
-    /// How many of `images` go into one product: small maps are joined until the product is wide enough.
-    fn group(&self, images: usize) -> usize {
-        WIDTH
-            .div_ceil(self.geometry.positions())
-            .clamp(1, images.max(1))
+    /// Values of one image that come out at the end.
+    pub fn values(&self) -> usize {
+        let (height, width) = self.end();
+        height * width * self.outputs
     }
 
-    /// The input channels in shares whose columns for `images` stay in the cache.
-    fn slabs(&self, images: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (all, each) = (self.geometry.channels, self.slab(images));
-        (0..all)
-            .step_by(each)
-            .map(move |first| first..all.min(first + each))
-    }
-
-    /// How many channels the largest share has.
-    fn slab(&self, images: usize) -> usize {
-        let g = &self.geometry;
-        (SLAB / (g.kernel * g.kernel * images * g.positions())).clamp(1, g.channels)
+    /// The convolution's own lines under lines of the end.
+    fn under(&self, piece: Piece) -> Piece {
+        match self.then {
+            Then::Nothing | Then::Relu => piece,
+            Then::ReluMaxPool(windows) => Piece {
+                first: piece.first * windows.stride,
+                count: (piece.count - 1) * windows.stride + windows.kernel,
+                ..piece
+            },
+        }
     }
 
     /// y = the output; `place` = where the pooling found its maxima (empty without pooling).
     pub fn forward(
         &self,
         x: &[f32],
-        w: &[f32],
-        b: Option<&[f32]>,
+        operands: Operands<'_>,
         y: &mut [f32],
         place: &mut [u8],
         scratch: &mut Scratch,
     ) {
         let g = &self.geometry;
         let batch = x.len() / g.image();
-        if batch < rayon::current_num_threads() {
-            self.forward_few(x, w, b, y, place, scratch);
+        let (height, width) = self.end();
+        let parts = parts(batch * height);
+        let [shared, buffers @ ..] = scratch.parts(parts.len() + 1) else {
             return;
-        }
-        let parts = parts(batch);
-        let ys = shares(y, &parts, self.values());
-        let places = shares(place, &parts, self.places());
-        let buffers = scratch.parts(parts.len());
+        };
+        let packed = pack::by_output(self, operands.w, operands.scale, shared);
+        let line = width * self.outputs;
+        let pools = matches!(self.then, Then::ReluMaxPool(_));
+        let ys = shares(y, &parts, line);
+        let places = shares(place, &parts, if pools { line } else { 0 });
         parts
             .into_par_iter()
             .zip(ys)
             .zip(places)
             .zip(buffers)
             .for_each(|(((part, y), place), buffer)| {
-                let group = self.group(part.len());
-                let room = Room::of(self, group, buffer);
-                let x = &x[part.start * g.image()..part.end * g.image()];
-                let mut place = place;
-                for (x, y) in x
-                    .chunks(group * g.image())
-                    .zip(y.chunks_mut(group * self.values()))
-                {
-                    let images = x.len() / g.image();
-                    let (of_these, rest) = place.split_at_mut(images * self.places());
-                    place = rest;
-                    let channels = 0..self.outputs;
-                    for slab in self.slabs(group) {
-                        let columns = columns_of(g, &slab, x, room.spread, room.columns);
-                        self.product(&channels, &slab, w, columns, images, room.raw);
-                    }
-                    self.finish(&channels, images, b, room.raw, y, of_these);
-                }
+                self.forward_part(part, x, packed, operands, y, place, buffer);
             });
     }
 
-    /// Fewer images than threads: the output channels are divided, one image after another.
-    fn forward_few(
+    /// Some lines of the end.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one part of each of the pass's slices"
+    )]
+    fn forward_part(
         &self,
+        part: Range<usize>,
         x: &[f32],
-        w: &[f32],
-        b: Option<&[f32]>,
+        packed: &[f32],
+        operands: Operands<'_>,
         y: &mut [f32],
         place: &mut [u8],
-        scratch: &mut Scratch,
+        buffer: &mut Vec<f32>,
     ) {
         let g = &self.geometry;
-        let parts = parts(self.outputs);
-        let [first, buffers @ ..] = scratch.parts(parts.len() + 1) else {
-            return;
+        let (height, width) = self.end();
+        let line = width * self.outputs;
+        let begin = part.start;
+        // Copied lines under one line of the end.
+        let stride = match self.then {
+            Then::ReluMaxPool(windows) => g.stride * windows.stride,
+            _ => g.stride,
         };
-        let room = Room::of(self, 1, first);
-        for (image, x) in x.chunks_exact(g.image()).enumerate() {
-            for slab in self.slabs(1) {
-                let columns = columns_of(g, &slab, x, room.spread, room.columns);
-                parts
-                    .par_iter()
-                    .zip(buffers.par_iter_mut())
-                    .for_each(|(part, buffer)| {
-                        let raw = grown(buffer, part.len() * g.positions());
-                        self.product(part, &slab, w, columns, 1, raw);
-                    });
-            }
-            let y = &mut y[image * self.values()..][..self.values()];
-            let place = &mut place[image * self.places()..][..self.places()];
-            let ys = shares(y, &parts, self.then.values(g));
-            let places = shares(place, &parts, self.places() / self.outputs);
-            parts
-                .par_iter()
-                .zip(ys)
-                .zip(places)
-                .zip(buffers.par_iter_mut())
-                .for_each(|(((part, y), place), buffer)| {
-                    self.finish(part, 1, b, buffer, y, place);
-                });
-        }
-    }
-
-    /// raw = W columns, or raw += for later slabs: some output channels, (channels, images·OH·OW).
-    fn product(
-        &self,
-        channels: &Range<usize>,
-        slab: &Range<usize>,
-        w: &[f32],
-        columns: &[f32],
-        images: usize,
-        raw: &mut [f32],
-    ) {
-        let g = &self.geometry;
-        let (rows, width, area) = (g.rows(), images * g.positions(), g.kernel * g.kernel);
-        let w = Matrix::rows(&w[channels.start * rows + slab.start * area..], rows);
-        let size = (channels.len(), width, slab.len() * area);
-        let columns = Matrix::rows(columns, width);
-        multiply(size, raw, width, first_replaces(slab), w, columns);
-    }
-
-    /// Adds the bias, does what follows, and puts each image's channels at their place.
-    fn finish(
-        &self,
-        channels: &Range<usize>,
-        images: usize,
-        b: Option<&[f32]>,
-        raw: &mut [f32],
-        y: &mut [f32],
-        place: &mut [u8],
-    ) {
-        let g = &self.geometry;
-        let (positions, values) = (g.positions(), self.then.values(g));
-        for channel in 0..channels.len() {
-            let bias = b.map_or(0.0, |b| b[channels.start + channel]);
-            for image in 0..images {
-                let raw = &mut raw[(channel * images + image) * positions..][..positions];
-                let at = (image * channels.len() + channel) * values;
-                let y = &mut y[at..at + values];
-                match self.then {
-                    Then::Nothing => {
-                        for (y, raw) in y.iter_mut().zip(raw.iter()) {
-                            *y = raw + bias;
-                        }
-                    }
-                    Then::Relu => {
-                        for (y, raw) in y.iter_mut().zip(raw.iter()) {
-                            *y = rectified(raw + bias);
-                        }
-                    }
-                    Then::ReluMaxPool(windows) => {
-                        for raw in raw.iter_mut() {
-                            *raw += bias;
-                        }
-                        let place = &mut place[at..at + values];
-                        maxima(&windows, raw, y, place);
-                        for y in y.iter_mut() {
-                            *y = rectified(*y);
-                        }
-                    }
-                }
+        let wanted = CHUNK / (stride * lines::padded_width(g) * g.channels);
+        let (mut rows, mut c_rows) = (Vec::new(), Vec::new());
+        for chunk in chunks(part, height, wanted) {
+            let of_chunk = (chunk.start - begin) * line..(chunk.end - begin) * line;
+            let own = || pieces(chunk.clone(), height).map(|piece| self.under(piece));
+            let conv_lines: usize = own().map(|piece| piece.count).sum();
+            let raw_size = match self.then {
+                Then::ReluMaxPool(_) => conv_lines * g.out_width() * self.outputs,
+                _ => 0,
+            };
+            let copied_size = lines::padded_size(g, own());
+            let (raw, rest) = grown(buffer, raw_size + copied_size).split_at_mut(raw_size);
+            rows.clear();
+            let values = lines::patches(g, own(), x, rest, &mut rows);
+            c_rows.clear();
+            c_rows.extend((0..rows.len()).map(|position| position * self.outputs));
+            let left = Left {
+                values,
+                rows: &rows,
+                segments: &lines::windows(g),
+                step: 1,
+            };
+            let mut finish = Finish {
+                bias: operands.b,
+                add: match operands.add {
+                    Some(add) => Add::Values(&add[chunk.start * line..chunk.end * line]),
+                    None => Add::Nothing,
+                },
+                relu: self.then == Then::Relu,
+            };
+            let y = &mut y[of_chunk.clone()];
+            let Then::ReluMaxPool(windows) = self.then else {
+                product(left, packed, self.outputs, y, &c_rows, finish);
+                continue;
+            };
+            // The maximum of rectified values is the rectified maximum, and which is the first is asked of the
+            // rectified ones: all zeros, and it is the first.
+            finish.relu = true;
+            product(left, packed, self.outputs, raw, &c_rows, finish);
+            let mut place = place[of_chunk].chunks_exact_mut(line);
+            let mut y = y.chunks_exact_mut(line);
+            let mut raw = raw.chunks_exact(g.out_width() * self.outputs);
+            for piece in pieces(chunk.clone(), height) {
+                let raw_lines = raw.by_ref().take(self.under(piece).count);
+                lines::pool(
+                    &windows,
+                    raw_lines,
+                    y.by_ref(),
+                    place.by_ref(),
+                    piece.count,
+                    self.outputs,
+                );
             }
         }
     }
-}
 
-/// A buffer divided up for one task.
-struct Room<'a> {
-    /// Sums of the weights' and biases' gradients.
-    dw: &'a mut [f32],
-    db: &'a mut [f32],
-    columns: &'a mut [f32],
-    spread: &'a mut [f32],
-    /// The convolution's own output, or its gradient: (O, images·OH·OW).
-    raw: &'a mut [f32],
-    /// One pooled channel.
-    pooled: &'a mut [f32],
-}
-
-impl<'a> Room<'a> {
-    fn of(conv: &Conv2d, images: usize, buffer: &'a mut Vec<f32>) -> Self {
-        let g = &conv.geometry;
-        let (weights, channels) = (conv.outputs * g.rows(), conv.slab(images));
-        let columns = g.columns(channels, images);
-        let spread = images * channels * g.spread_values();
-        let raw = conv.outputs * images * g.positions();
-        let pooled = conv.places() / conv.outputs;
-        let size = weights + conv.outputs + columns + spread + raw + pooled;
-        let buffer = grown(buffer, size);
-        let (dw, buffer) = buffer.split_at_mut(weights);
-        let (db, buffer) = buffer.split_at_mut(conv.outputs);
-        let (columns, buffer) = buffer.split_at_mut(columns);
-        let (spread, buffer) = buffer.split_at_mut(spread);
-        let (raw, pooled) = buffer.split_at_mut(raw);
-        Self {
-            dw,
-            db,
-            columns,
-            spread,
-            raw,
-            pooled,
+    /// The gradients that are wanted.
+    pub fn backward(&self, saved: Saved<'_>, wanted: Wanted<'_>, scratch: &mut Scratch) {
+        let Wanted { dx, adds, dw, db } = wanted;
+        if dw.is_some() || db.is_some() {
+            weights::backward(self, saved, dw, db, scratch);
+        }
+        if let Some(dx) = dx {
+            data::backward(self, saved, dx, adds, scratch);
         }
     }
-}
-
-/// The first slab's product replaces what is there, the others add.
-fn first_replaces(slab: &Range<usize>) -> Into {
-    if slab.start == 0 {
-        Into::Replace
-    } else {
-        Into::Add
-    }
-}
-
-/// The columns of some channels: the one image itself where every patch is one pixel, else gathered into the buffer.
-fn columns_of<'a>(
-    g: &Geometry,
-    channels: &Range<usize>,
-    images: &'a [f32],
-    spread: &mut [f32],
-    columns: &'a mut [f32],
-) -> &'a [f32] {
-    if g.is_identity() && images.len() == g.image() {
-        return &images[channels.start * g.positions()..];
-    }
-    g.gather(channels.clone(), images, spread, columns);
-    columns
 }

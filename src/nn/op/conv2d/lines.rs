@@ -1,0 +1,197 @@
+//! Lines of images, copied with zeros around them, and the lines of gradients that come back through ReLU and pooling.
+
+use super::{Conv2d, Geometry, Piece, Saved, Segment, Then, Windows};
+use crate::nn::op::simd::vectorized;
+
+/// Pixels of a copied line.
+pub(super) fn padded_width(g: &Geometry) -> usize {
+    g.width + 2 * g.padding
+}
+
+/// Copied lines that some output lines read.
+fn padded_lines(g: &Geometry, count: usize) -> usize {
+    (count - 1) * g.stride + g.kernel
+}
+
+/// Whether patches are read from the images themselves.
+fn in_place(g: &Geometry) -> bool {
+    g.padding == 0
+}
+
+/// How many values [`patches`] copies.
+pub(super) fn padded_size(g: &Geometry, pieces: impl Iterator<Item = Piece>) -> usize {
+    if in_place(g) {
+        return 0;
+    }
+    let lines: usize = pieces.map(|piece| padded_lines(g, piece.count)).sum();
+    lines * padded_width(g) * g.channels
+}
+
+/// The values that the patches of some output lines are read from, and where each position's patch begins.
+pub(super) fn patches<'a>(
+    g: &Geometry,
+    pieces: impl Iterator<Item = Piece>,
+    x: &'a [f32],
+    copied: &'a mut [f32],
+    begins: &mut Vec<usize>,
+) -> &'a [f32] {
+    let pitch = padded_width(g) * g.channels;
+    let mut at = 0;
+    for piece in pieces {
+        let lines = padded_lines(g, piece.count);
+        let base = if in_place(g) {
+            piece.image * g.image() + piece.first * g.stride * pitch
+        } else {
+            let image = &x[piece.image * g.image()..][..g.image()];
+            let copied = copied[at..][..lines * pitch].chunks_exact_mut(pitch);
+            for (line, copied) in copied.enumerate() {
+                let y = (piece.first * g.stride + line).wrapping_sub(g.padding);
+                copy_line(g, image, y, copied);
+            }
+            let base = at;
+            at += lines * pitch;
+            base
+        };
+        for line in 0..piece.count {
+            let first = base + line * g.stride * pitch;
+            begins.extend((0..g.out_width()).map(|ox| first + ox * g.stride * g.channels));
+        }
+    }
+    if in_place(g) { x } else { copied }
+}
+
+/// A line with zeros at both ends; all zeros outside of the image.
+fn copy_line(g: &Geometry, image: &[f32], y: usize, copied: &mut [f32]) {
+    if y >= g.height {
+        copied.fill(0.0);
+        return;
+    }
+    let (margin, length) = (g.padding * g.channels, g.width * g.channels);
+    copied[..margin].fill(0.0);
+    copied[margin..margin + length].copy_from_slice(&image[y * length..(y + 1) * length]);
+    copied[margin + length..].fill(0.0);
+}
+
+/// What a patch is made of, from its beginning: k rows of k·C values.
+pub(super) fn windows(g: &Geometry) -> Vec<Segment> {
+    let pitch = padded_width(g) * g.channels;
+    let row = |ky: usize| Segment {
+        offset: ky * pitch,
+        length: g.kernel * g.channels,
+    };
+    (0..g.kernel).map(row).collect()
+}
+
+/// Pools the convolution's lines: `count` lines of windows, and the places of the maxima.
+pub(super) fn pool<'a>(
+    windows: &Windows,
+    mut raw: impl Iterator<Item = &'a [f32]>,
+    y: impl Iterator<Item = &'a mut [f32]>,
+    place: impl Iterator<Item = &'a mut [u8]>,
+    count: usize,
+    channels: usize,
+) {
+    for (at, (y, place)) in y.zip(place).take(count).enumerate() {
+        if at > 0 {
+            // Lines between the windows.
+            for _ in windows.kernel..windows.stride {
+                raw.next();
+            }
+        }
+        for ky in 0..windows.kernel {
+            if let Some(raw) = raw.next() {
+                pool_line(windows, ky, raw, y, place, channels);
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// One line of a row of windows joins the maxima.
+    fn pool_line<V>(windows: &Windows, ky: usize, raw: &[f32], y: &mut [f32], place: &mut [u8], channels: usize) {
+        let windows_of_line = y.chunks_exact_mut(channels).zip(place.chunks_exact_mut(channels));
+        for (ox, (y, place)) in windows_of_line.enumerate() {
+            for kx in 0..windows.kernel {
+                let raw = &raw[(ox * windows.stride + kx) * channels..][..channels];
+                let tap = (ky * windows.kernel + kx) as u8;
+                if tap == 0 {
+                    y.copy_from_slice(raw);
+                    place.fill(0);
+                    continue;
+                }
+                for (place, (y, x)) in place.iter_mut().zip(y.iter().zip(raw)) {
+                    let later = (*x > *y) | x.is_nan();
+                    *place = if later { tap } else { *place };
+                }
+                for (y, x) in y.iter_mut().zip(raw) {
+                    let later = (*x > *y) | x.is_nan();
+                    *y = if later { *x } else { *y };
+                }
+            }
+        }
+    }
+}
+
+/// A line of the gradient of the convolution's own output: what came back through the ReLU and the pooling.
+pub(super) fn gradient(
+    conv: &Conv2d,
+    saved: &Saved<'_>,
+    image: usize,
+    line: usize,
+    out: &mut [f32],
+) {
+    let length = conv.geometry.out_width() * conv.outputs;
+    let at = (image * conv.geometry.out_height() + line) * length;
+    match conv.then {
+        Then::Nothing => out.copy_from_slice(&saved.dy[at..at + length]),
+        Then::Relu => masked(&saved.y[at..at + length], &saved.dy[at..at + length], out),
+        Then::ReluMaxPool(windows) => {
+            let (window, ky) = (line / windows.stride, line % windows.stride);
+            if window >= windows.out_height() || ky >= windows.kernel {
+                out.fill(0.0);
+                return;
+            }
+            let length = windows.out_width() * conv.outputs;
+            let at = (image * windows.out_height() + window) * length;
+            let of = at..at + length;
+            spread_line(
+                &windows,
+                ky,
+                &saved.y[of.clone()],
+                &saved.place[of.clone()],
+                &saved.dy[of],
+                out,
+                conv.outputs,
+            );
+        }
+    }
+}
+
+vectorized! {
+    /// `out` = `dy` where `y` > 0, else 0.
+    fn masked<V>(y: &[f32], dy: &[f32], out: &mut [f32]) {
+        for (out, (y, dy)) in out.iter_mut().zip(y.iter().zip(dy)) {
+            *out = if *y > 0.0 { *dy } else { 0.0 };
+        }
+    }
+}
+
+vectorized! {
+    /// One line under a row of windows: dy at the places of maxima above 0, else 0.
+    fn spread_line<V>(windows: &Windows, ky: usize, y: &[f32], place: &[u8], dy: &[f32], out: &mut [f32], channels: usize) {
+        let mut done = 0;
+        let maxima = y.chunks_exact(channels).zip(place.chunks_exact(channels)).zip(dy.chunks_exact(channels));
+        for (ox, ((y, place), dy)) in maxima.enumerate() {
+            let first = ox * windows.stride * channels;
+            out[done..first].fill(0.0);
+            done = first + windows.kernel * channels;
+            for (kx, out) in out[first..done].chunks_exact_mut(channels).enumerate() {
+                let tap = (ky * windows.kernel + kx) as u8;
+                for (out, ((y, place), dy)) in out.iter_mut().zip(y.iter().zip(place).zip(dy)) {
+                    *out = if (*place == tap) & (*y > 0.0) { *dy } else { 0.0 };
+                }
+            }
+        }
+        out[done..].fill(0.0);
+    }
+}
