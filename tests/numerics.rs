@@ -86,6 +86,30 @@ fn assert_summary(found: &[f32], expected: &Value, tolerance: f64, what: &str) {
 }
 
 /// Runs with that many threads.
+/// (B, C, ...) to (B, ..., C), the order within a network.
+fn channels_last(values: &[f32], batch: usize, channels: usize) -> Vec<f32> {
+    let plane = values.len() / batch / channels;
+    let mut moved = Vec::with_capacity(values.len());
+    for image in values.chunks_exact(channels * plane) {
+        for position in 0..plane {
+            moved.extend((0..channels).map(|channel| image[channel * plane + position]));
+        }
+    }
+    moved
+}
+
+/// The way back.
+fn channels_first(values: &[f32], batch: usize, channels: usize) -> Vec<f32> {
+    let plane = values.len() / batch / channels;
+    let mut moved = Vec::with_capacity(values.len());
+    for image in values.chunks_exact(channels * plane) {
+        for channel in 0..channels {
+            moved.extend(image[channel..].iter().step_by(channels));
+        }
+    }
+    moved
+}
+
 fn threads<R: Send>(n: usize, work: impl FnOnce() -> R + Send) -> R {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();
     pool.unwrap().install(work)

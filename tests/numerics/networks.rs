@@ -31,8 +31,8 @@ pub(crate) fn network(id: &str) -> Network {
         .collect();
     for (at, (name, role, dims)) in needed.into_iter().enumerate() {
         let bound = match role {
-            ParameterRole::Bias => 0.05,
             ParameterRole::Weight => (6.0 / dims[1..].iter().product::<usize>() as f64).sqrt(),
+            _ => 0.05,
         };
         let n = dims.iter().product();
         let values: Vec<f32> = draw(1000 + at as u64, n, -1.0, 1.0)
