@@ -13,7 +13,9 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Storag
 
 use super::{Result, invalid};
 
+pub mod batch_norm2d;
 pub mod conv2d;
+pub mod depthwise_conv2d;
 pub mod fake_quant;
 pub mod gemm;
 pub mod linear;
@@ -22,6 +24,7 @@ pub mod normalize;
 pub mod patches;
 pub mod relu;
 pub mod sgd;
+pub mod simd;
 mod strips;
 
 /// A tensor's values, borrowed for reading.
