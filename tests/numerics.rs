@@ -9,8 +9,12 @@
 
 use serde_json::Value;
 
+#[path = "numerics/batch_norm.rs"]
+mod batch_norm;
 #[path = "numerics/conv2d.rs"]
 mod conv2d;
+#[path = "numerics/depthwise_conv2d.rs"]
+mod depthwise_conv2d;
 #[path = "numerics/losses.rs"]
 mod losses;
 #[path = "numerics/networks.rs"]

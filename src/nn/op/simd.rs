@@ -9,6 +9,10 @@
     unsafe_code,
     reason = "vector instructions are functions that only some processors may call"
 )]
+#![expect(
+    clippy::inline_always,
+    reason = "a function of its own would be compiled for the baseline"
+)]
 
 /// What the processor offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
