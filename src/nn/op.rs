@@ -13,6 +13,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Storag
 
 use super::{Result, invalid};
 
+pub mod adamw;
 pub mod conv2d;
 pub mod fake_quant;
 pub mod gemm;

@@ -19,6 +19,13 @@ pub enum ParameterRole {
     Bias,
 }
 
+impl ParameterRole {
+    /// Whether weight decay pulls it: weights alone.
+    pub fn decays(self) -> bool {
+        self == Self::Weight
+    }
+}
+
 /// One parameter of a network.
 #[derive(Clone, Debug)]
 pub struct Parameter {
