@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) mod ask;
+mod bench;
 mod data;
 mod doctor;
 mod list;
@@ -101,6 +102,11 @@ enum Word {
     },
     /// Say what this machine offers
     Doctor,
+    /// Say how fast this machine is
+    Bench {
+        #[command(subcommand)]
+        what: bench::BenchWord,
+    },
     /// Play the sessions that come with the program
     Demo,
 }
@@ -287,6 +293,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
         },
         Some(Word::Check { file }) => ask::check(&file),
         Some(Word::Doctor) => doctor::doctor(&folders),
+        Some(Word::Bench { what }) => bench::bench(&what),
         Some(Word::Demo) => crate::app::demo(&folders),
     }
 }

@@ -169,6 +169,14 @@ pub enum Event {
         validation: Tally,
         best: bool,
     },
+    /// A training ended before its last epoch: `waited` epochs had not lowered the validation loss. `epoch` is the last
+    /// one's number in the network's life.
+    StoppedEarly {
+        network: NetworkId,
+        stage: u32,
+        epoch: u32,
+        waited: u32,
+    },
     /// A compression made a new network. `asked` and `reached` are ratios of what `counts` names.
     NetworkCompressed {
         network: NetworkId,
@@ -220,6 +228,7 @@ impl Event {
             | Self::Progressed { network, .. }
             | Self::StepsTrained { network, .. }
             | Self::EpochEnded { network, .. }
+            | Self::StoppedEarly { network, .. }
             | Self::NetworkCompressed { network, .. }
             | Self::StageEnded { network, .. } => *network = id,
             Self::Measured(measurement) => {

@@ -1,6 +1,8 @@
 //! The lab: it knows networks and data, and states facts; it knows no screen.
 
 pub mod architecture;
+pub mod augmentation;
+pub mod bench;
 pub mod cache;
 pub mod compression;
 pub mod context;

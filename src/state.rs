@@ -241,6 +241,10 @@ impl State {
                     network.end_epoch(row)
                 });
             }
+            // It says why the stage ends, which the stage's own end then counts; nothing is drawn from it.
+            Event::StoppedEarly { network, stage, .. } => {
+                self.at_stage(record, *network, *stage, |_, _| None);
+            }
             Event::NetworkCompressed {
                 network,
                 stage,

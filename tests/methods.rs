@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use shrinklab::catalog::Entry;
 use shrinklab::event::Event;
+use shrinklab::lab::augmentation::Augmentation;
 use shrinklab::lab::compression::{self, Compressed, Start};
 use shrinklab::lab::context::{Context, Control, Unobserved};
 use shrinklab::lab::data::{Examples, Split};
@@ -23,7 +24,7 @@ use shrinklab::measurement::{Measurement, Metric, Value, Verdict};
 use shrinklab::nn::ImageShape;
 use shrinklab::nn::layer::Layer;
 use shrinklab::nn::network::{Network, Workspace};
-use shrinklab::nn::optimizer::Sgd;
+use shrinklab::nn::optimizer::{Rule, Sgd};
 use shrinklab::nn::parameters::{Parameter, ParameterRole};
 use shrinklab::nn::rng::Rng;
 use shrinklab::nn::schedule::Schedule;
@@ -46,6 +47,11 @@ const RECIPE: Recipe = Recipe {
     schedule: Schedule::Constant,
     momentum: 0.9,
     weight_decay: 0.0005,
+    optimizer: Rule::Sgd,
+    cycle_momentum: false,
+    augmentation: Augmentation::None,
+    label_smoothing: 0.0,
+    patience: 0,
 };
 
 /// Noise with a bright square whose place is the class.

@@ -23,6 +23,8 @@ mod networks;
 mod pooling;
 #[path = "numerics/quantization.rs"]
 mod quantization;
+#[path = "numerics/recipes.rs"]
+mod recipes;
 #[path = "numerics/repeatability.rs"]
 mod repeatability;
 

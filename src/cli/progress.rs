@@ -182,6 +182,18 @@ impl Words {
                 validation.loss.0,
                 accuracy(validation)
             ),
+            Event::StoppedEarly {
+                network,
+                epoch,
+                waited,
+                ..
+            } => {
+                let epochs = if *waited == 1 { "epoch" } else { "epochs" };
+                format!(
+                    "{}: stopped after epoch {epoch}, since {waited} {epochs} had not lowered the validation loss",
+                    name(*network)
+                )
+            }
             Event::NetworkCompressed {
                 network,
                 counts,

@@ -8,7 +8,7 @@ use crate::event::{Event, Warning};
 use crate::lab::error::{Error, Result};
 use crate::measurement::Measurement;
 use crate::nn::network::Network;
-use crate::nn::optimizer::Sgd;
+use crate::nn::optimizer::Optimizer;
 use crate::spec::{Branch, Command, NetworkId, NetworkPlan};
 
 /// Where facts go. The recorder's channel in a running lab, a list in a test.
@@ -123,7 +123,7 @@ pub struct Halfway<'a> {
     pub network: &'a Network,
     pub best: &'a Network,
     pub best_loss: f64,
-    pub optimizer: &'a Sgd,
+    pub optimizer: &'a Optimizer,
     /// Epochs of this stage that are done.
     pub epochs: u32,
 }
@@ -132,7 +132,7 @@ pub struct Halfway<'a> {
 pub struct HalfwayMut<'a> {
     pub network: &'a mut Network,
     pub best: &'a mut Network,
-    pub optimizer: &'a mut Sgd,
+    pub optimizer: &'a mut Optimizer,
 }
 
 /// What a restored stage says beside its weights.

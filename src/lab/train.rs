@@ -1,134 +1,30 @@
 //! The training loop, readable in one go; what is learnt is handed in as an [`Objective`].
 //!
-//! An epoch is: a seeded shuffle of the training images, batches of them (the last one may be smaller), a step of SGD
-//! for each, then the validation images in evaluation mode. Nothing here looks at the test images.
+//! An epoch is: a seeded shuffle of the training images, batches of them (the last one may be smaller), an optimizer
+//! step for each, then the validation images in evaluation mode. Nothing here looks at the test images.
 
-use crate::catalog::{Knob, Range, text};
+use candle_core::Tensor;
+
 use crate::event::{Cost, Event, Tally, Warning};
+use crate::lab::augmentation::augmented;
 use crate::lab::context::{Context, Halfway, HalfwayMut, Observer, Restored};
 use crate::lab::data::Examples;
 use crate::lab::error::{Error, Result};
-use crate::lab::outputs::{batch, outputs};
+use crate::lab::outputs::outputs;
 use crate::lab::subject::Data;
 use crate::measurement::Score;
 use crate::nn::Mode;
 use crate::nn::loss::{self, KlDirection};
 use crate::nn::network::{Network, Wanted, Workspace};
-use crate::nn::optimizer::Sgd;
+use crate::nn::optimizer::Optimizer;
 use crate::nn::rng::Rng;
-use crate::nn::schedule::Schedule;
-use crate::spec::Setting;
 
-/// The knobs of a training, and so of a fine-tuning.
-pub const KNOBS: &[Knob] = &[
-    Knob {
-        id: text("epochs"),
-        title: text("epochs"),
-        summary: text("How often every training image is seen."),
-        range: Range::Integer {
-            least: 1,
-            most: 10_000,
-            default: 3,
-        },
-    },
-    Knob {
-        id: text("batch"),
-        title: text("batch size"),
-        summary: text("Images per optimizer step."),
-        range: Range::Integer {
-            least: 1,
-            most: 65_536,
-            default: 64,
-        },
-    },
-    Knob {
-        id: text("learning-rate"),
-        title: text("learning rate"),
-        summary: text("The schedule's highest rate."),
-        range: Range::Real {
-            least: 1e-6,
-            most: 10.0,
-            step: 0.01,
-            default: 0.05,
-        },
-    },
-    Knob {
-        id: text("schedule"),
-        title: text("schedule"),
-        summary: text(
-            "How the rate falls over the stage: cosine to zero, linearly to zero, in two steps of ten, or not.",
-        ),
-        range: Range::Choice {
-            options: std::borrow::Cow::Borrowed(&[
-                text("constant"),
-                text("step"),
-                text("linear"),
-                text("cosine"),
-            ]),
-            default: text("cosine"),
-        },
-    },
-    Knob {
-        id: text("momentum"),
-        title: text("momentum"),
-        summary: text("Share of the last step that is repeated."),
-        range: Range::Real {
-            least: 0.0,
-            most: 0.999,
-            step: 0.05,
-            default: 0.9,
-        },
-    },
-    Knob {
-        id: text("weight-decay"),
-        title: text("weight decay"),
-        summary: text("Pull of the weights towards zero; biases are left alone."),
-        range: Range::Real {
-            least: 0.0,
-            most: 1.0,
-            step: 0.0001,
-            default: 0.0005,
-        },
-    },
-];
+mod recipe;
+
+pub use recipe::{KNOBS, Recipe};
 
 /// Steps between two reports of the loss. A count and no clock, so that two runs report alike.
 const REPORT_EVERY: u64 = 10;
-
-/// How a network is trained.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
-    pub epochs: u32,
-    pub batch: usize,
-    pub learning_rate: f64,
-    pub schedule: Schedule,
-    pub momentum: f64,
-    pub weight_decay: f64,
-}
-
-impl Recipe {
-    /// The recipe that a checked setting of [`KNOBS`] describes.
-    pub fn new(setting: &Setting) -> Self {
-        Self {
-            epochs: setting.integer("epochs") as u32,
-            batch: setting.integer("batch") as usize,
-            learning_rate: setting.real("learning-rate"),
-            schedule: match setting.choice("schedule") {
-                "step" => Schedule::Step,
-                "linear" => Schedule::Linear,
-                "cosine" => Schedule::Cosine,
-                _ => Schedule::Constant,
-            },
-            momentum: setting.real("momentum"),
-            weight_decay: setting.real("weight-decay"),
-        }
-    }
-
-    /// Optimizer steps that a training on so many images takes.
-    pub fn steps(&self, images: usize) -> u64 {
-        u64::from(self.epochs) * images.div_ceil(self.batch) as u64
-    }
-}
 
 /// What is learnt.
 pub enum Objective<'a> {
@@ -209,7 +105,6 @@ pub fn train(
     let Training {
         data,
         recipe,
-        objective,
         order_seed,
         ..
     } = training;
@@ -227,7 +122,7 @@ pub fn train(
     let validation = data.train.select(&data.split.validation);
     let total = recipe.steps(images);
     let mut machinery = Machinery {
-        optimizer: Sgd::new(network.parameters(), recipe.momentum, recipe.weight_decay)?,
+        optimizer: recipe.optimizer(network.parameters())?,
         workspace: Workspace::default(),
         teacher: Workspace::default(),
     };
@@ -236,6 +131,7 @@ pub fn train(
     let mut life = training.life;
     let mut cost = Cost::default();
     let mut first = 0;
+    let mut waited = 0;
     let mut into = HalfwayMut {
         network,
         best: &mut best,
@@ -249,7 +145,8 @@ pub fn train(
     {
         // The epochs that are done say again what they said then.
         for fact in facts {
-            let ended = if let Event::EpochEnded { epoch, .. } = fact {
+            let ended = if let Event::EpochEnded { epoch, best, .. } = fact {
+                waited = if best { 0 } else { waited + 1 };
                 Some(epoch)
             } else {
                 None
@@ -273,6 +170,15 @@ pub fn train(
         (first, best_loss) = (epochs, loss);
     }
     for epoch in first..recipe.epochs {
+        if recipe.patience > 0 && waited >= recipe.patience {
+            cx.emit(Event::StoppedEarly {
+                network: cx.network,
+                stage: cx.stage,
+                epoch: life.epoch,
+                waited,
+            })?;
+            break;
+        }
         let mut order = data.split.train.clone();
         Rng::stream(
             *order_seed,
@@ -285,7 +191,21 @@ pub fn train(
         for indices in order.chunks(recipe.batch) {
             let done = cost.steps;
             let learning_rate = recipe.schedule.rate(recipe.learning_rate, done, total);
-            let loss = machinery.step(network, objective, &data.train, indices, learning_rate)?;
+            let momentum = recipe.momentum_at(done, total);
+            machinery.optimizer.set_momentum(momentum);
+            let images = augmented(
+                &data.train,
+                indices,
+                recipe.augmentation,
+                *order_seed,
+                &[u64::from(cx.stage), u64::from(epoch)],
+            )?;
+            let labels = indices.iter().map(|&index| data.train.labels[index]);
+            let batch = Batch {
+                images,
+                labels: labels.collect(),
+            };
+            let loss = machinery.step(network, training, &batch, learning_rate)?;
             life.step += 1;
             let count = indices.len() as u64;
             cost = Cost {
@@ -318,6 +238,7 @@ pub fn train(
         life.epoch += 1;
         let tally = validate(network, &validation, &mut machinery.workspace, cx)?;
         let is_best = tally.loss.0 < best_loss;
+        waited = if is_best { 0 } else { waited + 1 };
         if is_best {
             best_loss = tally.loss.0;
             best = network.duplicate()?;
@@ -355,9 +276,15 @@ fn short(value: f64) -> Score {
     Score::short(value as f32)
 }
 
+/// What one step learns from.
+struct Batch {
+    images: Tensor,
+    labels: Vec<u32>,
+}
+
 /// The loop's own machinery, reused from step to step.
 struct Machinery {
-    optimizer: Sgd,
+    optimizer: Optimizer,
     workspace: Workspace,
     /// The teacher's.
     teacher: Workspace,
@@ -368,27 +295,28 @@ impl Machinery {
     fn step(
         &mut self,
         network: &mut Network,
-        objective: &Objective<'_>,
-        train: &Examples,
-        indices: &[usize],
+        training: &Training<'_>,
+        Batch { images, labels }: &Batch,
         learning_rate: f64,
     ) -> Result<(f64, u32)> {
-        let images = batch(train, indices)?;
-        let labels: Vec<u32> = indices.iter().map(|&index| train.labels[index]).collect();
-        let trace = network.forward(&images, Mode::Train, &mut self.workspace)?;
-        let loss = match objective {
-            Objective::Classify => loss::cross_entropy(trace.logits(), &labels)?,
+        let trace = network.forward(images, Mode::Train, &mut self.workspace)?;
+        let loss = match &training.objective {
+            Objective::Classify => loss::smoothed_cross_entropy(
+                trace.logits(),
+                labels,
+                training.recipe.label_smoothing,
+            )?,
             Objective::Distill {
                 teacher,
                 temperature,
                 teacher_weight,
                 direction,
             } => {
-                let teacher = teacher.forward(&images, Mode::Eval, &mut self.teacher)?;
+                let teacher = teacher.forward(images, Mode::Eval, &mut self.teacher)?;
                 loss::distillation(
                     trace.logits(),
                     teacher.logits(),
-                    &labels,
+                    labels,
                     *temperature,
                     *teacher_weight,
                     *direction,
@@ -407,8 +335,10 @@ impl Machinery {
         } else {
             None
         };
+        let statistics = trace.statistics();
         drop(trace);
         if let Some(gradients) = gradients {
+            network.commit(&statistics)?;
             self.optimizer
                 .step(network.parameters_mut(), &gradients, learning_rate)?;
             self.workspace.recycle(gradients);

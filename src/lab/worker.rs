@@ -62,13 +62,24 @@ pub fn available_threads() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
 }
 
-fn work(job: &Job, facts: Sender<Said>, commands: Receiver<Command>) -> Outcome {
-    let threads = job.study.study().threads.unwrap_or_else(available_threads) as usize;
-    let pool = rayon::ThreadPoolBuilder::new()
+/// The threads that compute.
+///
+/// # Errors
+/// When the system gives no more threads.
+pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .stack_size(STACK)
         .thread_name(|index| format!("{THREAD}-{index}"))
-        .build();
+        .build()
+        .map_err(|error| {
+            Error::Internal(format!("threads: {threads} could not be started: {error}"))
+        })
+}
+
+fn work(job: &Job, facts: Sender<Said>, commands: Receiver<Command>) -> Outcome {
+    let threads = job.study.study().threads.unwrap_or_else(available_threads) as usize;
+    let pool = pool(threads);
     let mut control = Control::listening(commands);
     let mut sink = Resuming::new(job.past.clone(), Spoken(facts));
     let added: Vec<(Branch, NetworkPlan)> = sink.branches_added();
@@ -91,7 +102,7 @@ fn work(job: &Job, facts: Sender<Said>, commands: Receiver<Command>) -> Outcome 
             message: "the program is at fault: the lab stopped by a panic".into(),
         }),
         Err(error) => Outcome::Failed {
-            message: format!("threads: {threads} could not be started: {error}"),
+            message: error.to_string(),
         },
     };
     if !sink.has_ended() {

@@ -1,6 +1,8 @@
 //! Losses of logits: their value and their gradient with respect to the logits.
 //!
 //! Cross-entropy: L = -log softmax(z)[y], mean over the batch; dL/dz = (softmax(z) - onehot(y)) / B.
+//! Smoothed labels (Szegedy et al. 2016, arXiv:1512.00567; PyTorch's `label_smoothing`): L = (1-e) CE + e mean over the
+//! classes of -log softmax(z); dL/dz = (softmax(z) - (1-e) onehot(y) - e/K) / B.
 //! Distillation (Hinton et al. 2015, arXiv:1503.02531): L = (1-a) CE + a T² KL(p_t || p_s), p = softmax(z / T), summed over
 //! the classes, mean over the batch; d(T² KL)/dz_s = T (p_s - p_t) / B.
 //! Reverse, KL(p_s || p_t): d(T² KL)/dz_s = T p_s (log(p_s / p_t) - KL) / B.
@@ -41,6 +43,27 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<Loss> {
             *g = log_p.exp() - f64::from(class == label);
         }
         -log_p[label]
+    })
+}
+
+/// Mean cross-entropy of labels of which the share `smoothing` is spread over all classes evenly.
+pub fn smoothed_cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f64) -> Result<Loss> {
+    if smoothing == 0.0 {
+        return cross_entropy(logits, labels);
+    }
+    if !(0.0..1.0).contains(&smoothing) {
+        return Err(invalid(format!(
+            "labels are smoothed by a share of at least 0 and below 1, not {smoothing}"
+        )));
+    }
+    over_batch(logits, None, labels, |z, _, label, gradient| {
+        let log_p = log_softmax(z, 1.0);
+        let spread = smoothing / z.len() as f64;
+        for (class, (g, log_p)) in gradient.iter_mut().zip(&log_p).enumerate() {
+            let hard = f64::from(u8::from(class == label)) * (1.0 - smoothing);
+            *g = log_p.exp() - hard - spread;
+        }
+        (1.0 - smoothing) * -log_p[label] - spread * log_p.iter().sum::<f64>()
     })
 }
 

@@ -13,6 +13,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Storag
 
 use super::{Result, invalid};
 
+pub mod adamw;
 pub mod add;
 pub mod average_pool2d;
 pub mod batch_norm2d;

@@ -1,44 +1,61 @@
-//! Stochastic gradient descent with momentum, as PyTorch's `torch.optim.SGD`.
+//! Optimizers: what a step down the gradients is, and what is remembered from step to step.
 //!
-//! v = momentum · v + (g + weight decay · p);  p = p - rate · v.
-//! Deviation: weight decay spares biases and batch normalizations (a usual split into parameter groups), and masks are applied after the step.
+//! Weight decay pulls weights alone (a usual split into parameter groups); masks are applied after the step.
 //!
 //! A quantized parameter is on its levels whenever the network computes, and steps smaller than a level would be lost
-//! there. So the optimizer keeps its unrounded values, steps those down the gradient at the rounded ones, and rounds
+//! there. So an optimizer keeps its unrounded values, steps those down the gradient at the rounded ones, and rounds
 //! anew: the straight-through estimator (Bengio et al. 2013, arXiv:1308.3432), within the range of the levels.
+
+use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
 
-use super::op::{self, read, sgd, write};
-use super::parameters::{Parameters, deserialize, serialize};
+use super::op::{self, read, write};
+use super::parameters::{Parameter, Parameters, deserialize};
 use super::trace::Gradients;
 use super::{Result, invalid};
 
-/// The optimizer and its velocities, one per parameter.
-#[derive(Debug)]
-pub struct Sgd {
-    momentum: f64,
-    weight_decay: f64,
-    velocities: Vec<(String, Tensor)>,
-    /// The unrounded values of quantized parameters.
-    unrounded: Vec<Option<Tensor>>,
+mod adamw;
+mod sgd;
+
+pub use adamw::AdamW;
+pub use sgd::Sgd;
+
+/// Which optimizer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rule {
+    #[default]
+    Sgd,
+    AdamW,
 }
 
-impl Sgd {
-    pub fn new(parameters: &Parameters, momentum: f64, weight_decay: f64) -> Result<Self> {
-        let still = |p: &super::parameters::Parameter| {
-            let velocity = op::zeros(p.value.elem_count(), DType::F32)?;
-            Ok((p.name.clone(), velocity.reshape(p.value.dims())?))
-        };
-        Ok(Self {
-            momentum,
-            weight_decay,
-            velocities: parameters.iter().map(still).collect::<Result<_>>()?,
-            unrounded: parameters
-                .iter()
-                .map(|p| p.levels.map(|_| p.value.copy()).transpose())
-                .collect::<Result<_>>()?,
+/// Any of the optimizers.
+#[derive(Debug)]
+pub enum Optimizer {
+    Sgd(Sgd),
+    AdamW(AdamW),
+}
+
+impl Optimizer {
+    /// An optimizer at rest. With AdamW, momentum is the share of the mean gradient that is kept.
+    pub fn new(
+        rule: Rule,
+        parameters: &Parameters,
+        momentum: f64,
+        weight_decay: f64,
+    ) -> Result<Self> {
+        Ok(match rule {
+            Rule::Sgd => Self::Sgd(Sgd::new(parameters, momentum, weight_decay)?),
+            Rule::AdamW => Self::AdamW(AdamW::new(parameters, momentum, weight_decay)?),
         })
+    }
+
+    /// Momentum of the steps to come.
+    pub fn set_momentum(&mut self, momentum: f64) {
+        match self {
+            Self::Sgd(sgd) => sgd.set_momentum(momentum),
+            Self::AdamW(adamw) => adamw.set_momentum(momentum),
+        }
     }
 
     /// One step down the gradients; a parameter without one stays where it is.
@@ -48,96 +65,156 @@ impl Sgd {
         gradients: &Gradients,
         learning_rate: f64,
     ) -> Result<()> {
+        match self {
+            Self::Sgd(sgd) => sgd.step(parameters, gradients, learning_rate),
+            Self::AdamW(adamw) => adamw.step(parameters, gradients, learning_rate),
+        }
+    }
+
+    /// All that is remembered as a safetensors file, to go on with later; momentum is not, since whoever steps sets it.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Sgd(sgd) => sgd.to_safetensors(),
+            Self::AdamW(adamw) => adamw.to_safetensors(),
+        }
+    }
+
+    /// Goes on from such a file.
+    pub fn load_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Sgd(sgd) => sgd.load_safetensors(bytes),
+            Self::AdamW(adamw) => adamw.load_safetensors(bytes),
+        }
+    }
+}
+
+/// Zeros of each parameter's shape.
+fn zeros(parameters: &Parameters) -> Result<Vec<Tensor>> {
+    let zeros =
+        |p: &Parameter| op::zeros(p.value.elem_count(), DType::F32)?.reshape(p.value.dims());
+    parameters.iter().map(zeros).collect()
+}
+
+/// What a parameter is stepped with: what is stepped, what is remembered for it, its gradient and its mask.
+struct Slices<'a> {
+    p: &'a mut [f32],
+    gradient: &'a [f32],
+    mask: Option<&'a [f32]>,
+    /// 0 where the parameter does not decay.
+    weight_decay: f32,
+}
+
+/// The parameters' names, and the unrounded values of quantized ones.
+#[derive(Debug)]
+struct Targets {
+    names: Vec<String>,
+    unrounded: Vec<Option<Tensor>>,
+}
+
+impl Targets {
+    fn new(parameters: &Parameters) -> Result<Self> {
+        let unrounded = |p: &Parameter| p.levels.map(|_| p.value.copy()).transpose();
+        Ok(Self {
+            names: parameters.iter().map(|p| p.name.clone()).collect(),
+            unrounded: parameters.iter().map(unrounded).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Steps each parameter that has a gradient by `step`, which is told the parameter's place.
+    fn step(
+        &self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        weight_decay: f64,
+        mut step: impl FnMut(usize, Slices<'_>) -> Result<()>,
+    ) -> Result<()> {
         let n = parameters.len();
-        if self.velocities.len() != n || gradients.parameters.len() != n {
+        if self.names.len() != n || gradients.parameters.len() != n {
             return Err(invalid(format!(
-                "{n} parameters cannot take a step with {} velocities and {} gradients",
-                self.velocities.len(),
+                "{n} parameters cannot take a step with an optimizer for {} and {} gradients",
+                self.names.len(),
                 gradients.parameters.len()
             )));
         }
-        for (((parameter, (_, velocity)), unrounded), gradient) in parameters
+        for (at, ((parameter, unrounded), gradient)) in parameters
             .iter()
-            .zip(&self.velocities)
             .zip(&self.unrounded)
             .zip(&gradients.parameters)
+            .enumerate()
         {
             let Some(gradient) = gradient else { continue };
-            let decays = parameter.role.decays();
-            let step = sgd::Step {
-                rate: learning_rate as f32,
-                momentum: self.momentum as f32,
-                weight_decay: if decays {
-                    self.weight_decay as f32
-                } else {
-                    0.0
-                },
-            };
             let gradient = read(gradient)?;
             let mask = parameter.mask.as_ref().map(read).transpose()?;
-            let stepped = unrounded.as_ref().unwrap_or(&parameter.value);
-            write(stepped, |p| {
-                write(velocity, |v| {
-                    sgd::step(step, &gradient, mask.as_deref(), p, v);
-                })
+            let decays = parameter.role.decays();
+            write(unrounded.as_ref().unwrap_or(&parameter.value), |p| {
+                let slices = Slices {
+                    p,
+                    gradient: &gradient,
+                    mask: mask.as_deref(),
+                    weight_decay: if decays { weight_decay as f32 } else { 0.0 },
+                };
+                step(at, slices)
             })??;
-            if let (Some(unrounded), Some(levels)) = (unrounded, parameter.levels) {
-                write(unrounded, |unrounded| {
-                    write(&parameter.value, |value| {
-                        let (least, greatest) = (
-                            levels.dequantize(levels.q_min),
-                            levels.dequantize(levels.q_max),
-                        );
-                        for (value, unrounded) in value.iter_mut().zip(unrounded) {
-                            *unrounded = unrounded.clamp(least, greatest);
-                            *value = levels.simulate(*unrounded);
-                        }
-                    })
-                })??;
+            if let Some(unrounded) = unrounded {
+                round(parameter, unrounded)?;
             }
         }
         Ok(())
     }
 
-    /// The velocities as a safetensors file, to go on with later; unrounded values are the tensors `NAME.unrounded`.
-    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let velocities = self.velocities.iter().map(|(name, v)| (name.clone(), v));
-        let unrounded = self
-            .velocities
-            .iter()
-            .zip(&self.unrounded)
-            .filter_map(|((name, _), value)| Some((unrounded_name(name), value.as_ref()?)));
-        serialize(velocities.chain(unrounded))
+    /// The unrounded values, by the names under which they are stored.
+    fn unrounded(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let pairs = self.names.iter().zip(&self.unrounded);
+        pairs.filter_map(|(name, value)| Some((unrounded_name(name), value.as_ref()?)))
     }
 
-    /// Goes on from such a file.
-    pub fn load_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut stored = deserialize(bytes)?;
-        for ((name, velocity), unrounded) in self.velocities.iter_mut().zip(&mut self.unrounded) {
-            let unrounded = unrounded
-                .as_mut()
-                .map(|value| (unrounded_name(name), value));
-            for (name, tensor) in std::iter::once((name.clone(), velocity)).chain(unrounded) {
-                match stored.remove(&name) {
-                    Some(found) if found.dims() == tensor.dims() => *tensor = found,
-                    _ => {
-                        return Err(invalid(format!(
-                            "the optimizer's state does not fit the network: {name} {:?} is not in it",
-                            tensor.dims()
-                        )));
-                    }
-                }
-            }
-        }
-        if stored.is_empty() {
-            return Ok(());
-        }
-        Err(invalid(
-            "the optimizer's state holds more than the network has",
-        ))
+    fn unrounded_mut(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
+        let pairs = self.names.iter().zip(&mut self.unrounded);
+        pairs.filter_map(|(name, value)| Some((unrounded_name(name), value.as_mut()?)))
     }
 }
 
 fn unrounded_name(name: &str) -> String {
     format!("{name}.unrounded")
+}
+
+/// Keeps unrounded values within the range of the parameter's levels, and puts the parameter on the nearest ones.
+fn round(parameter: &Parameter, unrounded: &Tensor) -> Result<()> {
+    let Some(levels) = parameter.levels else {
+        return Ok(());
+    };
+    let (least, greatest) = (
+        levels.dequantize(levels.q_min),
+        levels.dequantize(levels.q_max),
+    );
+    write(unrounded, |unrounded| {
+        write(&parameter.value, |value| {
+            for (value, unrounded) in value.iter_mut().zip(unrounded) {
+                *unrounded = unrounded.clamp(least, greatest);
+                *value = levels.simulate(*unrounded);
+            }
+        })
+    })?
+}
+
+/// Takes each tensor out of a file, which must hold these and nothing else.
+fn load<'a>(bytes: &[u8], tensors: impl Iterator<Item = (String, &'a mut Tensor)>) -> Result<()> {
+    let mut stored: HashMap<String, Tensor> = deserialize(bytes)?;
+    for (name, tensor) in tensors {
+        match stored.remove(&name) {
+            Some(found) if found.dims() == tensor.dims() => *tensor = found,
+            _ => {
+                return Err(invalid(format!(
+                    "the optimizer's state does not fit the network: {name} {:?} is not in it",
+                    tensor.dims()
+                )));
+            }
+        }
+    }
+    if stored.is_empty() {
+        return Ok(());
+    }
+    Err(invalid(
+        "the optimizer's state holds more than the network has",
+    ))
 }

@@ -20,7 +20,7 @@ use super::{Error, FORMAT, Header, VERSION};
 use crate::event::{Event, Record};
 
 /// Every kind that this version knows.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     "study-started",
     "branch-added",
     "data-ready",
@@ -29,6 +29,7 @@ pub const KINDS: [&str; 17] = [
     "progressed",
     "steps-trained",
     "epoch-ended",
+    "stopped-early",
     "network-compressed",
     "measured",
     "warned",
@@ -51,6 +52,7 @@ pub fn kind(event: &Event) -> &str {
         Event::Progressed { .. } => "progressed",
         Event::StepsTrained { .. } => "steps-trained",
         Event::EpochEnded { .. } => "epoch-ended",
+        Event::StoppedEarly { .. } => "stopped-early",
         Event::NetworkCompressed { .. } => "network-compressed",
         Event::Measured(_) => "measured",
         Event::Warned { .. } => "warned",

@@ -137,7 +137,13 @@ fn after(event: &Event) -> Option<Event> {
             validation: tally(0.25, 5),
             best: true,
         },
-        Event::EpochEnded { .. } => Event::NetworkCompressed {
+        Event::EpochEnded { .. } => Event::StoppedEarly {
+            network,
+            stage: 0,
+            epoch: 1,
+            waited: 3,
+        },
+        Event::StoppedEarly { .. } => Event::NetworkCompressed {
             network,
             stage: 0,
             method: Method::plain("magnitude-pruning"),

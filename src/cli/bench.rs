@@ -1,0 +1,201 @@
+//! `shrinklab bench`: how fast this machine is.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{Ending, UsageError, print};
+use crate::lab::bench::{self, Asked, Phase};
+use crate::lab::{architecture, worker};
+
+/// What can be timed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchWord {
+    /// Images per second in training, in use, or under attack
+    Train(TrainArguments),
+}
+
+/// `shrinklab bench train`
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    /// Architecture
+    #[arg(short, long, alias = "arch", value_name = "ID")]
+    architecture: String,
+    /// train, eval or attack
+    #[arg(long, value_name = "PHASE", default_value = "train")]
+    phase: String,
+    /// Images of a step
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "64",
+        allow_negative_numbers = true
+    )]
+    batch: String,
+    /// Threads that compute [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<String>,
+    /// How long steps are timed
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "8",
+        allow_negative_numbers = true
+    )]
+    seconds: String,
+    /// cpu or auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times what is asked for.
+pub(crate) fn bench(what: &BenchWord) -> Result<Ending> {
+    match what {
+        BenchWord::Train(arguments) => train(arguments),
+    }
+}
+
+/// The line of `bench train`.
+#[derive(Serialize)]
+struct Line<'a> {
+    arch: &'a str,
+    phase: &'a str,
+    batch: usize,
+    threads: usize,
+    device: &'a str,
+    params: u64,
+    steps: usize,
+    images_per_s: f64,
+    ms_per_step: f64,
+    peak_rss_bytes: Option<u64>,
+}
+
+fn train(arguments: &TrainArguments) -> Result<Ending> {
+    let known = || architecture::ALL.iter().map(|entry| &*entry.info.id);
+    let id = &arguments.architecture;
+    if !known().any(|known| known == id) {
+        let known: Vec<&str> = known().collect();
+        return Err(refused(
+            "architecture",
+            id,
+            &format!("one of {}", known.join(", ")),
+        ));
+    }
+    let phase = Phase::ALL
+        .iter()
+        .find(|(word, _)| *word == arguments.phase)
+        .map(|(_, phase)| *phase)
+        .ok_or_else(|| refused("phase", &arguments.phase, "one of train, eval, attack"))?;
+    let batch = whole("batch", &arguments.batch, 65_536)?;
+    let threads = match &arguments.threads {
+        Some(threads) => whole("threads", threads, 1024)?,
+        None => worker::available_threads() as usize,
+    };
+    let seconds = seconds(&arguments.seconds)?;
+    if !matches!(&*arguments.device, "cpu" | "auto") {
+        return Err(refused(
+            "device",
+            &arguments.device,
+            "this build has no CUDA engine; cpu works",
+        ));
+    }
+    let pace = bench::train(&Asked {
+        architecture: id,
+        phase,
+        batch,
+        threads,
+        time: seconds,
+    })?;
+    let line = Line {
+        arch: id,
+        phase: phase.name(),
+        batch,
+        threads,
+        device: "cpu",
+        params: pace.parameters,
+        steps: pace.steps,
+        images_per_s: rounded(batch as f64 / pace.seconds, 10.0),
+        ms_per_step: rounded(pace.seconds * 1e3, 1e3),
+        peak_rss_bytes: peak_memory(),
+    };
+    print(&if arguments.json {
+        format!("{}\n", serde_json::to_string(&line)?)
+    } else {
+        line.words()
+    })?;
+    Ok(Ending::Success)
+}
+
+impl Line<'_> {
+    fn words(&self) -> String {
+        let memory = self
+            .peak_rss_bytes
+            .map(|bytes| format!(", {:.0} MB at most", bytes as f64 / 1e6))
+            .unwrap_or_default();
+        let threads = if self.threads == 1 {
+            "thread"
+        } else {
+            "threads"
+        };
+        format!(
+            "{} {} on {}: {:.1} images/s, {:.3} ms a step of {} images with {} {threads} (median of {} steps){memory}\n",
+            self.arch,
+            self.phase,
+            self.device,
+            self.images_per_s,
+            self.ms_per_step,
+            self.batch,
+            self.threads,
+            self.steps,
+        )
+    }
+}
+
+/// A value that a flag does not take, in one sentence.
+fn refused(flag: &str, typed: &str, allowed: &str) -> anyhow::Error {
+    let typed: String = typed
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(60)
+        .collect();
+    anyhow!(UsageError(format!(
+        "--{flag}: {typed} is not allowed; {allowed}"
+    )))
+}
+
+fn whole(flag: &str, typed: &str, most: usize) -> Result<usize> {
+    typed
+        .parse()
+        .ok()
+        .filter(|n| (1..=most).contains(n))
+        .ok_or_else(|| refused(flag, typed, &format!("a whole number from 1 to {most}")))
+}
+
+/// An hour is the longest that anybody times.
+fn seconds(typed: &str) -> Result<Duration> {
+    typed
+        .parse()
+        .ok()
+        .filter(|seconds| (0.0..=3600.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| refused("seconds", typed, "a number from 0 to 3600"))
+}
+
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}
+
+/// The most memory that this process has held so far, where the system says (Linux: `VmHWM`).
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}

@@ -1,0 +1,297 @@
+//! How fast a network is trained, used and attacked on this machine.
+//!
+//! Random images and labels, three steps to warm up, then steps one after another until the time is over, at least five;
+//! what counts is the median step. The same shapes, phases and count of steps as in the comparison with PyTorch, so that
+//! one figure can be held against the other:
+//!
+//! train: forward in training mode, cross-entropy, backward to the parameters, a step of SGD with momentum 0.9;
+//! eval: forward in evaluation mode, nothing kept;
+//! attack: one step of projected gradient descent within a ball of the maximum norm (Madry et al. 2018,
+//! arXiv:1706.06083): forward in evaluation mode, cross-entropy, backward to the images alone, x' = clamp(x + a sign(g)).
+
+use std::time::{Duration, Instant};
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use crate::lab::architecture;
+use crate::lab::error::{Error, Result};
+use crate::lab::statistics::quantile;
+use crate::lab::worker::pool;
+use crate::nn::loss::cross_entropy;
+use crate::nn::network::{Keep, Network, Wanted, Workspace};
+use crate::nn::op::{read, tensor, write};
+use crate::nn::optimizer::Sgd;
+use crate::nn::rng::Rng;
+use crate::nn::{ImageShape, Mode};
+use crate::spec::Setting;
+
+/// Steps before the first that counts: memory is taken, and the processor has left its rest.
+const WARM_UPS: u32 = 3;
+
+/// The fewest steps that count, however long each takes.
+const LEAST_STEPS: usize = 5;
+
+const CLASSES: usize = 10;
+
+/// The learning rate and momentum of the timed step; its time depends on neither.
+const RATE: f64 = 0.01;
+const MOMENTUM: f64 = 0.9;
+
+/// The attack's step and ball, in units of the pixels' range [0, 1].
+const STEP: f32 = 0.01;
+const RADIUS: f32 = 0.03;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Train,
+    Eval,
+    Attack,
+}
+
+impl Phase {
+    /// All of them, by the words they are asked for with.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("train", Self::Train),
+        ("eval", Self::Eval),
+        ("attack", Self::Attack),
+    ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Eval => "eval",
+            Self::Attack => "attack",
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The architecture's id.
+    pub architecture: &'a str,
+    pub phase: Phase,
+    /// Images of a step.
+    pub batch: usize,
+    pub threads: usize,
+    pub time: Duration,
+}
+
+/// How fast it went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    pub parameters: u64,
+    /// Steps that counted.
+    pub steps: usize,
+    /// Of the median step.
+    pub seconds: f64,
+}
+
+/// The images that an architecture is timed on: grey ones of 28x28 for those made for them, else colored ones of 32x32.
+pub fn shape(architecture: &str) -> ImageShape {
+    let (channels, side) = match architecture {
+        "lenet5" | "cnn8" | "mlp" => (1, 28),
+        _ => (3, 32),
+    };
+    ImageShape {
+        channels,
+        height: side,
+        width: side,
+    }
+}
+
+/// Times the steps of a phase.
+///
+/// # Errors
+/// When there is no such architecture, the system gives no more threads, or memory runs out.
+pub fn train(asked: &Asked<'_>) -> Result<Pace> {
+    pool(asked.threads)?.install(|| {
+        let mut bench = Bench::new(asked)?;
+        for _ in 0..WARM_UPS {
+            bench.step(asked.phase)?;
+        }
+        let mut seconds = Vec::new();
+        let began = Instant::now();
+        while began.elapsed() < asked.time || seconds.len() < LEAST_STEPS {
+            let began = Instant::now();
+            bench.step(asked.phase)?;
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok(Pace {
+            parameters: bench.network.parameters().count(),
+            steps: seconds.len(),
+            seconds: quantile(&seconds, 0.5),
+        })
+    })
+}
+
+/// A network, a batch, and what a step needs.
+struct Bench {
+    network: Network,
+    images: Tensor,
+    labels: Vec<u32>,
+    /// The images as the attack leaves them.
+    attacked: Tensor,
+    optimizer: Sgd,
+    workspace: Workspace,
+}
+
+impl Bench {
+    fn new(asked: &Asked<'_>) -> Result<Self> {
+        let known = architecture::ALL
+            .iter()
+            .find(|entry| entry.info.id == asked.architecture);
+        let entry = known.ok_or_else(|| {
+            let id = asked.architecture;
+            Error::Internal(format!("architecture {id} is not in the table"))
+        })?;
+        let setting = entry
+            .knobs
+            .iter()
+            .fold(Setting::default(), |setting, knob| {
+                setting.with(&knob.id, knob.range.default())
+            });
+        let shape = shape(asked.architecture);
+        let (mean, deviation) = (vec![0.5; shape.channels], vec![0.25; shape.channels]);
+        let network = (entry.build)(&setting).build(shape, CLASSES, (&mean, &deviation), 0)?;
+        let mut rng = Rng::stream(0, "bench", &[]);
+        let n = asked.batch * shape.values();
+        let values: Vec<f32> = (0..n).map(|_| rng.uniform() as f32).collect();
+        let dimensions = [asked.batch, shape.channels, shape.height, shape.width];
+        let images = tensor(values, &dimensions)?;
+        Ok(Self {
+            optimizer: Sgd::new(network.parameters(), MOMENTUM, 0.0)?,
+            network,
+            attacked: images.copy()?,
+            images,
+            labels: (0..asked.batch)
+                .map(|_| rng.below(CLASSES) as u32)
+                .collect(),
+            workspace: Workspace::default(),
+        })
+    }
+
+    fn step(&mut self, phase: Phase) -> Result<()> {
+        match phase {
+            Phase::Train => self.train(),
+            Phase::Eval => {
+                self.network
+                    .forward(&self.images, Mode::Eval, &mut self.workspace)?;
+                Ok(())
+            }
+            Phase::Attack => self.attack(),
+        }
+    }
+
+    fn train(&mut self) -> Result<()> {
+        let trace = self
+            .network
+            .forward(&self.images, Mode::Train, &mut self.workspace)?;
+        let loss = cross_entropy(trace.logits(), &self.labels)?;
+        let gradients = trace.backward(&loss.d_logits, Wanted::PARAMETERS)?;
+        let statistics = trace.statistics();
+        drop(trace);
+        self.network.commit(&statistics)?;
+        self.optimizer
+            .step(self.network.parameters_mut(), &gradients, RATE)?;
+        self.workspace.recycle(gradients);
+        Ok(())
+    }
+
+    fn attack(&mut self) -> Result<()> {
+        let trace = self.network.trace(
+            &self.images,
+            Mode::Eval,
+            Keep::Gradients,
+            &mut self.workspace,
+        )?;
+        let loss = cross_entropy(trace.logits(), &self.labels)?;
+        let mut gradients = trace.backward(&loss.d_logits, Wanted::INPUT)?;
+        drop(trace);
+        if let Some(gradient) = gradients.input.take() {
+            let (gradient, images) = (read(&gradient)?, read(&self.images)?);
+            write(&self.attacked, |attacked| {
+                ascend(&images, &gradient, attacked);
+            })?;
+        }
+        self.workspace.recycle(gradients);
+        Ok(())
+    }
+}
+
+/// Values that one thread takes at a time: a sixteenth of its level-1 cache.
+const CHUNK: usize = 2048;
+
+/// A step up the gradient's signs, back into the ball round the images and into the pixels' range.
+fn ascend(images: &[f32], gradient: &[f32], attacked: &mut [f32]) {
+    attacked
+        .par_chunks_mut(CHUNK)
+        .zip(images.par_chunks(CHUNK).zip(gradient.par_chunks(CHUNK)))
+        .for_each(|(attacked, (images, gradient))| {
+            for ((a, x), g) in attacked.iter_mut().zip(images).zip(gradient) {
+                // The sign of 0 is 0, as PyTorch has it.
+                let sign = f32::from(u8::from(*g > 0.0)) - f32::from(u8::from(*g < 0.0));
+                let moved = (x + STEP * sign).clamp(x - RADIUS, x + RADIUS);
+                *a = moved.clamp(0.0, 1.0);
+            }
+        });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_the_attack_follows_the_signs_and_stays_a_picture() {
+        let images = [0.5, 0.5, 0.5, 0.0, 1.0];
+        let gradient = [2.0, -3.0, 0.0, -1.0, 1e-9];
+        let mut attacked = [9.0; 5];
+        ascend(&images, &gradient, &mut attacked);
+        assert_eq!(attacked, [0.51, 0.49, 0.5, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn every_phase_of_every_architecture_counts_its_steps() {
+        for entry in architecture::ALL {
+            for (_, phase) in Phase::ALL {
+                let asked = Asked {
+                    architecture: &entry.info.id,
+                    phase,
+                    batch: 2,
+                    threads: 1,
+                    time: Duration::ZERO,
+                };
+                let pace = train(&asked).unwrap();
+                assert_eq!(pace.steps, LEAST_STEPS);
+                assert!(pace.seconds > 0.0 && pace.parameters > 0);
+            }
+        }
+    }
+
+    /// The parameters move in training and in no other phase; the images themselves never do.
+    #[test]
+    fn a_phase_changes_what_it_should() {
+        for (_, phase) in Phase::ALL {
+            let asked = Asked {
+                architecture: "lenet5",
+                phase,
+                batch: 4,
+                threads: 1,
+                time: Duration::ZERO,
+            };
+            let mut bench = Bench::new(&asked).unwrap();
+            let weights = bench.network.parameters().to_safetensors().unwrap();
+            let images = read(&bench.images).unwrap().to_vec();
+            bench.step(phase).unwrap();
+            let moved = bench.network.parameters().to_safetensors().unwrap() != weights;
+            assert_eq!(moved, phase == Phase::Train);
+            assert_eq!(*read(&bench.images).unwrap(), images);
+            let attacked = *read(&bench.attacked).unwrap() != images;
+            assert_eq!(attacked, phase == Phase::Attack);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Timing: one line that a script can read, one that a person can, and refusals in one sentence.
+
+use serde_json::Value;
+
+use super::sandbox::Sandbox;
+
+const SHORT: [&str; 8] = [
+    "bench",
+    "train",
+    "--batch",
+    "2",
+    "--threads",
+    "1",
+    "--seconds",
+    "0",
+];
+
+#[test]
+fn a_phase_is_one_line_of_json() {
+    let sandbox = Sandbox::new();
+    for phase in ["train", "eval", "attack"] {
+        let said = sandbox
+            .program()
+            .args(SHORT)
+            .args([
+                "--arch", "lenet5", "--phase", phase, "--device", "cpu", "--json",
+            ])
+            .output()
+            .unwrap();
+        let said = super::sandbox::Ran::of(&said).well();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let line: Value = serde_json::from_str(&said).unwrap();
+        let fields: Vec<&str> = line
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let mut expected = [
+            "arch",
+            "phase",
+            "batch",
+            "threads",
+            "device",
+            "params",
+            "steps",
+            "images_per_s",
+            "ms_per_step",
+            "peak_rss_bytes",
+        ];
+        expected.sort_unstable();
+        let mut fields = fields;
+        fields.sort_unstable();
+        assert_eq!(fields, expected);
+        assert_eq!(
+            (
+                &line["arch"],
+                &line["phase"],
+                &line["batch"],
+                &line["params"]
+            ),
+            (&"lenet5".into(), &phase.into(), &2.into(), &225_034.into())
+        );
+        let (rate, time) = (
+            line["images_per_s"].as_f64().unwrap(),
+            line["ms_per_step"].as_f64().unwrap(),
+        );
+        // Both are rounded: to a tenth of an image and to a microsecond.
+        assert!((rate * time / 2e3 - 1.0).abs() < 0.01, "{said}");
+    }
+}
+
+#[test]
+fn without_json_a_person_can_read_it() {
+    let sandbox = Sandbox::new();
+    let said = sandbox
+        .program()
+        .args(SHORT)
+        .args(["--architecture", "cnn8"])
+        .output()
+        .unwrap();
+    let said = super::sandbox::Ran::of(&said).well();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.starts_with("cnn8 train on cpu: ") && said.contains("images/s"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_cannot_be_timed_is_refused_in_one_sentence() {
+    let sandbox = Sandbox::new();
+    for (flags, named) in [
+        (["-a", "alexnet"], ["--architecture: alexnet", "lenet5"]),
+        (["--phase", "test"], ["--phase: test", "attack"]),
+        (["--batch", "0"], ["--batch: 0", "from 1"]),
+        (["--batch", "-3"], ["--batch: -3", "from 1"]),
+        (["--threads", "many"], ["--threads: many", "1024"]),
+        (["--seconds", "nan"], ["--seconds: nan", "3600"]),
+        (["--seconds", "-1"], ["--seconds: -1", "3600"]),
+        (["--device", "cuda"], ["--device: cuda", "cpu"]),
+    ] {
+        let mut arguments = vec!["bench", "train"];
+        if flags[0] != "-a" {
+            arguments.extend(["-a", "lenet5"]);
+        }
+        arguments.extend(flags);
+        let error = sandbox.run(&arguments).refused(2);
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(named.iter().all(|word| error.contains(word)), "{error}");
+    }
+}
