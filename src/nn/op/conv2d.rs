@@ -209,17 +209,15 @@ impl Conv2d {
             product(left, packed, self.outputs, raw, &c_rows, finish);
             let mut place = place[of_chunk].chunks_exact_mut(line);
             let mut y = y.chunks_exact_mut(line);
-            let mut raw = raw.chunks_exact(g.out_width() * self.outputs);
+            let pitch = g.out_width() * self.outputs;
+            let mut raw = &*raw;
             for piece in pieces(chunk.clone(), height) {
-                let raw_lines = raw.by_ref().take(self.under(piece).count);
-                lines::pool(
-                    &windows,
-                    raw_lines,
-                    y.by_ref(),
-                    place.by_ref(),
-                    piece.count,
-                    self.outputs,
-                );
+                let of_piece = y.by_ref().zip(place.by_ref()).take(piece.count);
+                for (at, (y, place)) in of_piece.enumerate() {
+                    let raw = &raw[at * windows.stride * pitch..];
+                    lines::pool(&windows, raw, pitch, y, place, self.outputs);
+                }
+                raw = &raw[self.under(piece).count * pitch..];
             }
         }
     }

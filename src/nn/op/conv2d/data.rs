@@ -362,26 +362,28 @@ fn narrow(conv: &Conv2d, saved: Saved<'_>, dx: &mut [f32], adds: bool, scratch: 
 
 /// Adds one output line's gifts to the input's lines.
 fn gather(g: &Geometry, oy: usize, given: &[f32], dx: &mut [f32]) {
-    let across = g.kernel * g.channels;
+    let (depth, across) = (g.depth(), g.kernel * g.channels);
     for ky in 0..g.kernel {
         let iy = (oy * g.stride + ky).wrapping_sub(g.padding);
         if iy >= g.height {
             continue;
         }
         let dx = &mut dx[iy * g.width * g.channels..][..g.width * g.channels];
-        for (ox, given) in given.chunks_exact(g.depth()).enumerate() {
-            let given = &given[ky * across..][..across];
-            // Taps in front of the line and behind it fall away.
-            let first = ox * g.stride;
-            let skipped = g.padding.saturating_sub(first);
-            let kept = g.kernel.min((g.width + g.padding).saturating_sub(first));
-            if skipped >= kept {
+        for kx in 0..g.kernel {
+            // Positions whose tap lies within the line.
+            let first = g.padding.saturating_sub(kx).div_ceil(g.stride);
+            let end = (g.width + g.padding).saturating_sub(kx).div_ceil(g.stride);
+            let end = end.min(g.out_width());
+            if first >= end {
                 continue;
             }
-            let target = (first + skipped - g.padding) * g.channels;
-            let given = &given[skipped * g.channels..kept * g.channels];
-            for (dx, given) in dx[target..].iter_mut().zip(given) {
-                *dx += given;
+            let target = (first * g.stride + kx - g.padding) * g.channels;
+            let given = &given[first * depth + ky * across + kx * g.channels..];
+            let taps = given.chunks(depth).take(end - first);
+            for (dx, given) in dx[target..].chunks_mut(g.stride * g.channels).zip(taps) {
+                for (dx, given) in dx.iter_mut().zip(&given[..g.channels]) {
+                    *dx += given;
+                }
             }
         }
     }
