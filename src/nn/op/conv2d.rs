@@ -27,6 +27,7 @@ mod data;
 mod lines;
 mod pack;
 mod weights;
+mod winograd;
 
 /// Lines are copied as many at a time as have about this many values: 192 KiB, so that they are still in a core's own
 /// cache (512 KiB and more) when they are read, together with a panel of weights and the results.
@@ -122,6 +123,10 @@ impl Conv2d {
         place: &mut [u8],
         scratch: &mut Scratch,
     ) {
+        if winograd::suits(self) {
+            winograd::forward(self, x, operands, y, place, scratch);
+            return;
+        }
         let g = &self.geometry;
         let batch = x.len() / g.image();
         let (height, width) = self.end();

@@ -10,7 +10,7 @@ use super::{
     Add, Conv2d, Finish, Left, Piece, Saved, Segment, Then, chunks, lines, pack, panels, pieces,
     product,
 };
-use super::{CHUNK, Geometry};
+use super::{CHUNK, Geometry, winograd};
 use crate::nn::op::{Scratch, grown, parts, shares};
 
 /// Positions of x with the same remainders, and the taps that they see.
@@ -70,6 +70,10 @@ pub(super) fn backward(
     // A product of few columns wastes most of a tile: then all taps are columns, and added up afterwards.
     if g.channels < panels::width() && g.kernel > 1 {
         narrow(conv, saved, dx, adds, scratch);
+        return;
+    }
+    if winograd::suits_data(conv) {
+        winograd::data(conv, saved, dx, adds, scratch);
         return;
     }
     let batch = dx.len() / g.image();
