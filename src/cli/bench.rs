@@ -15,6 +15,52 @@ use crate::lab::{architecture, worker};
 pub(crate) enum BenchWord {
     /// Images per second in training, in use, or under attack
     Train(TrainArguments),
+    /// What the screen costs a training, and how soon it answers a key
+    Screen(ScreenArguments),
+    /// The other side of `bench screen`
+    #[command(hide = true)]
+    Seat(SeatArguments),
+}
+
+/// `shrinklab bench screen`
+#[derive(Debug, Args)]
+pub(crate) struct ScreenArguments {
+    /// Architecture
+    #[arg(
+        short,
+        long,
+        alias = "arch",
+        value_name = "ID",
+        default_value = "lenet5"
+    )]
+    architecture: String,
+    /// Threads that compute [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<String>,
+    /// How long training with and without screen and recorder is compared
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "60",
+        allow_negative_numbers = true
+    )]
+    seconds: String,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `shrinklab bench seat`
+#[derive(Debug, Args)]
+pub(crate) struct SeatArguments {
+    #[arg(long)]
+    architecture: String,
+    #[arg(long)]
+    threads: u32,
+    #[arg(long)]
+    session: std::path::PathBuf,
+    #[arg(long, value_parser = ["heard", "alternating"])]
+    listening: String,
 }
 
 /// `shrinklab bench train`
@@ -57,7 +103,85 @@ pub(crate) struct TrainArguments {
 pub(crate) fn bench(what: &BenchWord) -> Result<Ending> {
     match what {
         BenchWord::Train(arguments) => train(arguments),
+        BenchWord::Screen(arguments) => screen(arguments),
+        BenchWord::Seat(arguments) => seat(arguments),
     }
+}
+
+#[cfg(unix)]
+fn screen(arguments: &ScreenArguments) -> Result<Ending> {
+    known(&arguments.architecture)?;
+    let found = crate::app::bench::screen(&crate::app::bench::Asked {
+        architecture: arguments.architecture.clone(),
+        threads: threads(arguments.threads.as_deref())? as u32,
+        seconds: seconds(&arguments.seconds)?,
+    })?;
+    print(&if arguments.json {
+        format!("{}\n", serde_json::to_string(&found)?)
+    } else {
+        let share = found.screen_cpu_share.map_or_else(String::new, |share| {
+            format!(", {:.2} % of the threads' time", share * 100.0)
+        });
+        format!(
+            "{} with {} threads on {}x{}: key to screen {:.1} ms (p50), {:.1} ms (p99) of {} keys; {:.0} bytes/s; \
+             training slowed by {:.2} % [{:.2}, {:.2}]{share}\n",
+            found.architecture,
+            found.threads,
+            found.columns,
+            found.rows,
+            found.key_p50_ms,
+            found.key_p99_ms,
+            found.keys,
+            found.bytes_per_s,
+            found.slow_down * 100.0,
+            found.slow_down_low * 100.0,
+            found.slow_down_high * 100.0,
+        )
+    })?;
+    Ok(Ending::Success)
+}
+
+#[cfg(unix)]
+fn seat(arguments: &SeatArguments) -> Result<Ending> {
+    crate::app::bench::seat(
+        &arguments.architecture,
+        arguments.threads,
+        &arguments.session,
+        arguments.listening == "alternating",
+    )
+}
+
+#[cfg(not(unix))]
+fn screen(_: &ScreenArguments) -> Result<Ending> {
+    Err(anyhow!(
+        "bench screen needs a pseudo-terminal, which this system does not have"
+    ))
+}
+
+#[cfg(not(unix))]
+fn seat(_: &SeatArguments) -> Result<Ending> {
+    Err(anyhow!(
+        "bench seat needs a pseudo-terminal, which this system does not have"
+    ))
+}
+
+fn known(id: &str) -> Result<()> {
+    let known = || architecture::ALL.iter().map(|entry| &*entry.info.id);
+    if known().any(|known| known == id) {
+        return Ok(());
+    }
+    let known: Vec<&str> = known().collect();
+    Err(refused(
+        "architecture",
+        id,
+        &format!("one of {}", known.join(", ")),
+    ))
+}
+
+fn threads(typed: Option<&str>) -> Result<usize> {
+    typed.map_or(Ok(worker::available_threads() as usize), |typed| {
+        whole("threads", typed, 1024)
+    })
 }
 
 /// The line of `bench train`.
@@ -76,26 +200,15 @@ struct Line<'a> {
 }
 
 fn train(arguments: &TrainArguments) -> Result<Ending> {
-    let known = || architecture::ALL.iter().map(|entry| &*entry.info.id);
     let id = &arguments.architecture;
-    if !known().any(|known| known == id) {
-        let known: Vec<&str> = known().collect();
-        return Err(refused(
-            "architecture",
-            id,
-            &format!("one of {}", known.join(", ")),
-        ));
-    }
+    known(id)?;
     let phase = Phase::ALL
         .iter()
         .find(|(word, _)| *word == arguments.phase)
         .map(|(_, phase)| *phase)
         .ok_or_else(|| refused("phase", &arguments.phase, "one of train, eval, attack"))?;
     let batch = whole("batch", &arguments.batch, 65_536)?;
-    let threads = match &arguments.threads {
-        Some(threads) => whole("threads", threads, 1024)?,
-        None => worker::available_threads() as usize,
-    };
+    let threads = threads(arguments.threads.as_deref())?;
     let seconds = seconds(&arguments.seconds)?;
     if !matches!(&*arguments.device, "cpu" | "auto") {
         return Err(refused(
