@@ -30,6 +30,8 @@ use crate::nn::rng::Rng;
 use crate::nn::{ImageShape, Mode};
 use crate::spec::Setting;
 
+pub mod ops;
+
 /// Steps before the first that counts: memory is taken, and the processor has left its rest.
 const WARM_UPS: u32 = 3;
 
@@ -269,6 +271,25 @@ pub fn product_rate(threads: usize, time: Duration) -> Result<f64> {
         f64::from(products) * 2.0 * (SIDE * SIDE * SIDE) as f64 / began.elapsed().as_secs_f64()
     };
     Ok(pool(threads)?.broadcast(product).into_iter().sum())
+}
+
+/// What every op reaches on `threads` threads, each timed for about `time`.
+///
+/// # Errors
+/// When the system gives no more threads.
+pub fn ops(threads: usize, batch: usize, time: Duration) -> Result<Vec<ops::OpPace>> {
+    // Other programs only ever slow a run down: the quickest is the op's own.
+    let mut quickest = |work: &mut dyn FnMut()| {
+        work();
+        let (began, mut best) = (Instant::now(), f64::INFINITY);
+        while began.elapsed() < time || best.is_infinite() {
+            let began = Instant::now();
+            work();
+            best = best.min(began.elapsed().as_secs_f64());
+        }
+        best
+    };
+    Ok(pool(threads)?.install(|| ops::all(batch, &mut quickest)))
 }
 
 /// A stretch of training with listeners or without.

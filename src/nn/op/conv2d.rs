@@ -29,8 +29,8 @@ mod pack;
 mod weights;
 mod winograd;
 
-/// Lines are copied as many at a time as have about this many values: 192 KiB, so that they are still in a core's own
-/// cache (512 KiB and more) when they are read, together with a panel of weights and the results.
+/// Lines are copied as many at a time as have, or give, about this many values: 192 KiB, so that they are still in a core's own
+/// cache (512 KiB and more) when they are read, together with a panel of weights and as many results.
 const CHUNK: usize = 48 * 1024;
 
 /// What follows a convolution in the same pass.
@@ -173,7 +173,8 @@ impl Conv2d {
             Then::ReluMaxPool(windows) => g.stride * windows.stride,
             _ => g.stride,
         };
-        let wanted = CHUNK / (stride * lines::padded_width(g) * g.channels);
+        let copied = stride * lines::padded_width(g) * g.channels;
+        let wanted = CHUNK / copied.max(g.out_width() * self.outputs);
         let (mut rows, mut c_rows) = (Vec::new(), Vec::new());
         for chunk in chunks(part, height, wanted) {
             let of_chunk = (chunk.start - begin) * line..(chunk.end - begin) * line;

@@ -105,7 +105,7 @@ pub(super) fn backward(
         .for_each(|((part, dx), buffer)| {
             let source = Source::new(conv, &saved);
             let begin = part.start;
-            let wanted = CHUNK * g.stride / source.pitch;
+            let wanted = (CHUNK * g.stride / source.pitch).min(CHUNK / line);
             let mut room = Room::default();
             for chunk in chunks(part, g.height, wanted) {
                 let dx = &mut dx[(chunk.start - begin) * line..(chunk.end - begin) * line];

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     Add, CHUNK, Conv2d, Finish, Left, Saved, Segment, chunks, lines, panels, pieces, product,
+    winograd,
 };
 use crate::nn::op::panels::rows as tile_rows;
 use crate::nn::op::simd::vectorized;
@@ -23,6 +24,13 @@ pub(super) fn backward(
     db: Option<&mut [f32]>,
     scratch: &mut Scratch,
 ) {
+    let mut dw = dw;
+    if let Some(dw) = dw.as_deref_mut()
+        && winograd::suits_weights(conv)
+    {
+        winograd::weights(conv, &saved, dw, db, scratch);
+        return;
+    }
     let g = &conv.geometry;
     let (outputs, depth) = (conv.outputs, g.depth());
     let batch = saved.x.len() / g.image();
@@ -161,11 +169,11 @@ impl Part<'_> {
 }
 
 /// Values copied at once.
-const SPARE: usize = 8;
+pub(super) const SPARE: usize = 8;
 
 vectorized! {
     /// sums += every row of `values`.
-    fn add_up<V>(values: &[f32], sums: &mut [f32]) {
+    pub(super) fn add_up<V>(values: &[f32], sums: &mut [f32]) {
         for row in values.chunks_exact(sums.len()) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += value;
@@ -175,7 +183,13 @@ vectorized! {
 }
 
 /// Lays the rows of a line, one per position, side by side in groups of a tile's rows: (groups, positions, rows).
-fn interleave(line: &[f32], outputs: usize, at: usize, pitch: usize, interleaved: &mut [f32]) {
+pub(super) fn interleave(
+    line: &[f32],
+    outputs: usize,
+    at: usize,
+    pitch: usize,
+    interleaved: &mut [f32],
+) {
     let each = tile_rows();
     for (position, row) in line.chunks_exact(outputs).enumerate() {
         for (group, values) in row.chunks(each).enumerate() {
@@ -229,7 +243,7 @@ fn fill_panel(
 
 /// Copies a stretch of every position's patch to its columns: N values at once where there is room for them, of which
 /// later stretches overwrite the surplus.
-fn copy<const N: usize>(
+pub(super) fn copy<const N: usize>(
     values: &[f32],
     begins: &[usize],
     source: usize,

@@ -16,6 +16,10 @@ use super::{Conv2d, Operands, Saved, Then, lines};
 use crate::nn::op::simd::{Vector, vectorized};
 use crate::nn::op::{Scratch, grown, parts};
 
+mod weights;
+
+pub(super) use weights::{suits_weights, weights};
+
 /// Outputs of a tile along a side.
 const TILE: usize = 4;
 
