@@ -7,6 +7,11 @@
 //! Results differ from the plain sum's by some 1e-6 of the largest, since the transforms add numbers up to 8 times as
 //! large.
 
+#![expect(
+    unsafe_code,
+    reason = "registers are loaded and stored through pointers, whose slices are checked first"
+)]
+
 use std::ops::Range;
 
 use rayon::prelude::*;

@@ -3,6 +3,11 @@
 //! For each frequency a product over tiles: outputs by tiles by channels. First the threads divide the tiles and transform
 //! them, then they divide the frequencies.
 
+#![expect(
+    unsafe_code,
+    reason = "registers are loaded and stored through pointers, whose slices are checked first"
+)]
+
 use std::ops::Range;
 
 use rayon::prelude::*;
