@@ -1,7 +1,6 @@
 //! Depthwise convolution: the definition in 64 bits, its central differences, and PyTorch.
 
 use proptest::prelude::*;
-use shrinklab::nn::op::Scratch;
 use shrinklab::nn::op::depthwise_conv2d::{Saved, Then, Wanted, backward, forward};
 use shrinklab::nn::op::geometry::Geometry;
 
@@ -31,13 +30,12 @@ fn by_definition(g: &Geometry, x: &[f64], w: &[f64], b: &[f64]) -> Vec<f64> {
 /// y, dx, dw, db; buffers begin as NaN, so that what is forgotten is seen.
 fn run(g: &Geometry, x: &[f32], w: &[f32], b: &[f32], dy: &[f32]) -> [Vec<f32>; 4] {
     let nan = |n| vec![f32::NAN; n];
-    let mut scratch = Scratch::default();
     let mut y = nan(dy.len());
     let then = Then {
         shift: Some(b),
         ..Then::default()
     };
-    forward(g, x, w, then, &mut y, &mut scratch);
+    forward(g, x, w, then, &mut y);
     let (mut dx, mut dw, mut db) = (nan(x.len()), nan(w.len()), nan(b.len()));
     let saved = Saved {
         x,
@@ -50,25 +48,25 @@ fn run(g: &Geometry, x: &[f32], w: &[f32], b: &[f32], dy: &[f32]) -> [Vec<f32>; 
         dw: Some(&mut dw),
         db: Some(&mut db),
     };
-    backward(g, saved, wanted, &mut scratch);
+    backward(g, saved, wanted);
     // The same bits when each is wanted alone.
     let (mut dx_alone, mut dw_alone) = (nan(x.len()), nan(w.len()));
     let wanted = Wanted {
         dx: Some(&mut dx_alone),
         ..Wanted::default()
     };
-    backward(g, saved, wanted, &mut scratch);
+    backward(g, saved, wanted);
     let wanted = Wanted {
         dw: Some(&mut dw_alone),
         ..Wanted::default()
     };
-    backward(g, saved, wanted, &mut scratch);
+    backward(g, saved, wanted);
     assert_eq!((&dx_alone, &dw_alone), (&dx, &dw));
     // Scaled and rectified in the same pass: w times the scale, then max(·, 0).
     let scale: Vec<f32> = (0..g.channels).map(|c| [2.0, -0.5, 1.0][c % 3]).collect();
     let scaled = |then| {
         let mut y = nan(dy.len());
-        forward(g, x, w, then, &mut y, &mut Scratch::default());
+        forward(g, x, w, then, &mut y);
         y
     };
     let plain = scaled(Then::default());
@@ -144,7 +142,8 @@ proptest! {
             let found = threads(n, || run(&g, &x, &w, &b, &dy));
             assert_close(&found[0], &y, 1e-6, "y");
             for (which, what) in ["dx", "dw", "db"].into_iter().enumerate() {
-                assert_close(&found[which + 1], &differences(&g, &all, &dy, which), 1e-6, what);
+                // Sums of up to some hundred products.
+                assert_close(&found[which + 1], &differences(&g, &all, &dy, which), 4e-6, what);
             }
         }
     }

@@ -5,14 +5,15 @@
 //! x (B, H, W, C), w (C, 1, k, k), scale and shift (C), y (B, OH, OW, C).
 //! Howard et al. 2017, arXiv:1704.04861, section 3.1.
 //!
-//! A vector holds neighboring channels, and the kernel's weights stay in registers over a tile of positions, so that one
-//! load and one multiply-add remain for each weight and position (`kernels`). Positions at the border are tiles of
-//! their own with fewer weights (`plan`): nothing is padded.
+//! Vectors hold neighboring channels; a few neighboring positions are computed together and share what they load
+//! (`kernels`). dx is a correlation of dy, at stride s one for each of s·s kinds of position (`plan`).
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::geometry::Geometry;
-use super::{Scratch, grown, parts, shares};
+use super::{parts, shares};
 
 mod kernels;
 mod plan;
@@ -48,158 +49,132 @@ pub struct Wanted<'a> {
 }
 
 /// y from x.
-pub fn forward(
-    geometry: &Geometry,
-    x: &[f32],
-    w: &[f32],
-    then: Then<'_>,
-    y: &mut [f32],
-    scratch: &mut Scratch,
-) {
+pub fn forward(geometry: &Geometry, x: &[f32], w: &[f32], then: Then<'_>, y: &mut [f32]) {
     let g = geometry;
     let batch = x.len() / g.image();
     assert_eq!(x.len(), batch * g.image());
     assert_eq!(y.len(), batch * g.positions() * g.channels);
-    let [buffer] = scratch.parts(1) else { return };
-    let (packed, start) = constants(g, w, then.scale, then.shift, buffer);
+    let weights = Weights::new(g, w, then.scale, then.shift);
     let floor = if then.relu { 0.0 } else { f32::NEG_INFINITY };
-    let (rows, width) = (g.out_height(), g.out_width() * g.channels);
+    let rows = g.out_height();
     let jobs = jobs(batch, rows);
-    let ys = shares(y, &jobs, width);
-    jobs.into_par_iter().zip(ys).for_each(|(job, y)| {
-        let (first, range) = of_images(&job, rows);
-        let plan = Plan::forward(g, range);
-        kernels::correlate(&plan, &x[first * g.image()..], packed, start, floor, y);
+    let ys = shares(y, &jobs, g.out_width() * g.channels);
+    let jobs = jobs.into_par_iter().zip(ys);
+    jobs.for_each(|(job, y)| {
+        let (images, range) = of_images(&job, rows);
+        let plan = Plan::forward(g, &range);
+        weights.correlate(&plan, &x[images.start * g.image()..], floor, y);
     });
 }
 
 /// The gradients that are wanted.
-pub fn backward(geometry: &Geometry, saved: Saved<'_>, wanted: Wanted<'_>, scratch: &mut Scratch) {
+pub fn backward(geometry: &Geometry, saved: Saved<'_>, wanted: Wanted<'_>) {
     let g = geometry;
     let Saved { x, w, scale, dy } = saved;
     let batch = x.len() / g.image();
+    let image = g.positions() * g.channels;
     assert_eq!(x.len(), batch * g.image());
-    assert_eq!(dy.len(), batch * g.positions() * g.channels);
+    assert_eq!(dy.len(), batch * image);
     if let Some(dx) = wanted.dx {
         assert_eq!(dx.len(), x.len());
-        let [buffer] = scratch.parts(1) else { return };
-        let (packed, start) = constants(g, w, scale, None, buffer);
+        let weights = Weights::new(g, w, scale, None);
         let jobs = jobs(batch, g.height);
         let dxs = shares(dx, &jobs, g.width * g.channels);
-        jobs.into_par_iter().zip(dxs).for_each(|(job, dx)| {
-            let (first, range) = of_images(&job, g.height);
-            let dy = &dy[first * g.positions() * g.channels..];
-            for plan in Plan::backward(g, &range) {
-                kernels::correlate(&plan, dy, packed, start, f32::NEG_INFINITY, dx);
-            }
+        let jobs = jobs.into_par_iter().zip(dxs);
+        jobs.for_each(|(job, dx)| {
+            let (images, range) = of_images(&job, g.height);
+            let plan = Plan::backward(g, &range);
+            let dy = &dy[images.start * image..];
+            weights.correlate(&plan, dy, f32::NEG_INFINITY, dx);
         });
     }
-    if wanted.dw.is_some() || wanted.db.is_some() {
-        let weights = wanted.dw.is_some();
-        backward_weights(g, x, dy, weights, scratch, |of_weights, of_shift| {
-            if let Some(dw) = wanted.dw {
-                unpack(of_weights, dw, g.channels);
-            }
-            if let Some(db) = wanted.db {
-                db.copy_from_slice(of_shift);
-            }
+    if let Some(dw) = wanted.dw {
+        backward_weights(g, x, dy, dw);
+    }
+    if let Some(db) = wanted.db {
+        let parts = parts(dy.len() / g.channels);
+        let sums = parts.into_par_iter().map(|part| {
+            let mut sums = vec![0.0; g.channels];
+            kernels::add_rows(
+                &dy[part.start * g.channels..part.end * g.channels],
+                &mut sums,
+            );
+            sums
         });
+        let sums: Vec<Vec<f32>> = sums.collect();
+        db.fill(0.0);
+        for sums in &sums {
+            kernels::add_rows(sums, db);
+        }
     }
 }
 
-/// Sums over positions, per part first; the parts are added in order. `done` takes (k·k, C) and (C).
-fn backward_weights(
-    g: &Geometry,
-    x: &[f32],
-    dy: &[f32],
-    weights: bool,
-    scratch: &mut Scratch,
-    done: impl FnOnce(&[f32], &[f32]),
-) {
-    let batch = x.len() / g.image();
+/// Sums over positions, per part first; the parts are added in order.
+fn backward_weights(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (rows, width) = (g.out_height(), g.out_width() * g.channels);
-    let jobs = jobs(batch, rows);
-    let n = g.kernel * g.kernel * g.channels;
-    let buffers = scratch.parts(jobs.len());
-    jobs.into_par_iter()
-        .zip(&mut *buffers)
-        .for_each(|(job, buffer)| {
-            let (dw, db) = grown(buffer, n + g.channels).split_at_mut(n);
-            dw.fill(0.0);
-            db.fill(0.0);
-            let (first, range) = of_images(&job, rows);
-            let dy = &dy[job.start * width..job.end * width];
-            kernels::add_rows(dy, db);
-            if weights {
-                let plan = Plan::forward(g, range);
-                kernels::add_weights(&plan, &x[first * g.image()..], dy, dw);
-            }
-        });
-    let [sums, others @ ..] = buffers else { return };
-    let sums = &mut sums[..n + g.channels];
-    for other in others {
-        for (sum, other) in sums.iter_mut().zip(other.iter()) {
-            *sum += other;
+    let taps = g.kernel * g.kernel;
+    let of_jobs = jobs(x.len() / g.image(), rows).into_par_iter().map(|job| {
+        let (images, range) = of_images(&job, rows);
+        let plan = Plan::forward(g, &range);
+        let dy = &dy[job.start * width..job.end * width];
+        let mut sums = vec![0.0; taps * g.channels];
+        kernels::add_weights(&plan, &x[images.start * g.image()..], dy, &mut sums);
+        sums
+    });
+    let of_jobs: Vec<Vec<f32>> = of_jobs.collect();
+    for (c, dw) in dw.chunks_exact_mut(taps).enumerate() {
+        for (tap, dw) in dw.iter_mut().enumerate() {
+            *dw = of_jobs.iter().map(|sums| sums[tap * g.channels + c]).sum();
         }
     }
-    done(&sums[..n], &sums[n..]);
+}
+
+/// The weights as (k·k, C), times the scale; and what the sums start with.
+struct Weights {
+    taps: Vec<f32>,
+    start: Vec<f32>,
+}
+
+impl Weights {
+    fn new(g: &Geometry, w: &[f32], scale: Option<&[f32]>, shift: Option<&[f32]>) -> Self {
+        let n = g.kernel * g.kernel;
+        assert_eq!(w.len(), n * g.channels);
+        let mut taps = vec![0.0; w.len()];
+        for (tap, row) in taps.chunks_exact_mut(g.channels).enumerate() {
+            for (row, w) in row.iter_mut().zip(w.chunks_exact(n)) {
+                *row = w[tap];
+            }
+            for (row, scale) in row.iter_mut().zip(scale.unwrap_or_default()) {
+                *row *= scale;
+            }
+        }
+        let start = shift.map_or_else(|| vec![0.0; g.channels], <[f32]>::to_vec);
+        Self { taps, start }
+    }
+
+    fn correlate(&self, plan: &Plan, x: &[f32], floor: f32, y: &mut [f32]) {
+        kernels::correlate(plan, x, &self.taps, &self.start, floor, y);
+    }
 }
 
 /// The rows of all images in parts: whole images for each thread, or with fewer images than threads rows of one image.
-fn jobs(batch: usize, rows: usize) -> Vec<std::ops::Range<usize>> {
+fn jobs(batch: usize, rows: usize) -> Vec<Range<usize>> {
     if batch >= rayon::current_num_threads() {
-        let whole = |part: std::ops::Range<usize>| part.start * rows..part.end * rows;
+        let whole = |part: Range<usize>| part.start * rows..part.end * rows;
         return parts(batch).into_iter().map(whole).collect();
     }
     let of_image = |image: usize| {
-        let shifted =
-            move |part: std::ops::Range<usize>| image * rows + part.start..image * rows + part.end;
+        let shifted = move |part: Range<usize>| image * rows + part.start..image * rows + part.end;
         parts(rows).into_iter().map(shifted)
     };
     (0..batch).flat_map(of_image).collect()
 }
 
-/// The first image of a job, and which of its rows (all, where the job has whole images).
-fn of_images(job: &std::ops::Range<usize>, rows: usize) -> (usize, std::ops::Range<usize>) {
-    let first = job.start / rows;
-    let start = job.start - first * rows;
-    (first, start..rows.min(start + job.len()))
-}
-
-/// The weights as (k·k, C), times the scale, and what the sums start with, both in a buffer.
-fn constants<'a>(
-    g: &Geometry,
-    w: &[f32],
-    scale: Option<&[f32]>,
-    shift: Option<&[f32]>,
-    buffer: &'a mut Vec<f32>,
-) -> (&'a [f32], &'a [f32]) {
-    let taps = g.kernel * g.kernel;
-    assert_eq!(w.len(), taps * g.channels);
-    let (packed, start) = grown(buffer, (taps + 1) * g.channels).split_at_mut(taps * g.channels);
-    for (tap, row) in packed.chunks_exact_mut(g.channels).enumerate() {
-        for (packed, w) in row.iter_mut().zip(w.chunks_exact(taps)) {
-            *packed = w[tap];
-        }
-        for (packed, scale) in row.iter_mut().zip(scale.unwrap_or_default()) {
-            *packed *= scale;
-        }
-    }
-    match shift {
-        Some(shift) => start.copy_from_slice(shift),
-        None => start.fill(0.0),
-    }
-    (packed, start)
-}
-
-/// (k·k, C) as (C, 1, k, k).
-fn unpack(packed: &[f32], w: &mut [f32], channels: usize) {
-    let taps = w.len() / channels;
-    for (tap, row) in packed.chunks_exact(channels).enumerate() {
-        for (packed, w) in row.iter().zip(w.chunks_exact_mut(taps)) {
-            w[tap] = *packed;
-        }
-    }
+/// The images of a job, and which of their rows (all, or some of one image).
+fn of_images(job: &Range<usize>, rows: usize) -> (Range<usize>, Range<usize>) {
+    let images = job.start / rows..job.end.div_ceil(rows);
+    let start = job.start - images.start * rows;
+    (images, start..rows.min(start + job.len()))
 }
 
 #[cfg(test)]
@@ -231,7 +206,7 @@ mod tests {
             .flat_map(|v| [v as f32, 10.0 * v as f32, 100.0 * v as f32])
             .collect();
         let mut y = vec![f32::NAN; 12];
-        forward(&g, &x, &w, Then::default(), &mut y, &mut Scratch::default());
+        forward(&g, &x, &w, Then::default(), &mut y);
         assert_eq!(
             y,
             [
@@ -251,7 +226,7 @@ mod tests {
         };
         let mut y = vec![f32::NAN; 4];
         let x = [1.0, 1.0, f32::NAN, -1.0];
-        forward(&g, &x, &w, then, &mut y, &mut Scratch::default());
+        forward(&g, &x, &w, then, &mut y);
         assert_eq!((y[0], y[1], y[3]), (2.5, 0.0, 2.5));
         assert!(y[2].is_nan());
     }
@@ -262,8 +237,7 @@ mod tests {
         let g = geometry(1, 5, 2);
         let x: Vec<f32> = (0..25).map(|v| v as f32).collect();
         let mut y = vec![f32::NAN; 9];
-        let mut scratch = Scratch::default();
-        forward(&g, &x, &IDENTITY, Then::default(), &mut y, &mut scratch);
+        forward(&g, &x, &IDENTITY, Then::default(), &mut y);
         assert_eq!(y, [0.0, 2.0, 4.0, 10.0, 12.0, 14.0, 20.0, 22.0, 24.0]);
         let mut dx = vec![f32::NAN; 25];
         let saved = Saved {
@@ -276,7 +250,7 @@ mod tests {
             dx: Some(&mut dx),
             ..Wanted::default()
         };
-        backward(&g, saved, wanted, &mut scratch);
+        backward(&g, saved, wanted);
         let expected = |at: usize| f32::from(at / 5 % 2 == 0 && at % 5 % 2 == 0);
         assert!((0..25).all(|at| dx[at] == expected(at)), "{dx:?}");
     }

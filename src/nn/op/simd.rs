@@ -343,13 +343,16 @@ mod tests {
 
     #[test]
     fn a_product_is_rounded_once_where_the_processor_can() {
-        // 1 - 2^-24 squared minus 1: rounded twice it is a multiple of 2^-24.
-        let a = 1.0 - f32::EPSILON / 2.0;
-        let rounded_twice = a * a - 1.0;
-        let mut y = [0.0; 40];
-        // max(0, ·) would hide a negative result: 1 - a² instead.
-        widest(&[1.0; 40], &[a; 40], -a, &mut y);
-        let fused = level() != Level::Baseline;
-        assert!(y.iter().all(|y| (*y != -rounded_twice) == fused), "{y:?}");
+        // (1 + 2^-12)² = 1 + 2^-11 + 2^-24, whose last term 24 bits do not hold.
+        let b = 1.0 + 1.0 / 4096.0;
+        let a = -(1.0 + 1.0 / 2048.0);
+        let mut y = [9.0; 40];
+        widest(&[a; 40], &[b; 40], b, &mut y);
+        let expected = if level() == Level::Baseline {
+            0.0
+        } else {
+            1.0 / 16_777_216.0
+        };
+        assert_eq!(y, [expected; 40]);
     }
 }

@@ -1,4 +1,9 @@
-//! The innermost loops: one rectangle of positions, one vector of channels, its weights in registers.
+//! The innermost loops: a few positions side by side, all channels, a vector of them at a time.
+//!
+//! Four positions with three weights each per row meet six columns. Each input is loaded once per row of the kernel and
+//! goes into up to three sums, each weight once for all four positions: half a load for each multiply-add, of which the
+//! processor does two at a time. Memory is read along the channels, as it lies. Columns outside the image are read from
+//! a row of zeros; rows outside are left out.
 
 #![expect(
     unsafe_code,
@@ -6,335 +11,322 @@
 )]
 #![expect(clippy::inline_always, reason = "parts of vectorized bodies")]
 
-use super::plan::{Plan, Segment};
+use super::plan::{Class, Plan};
 use crate::nn::op::simd::{One, Vector, vectorized};
 
-/// A rectangle of a group of images, as pointers and steps between values.
-#[derive(Clone, Copy)]
-struct Tile {
-    images: usize,
-    rows: usize,
-    columns: usize,
-    input_image: usize,
-    output_image: usize,
-    input_row: usize,
-    output_row: usize,
-    input_column: usize,
-    output_column: usize,
-    /// From tap to tap in the input.
-    tap_row: isize,
-    tap_column: isize,
-    /// How many taps there are in each direction, and from tap to tap in the weights.
-    taps: (usize, usize),
-    weight_row: usize,
-    weight_column: usize,
-    channels: usize,
-}
-
-/// Calls `visit` with each tile of `images` images and where it begins in input, output and weights.
-///
-/// Every place that a tile reaches lies inside the images: that is what segments are.
-#[inline(always)]
-fn each_tile(plan: &Plan, images: usize, mut visit: impl FnMut(&Tile, usize, usize, usize)) {
-    let (v, h) = (&plan.vertical, &plan.horizontal);
-    let c = plan.channels;
-    let group = plan.group();
-    for first in (0..images).step_by(group) {
-        plan.each_tile(
-            #[inline(always)]
-            |rows: &Segment, columns: &Segment| {
-                let tile = Tile {
-                    images: group.min(images - first),
-                    rows: rows.count,
-                    columns: columns.count,
-                    input_image: plan.input_image,
-                    output_image: plan.output_image,
-                    input_row: v.input_step * plan.input_row,
-                    output_row: v.output_step * plan.output_row,
-                    input_column: h.input_step * c,
-                    output_column: h.output_step * c,
-                    tap_row: v.tap_step * plan.input_row as isize,
-                    tap_column: h.tap_step * c as isize,
-                    taps: (rows.taps, columns.taps),
-                    weight_row: v.weight_step * plan.kernel * c,
-                    weight_column: h.weight_step * c,
-                    channels: c,
-                };
-                visit(
-                    &tile,
-                    first * plan.input_image + rows.input * plan.input_row + columns.input * c,
-                    first * plan.output_image + rows.output * plan.output_row + columns.output * c,
-                    (rows.weight * plan.kernel + columns.weight) * c,
-                );
-            },
-        );
-    }
-}
-
-/// Calls a function with the numbers of taps as constants, up to three by three, or another where they are not.
-macro_rules! with_taps {
-    ($taps:expr, $known:ident::<$v:ty>($($argument:expr),*), else $other:expr) => {
-        match $taps {
-            (1, 1) => $known::<$v, 1, 1>($($argument),*),
-            (1, 2) => $known::<$v, 1, 2>($($argument),*),
-            (1, 3) => $known::<$v, 1, 3>($($argument),*),
-            (2, 1) => $known::<$v, 2, 1>($($argument),*),
-            (2, 2) => $known::<$v, 2, 2>($($argument),*),
-            (2, 3) => $known::<$v, 2, 3>($($argument),*),
-            (3, 1) => $known::<$v, 3, 1>($($argument),*),
-            (3, 2) => $known::<$v, 3, 2>($($argument),*),
-            (3, 3) => $known::<$v, 3, 3>($($argument),*),
+/// Calls a function with the number of weights in a row and the stride as constants, or another where they are not.
+macro_rules! with_constants {
+    ($line:expr, $known:ident::<$v:ty>($($argument:expr),*), else $other:expr) => {
+        match ($line.class.weights.len(), $line.class.input_step, $line.rows.len()) {
+            (1, 1, ..=SIDE) => $known::<$v, 1, 1>($($argument),*),
+            (2, 1, ..=SIDE) => $known::<$v, 2, 1>($($argument),*),
+            (3, 1, ..=SIDE) => $known::<$v, 3, 1>($($argument),*),
+            (3, 2, ..=SIDE) => $known::<$v, 3, 2>($($argument),*),
             _ => $other,
         }
     };
 }
 
+mod products;
+
+pub(super) use products::add_weights;
+
+/// The most rows and columns of weights whose kernels are spelt out.
+const SIDE: usize = 3;
+
+/// The columns that four positions meet: 3 · 2 + 3 at stride 2.
+const COLUMNS: usize = 9;
+
+/// One row of an input image under a row of the kernel, by their first values.
+#[derive(Clone, Copy)]
+struct Row {
+    x: *const f32,
+    /// The number of the first weight in that row of the kernel.
+    weight: usize,
+}
+
+/// Where a row of outputs is computed from.
+struct Line<'a> {
+    rows: &'a [Row],
+    class: &'a Class,
+    channels: usize,
+    width: usize,
+    /// As many zeros as there are channels.
+    zeros: *const f32,
+}
+
+impl Line<'_> {
+    /// Column `at` of a row, or zeros outside.
+    #[inline(always)]
+    fn column(&self, row: Row, at: isize) -> *const f32 {
+        if (0..self.width as isize).contains(&at) {
+            // Inside the row, whose length was checked.
+            row.x.wrapping_add(at as usize * self.channels)
+        } else {
+            self.zeros
+        }
+    }
+
+    /// The column that position `at` meets first.
+    #[inline(always)]
+    fn first(&self, at: usize) -> isize {
+        self.class.input + (at * self.class.input_step) as isize
+    }
+}
+
+/// Calls `visit` with each row of outputs: its line, and where its first value lies.
+#[inline(always)]
+fn each_line(plan: &Plan, x: &[f32], images: usize, mut visit: impl FnMut(&Line<'_>, usize)) {
+    assert!(x.len() >= images * plan.input_image());
+    let (channels, zeros) = (plan.channels, vec![0.0; plan.channels]);
+    let mut rows = Vec::with_capacity(plan.kernel);
+    for image in 0..images {
+        let x = &x[image * plan.input_image()..][..plan.input_image()];
+        for (vertical, j) in plan
+            .vertical
+            .iter()
+            .flat_map(|class| (0..class.count).map(move |j| (class, j)))
+        {
+            let first = vertical.input + (j * vertical.input_step) as isize;
+            rows.clear();
+            for (u, weight) in vertical.weights.iter().enumerate() {
+                let at = first + u as isize;
+                if (0..plan.height as isize).contains(&at) {
+                    rows.push(Row {
+                        x: x[at as usize * plan.width * channels..].as_ptr(),
+                        weight: weight * plan.kernel,
+                    });
+                }
+            }
+            let output = vertical.output + j * vertical.output_step;
+            for class in &plan.horizontal {
+                let line = Line {
+                    rows: &rows,
+                    class,
+                    channels,
+                    width: plan.width,
+                    zeros: zeros.as_ptr(),
+                };
+                let first = (image * plan.rows + output) * plan.columns + class.output;
+                visit(&line, first * channels);
+            }
+        }
+    }
+}
+
 vectorized! {
-    /// output = max(start + Σ weights · input, floor) over a plan, for as many images as the output has.
-    pub(super) fn correlate<V>(
-        plan: &Plan,
-        input: &[f32],
-        weights: &[f32],
-        start: &[f32],
-        floor: f32,
-        output: &mut [f32],
-    ) {
-        let images = output.len() / plan.output_image;
-        assert!(input.len() >= images * plan.input_image);
-        assert!(weights.len() >= plan.kernel * plan.kernel * plan.channels);
+    /// y = max(start + Σ w · x, floor) over a plan, for as many images as y has; w is (k·k, C).
+    pub(super) fn correlate<V>(plan: &Plan, x: &[f32], w: &[f32], start: &[f32], floor: f32, y: &mut [f32]) {
+        let images = y.len() / plan.output_image();
+        assert!(w.len() >= plan.kernel * plan.kernel * plan.channels);
         assert!(start.len() >= plan.channels);
-        each_tile(plan, images, #[inline(always)] |tile, from, to, weight| {
-            // SAFETY: tiles lie inside the images, whose lengths were checked; this is a vectorized body.
+        each_line(plan, x, images, #[inline(always)] |line, to| {
+            let (w, start) = (w.as_ptr(), start.as_ptr());
+            // The last position's last channel, which the classes keep inside.
+            let last = (line.class.count.max(1) - 1) * line.class.output_step + 1;
+            let y = y[to..][..last * line.channels].as_mut_ptr();
+            // SAFETY: rows and columns lie inside x or are zeros, positions inside y; this is a vectorized body.
             unsafe {
-                let (x, y) = (input.as_ptr().add(from), output.as_mut_ptr().add(to));
-                let (w, b) = (weights.as_ptr().add(weight), start.as_ptr());
-                if tile.channels < V::LANES {
-                    for c in 0..tile.channels {
-                        sums_any::<One<V>>(tile, c, x, w, b, floor, y);
+                if line.channels < V::LANES {
+                    for at in 0..line.class.count {
+                        sums_any::<One<V>>(line, at, w, start, floor, y);
                     }
                     return;
                 }
-                with_taps!(tile.taps, sums_all::<V>(tile, x, w, b, floor, y), else {
-                    each_block::<V>(tile.channels, #[inline(always)] |c| sums_any::<V>(tile, c, x, w, b, floor, y));
+                with_constants!(line, sums_line::<V>(line, w, start, floor, y), else {
+                    for at in 0..line.class.count {
+                        sums_any::<V>(line, at, w, start, floor, y);
+                    }
                 });
             }
         });
     }
 }
 
-/// The first channel of each vector; the last one overlaps its neighbor rather than being cut.
+/// A row of outputs: four positions at a time, then two, then one.
 #[inline(always)]
-fn each_block<V: Vector>(channels: usize, mut visit: impl FnMut(usize)) {
-    let mut c = 0;
-    loop {
-        visit(c);
-        if c + V::LANES >= channels {
-            return;
-        }
-        c = (c + V::LANES).min(channels - V::LANES);
-    }
-}
-
-/// Calls `visit` with the input and the output of each position of a tile.
-#[inline(always)]
-unsafe fn each_position(
-    tile: &Tile,
-    x: *const f32,
-    y: *mut f32,
-    mut visit: impl FnMut(*const f32, *mut f32),
-) {
-    for image in 0..tile.images {
-        for row in 0..tile.rows {
-            // SAFETY: the caller's tile lies inside the images.
-            unsafe {
-                let mut x = x.add(image * tile.input_image + row * tile.input_row);
-                let mut y = y.add(image * tile.output_image + row * tile.output_row);
-                for _ in 0..tile.columns {
-                    visit(x, y);
-                    x = x.wrapping_add(tile.input_column);
-                    y = y.wrapping_add(tile.output_column);
-                }
-            }
-        }
-    }
-}
-
-/// The sums of a tile with `ROWS` x `COLUMNS` taps, for all channels.
-#[inline(always)]
-unsafe fn sums_all<V: Vector, const ROWS: usize, const COLUMNS: usize>(
-    tile: &Tile,
-    x: *const f32,
+unsafe fn sums_line<V: Vector, const TAPS: usize, const STEP: usize>(
+    line: &Line<'_>,
     w: *const f32,
     start: *const f32,
     floor: f32,
     y: *mut f32,
 ) {
-    each_block::<V>(
-        tile.channels,
-        #[inline(always)]
-        |c| {
-            // SAFETY: the caller's tile lies inside the images, and `c` + LANES <= channels.
-            unsafe {
-                let floor = V::splat(floor);
-                let start = V::load(start.add(c));
-                let mut weights = [[start; COLUMNS]; ROWS];
-                for (row, weights) in weights.iter_mut().enumerate() {
-                    for (column, weight) in weights.iter_mut().enumerate() {
-                        *weight =
-                            V::load(w.add(row * tile.weight_row + column * tile.weight_column + c));
-                    }
-                }
-                each_position(
-                    tile,
-                    x.add(c),
-                    y.add(c),
-                    #[inline(always)]
-                    |x, y| {
-                        let mut sum = start;
-                        for (row, weights) in weights.iter().enumerate() {
-                            let x = x.offset(row as isize * tile.tap_row);
-                            for (column, weight) in weights.iter().enumerate() {
-                                let x = V::load(x.offset(column as isize * tile.tap_column));
-                                sum = sum.plus_product(x, *weight);
-                            }
-                        }
-                        sum.at_least(floor).store(y);
-                    },
-                );
-            }
-        },
-    );
+    let count = line.class.count;
+    let mut at = 0;
+    // SAFETY: the caller's promises.
+    unsafe {
+        while at + 4 <= count {
+            sums::<V, TAPS, STEP, 4>(line, at, w, start, floor, y);
+            at += 4;
+        }
+        if at + 2 <= count {
+            sums::<V, TAPS, STEP, 2>(line, at, w, start, floor, y);
+            at += 2;
+        }
+        if at < count {
+            sums::<V, TAPS, STEP, 1>(line, at, w, start, floor, y);
+        }
+    }
 }
 
-/// The sums of a tile with any number of taps (also none), for the channels from `c` on.
+/// The columns that some positions meet, for each row.
+type Columns = [[*const f32; COLUMNS]; SIDE];
+
+/// Those of `POSITIONS` positions from `at` on.
+#[inline(always)]
+fn columns_of<const TAPS: usize, const STEP: usize, const POSITIONS: usize>(
+    line: &Line<'_>,
+    at: usize,
+) -> Columns {
+    let mut columns = [[line.zeros; COLUMNS]; SIDE];
+    let first = line.first(at);
+    for (row, columns) in line.rows.iter().zip(&mut columns) {
+        for (i, column) in columns[..(POSITIONS - 1) * STEP + TAPS]
+            .iter_mut()
+            .enumerate()
+        {
+            *column = line.column(*row, first + i as isize);
+        }
+    }
+    columns
+}
+
+/// The sums of `POSITIONS` positions from `at` on, for all channels.
+#[inline(always)]
+unsafe fn sums<V: Vector, const TAPS: usize, const STEP: usize, const POSITIONS: usize>(
+    line: &Line<'_>,
+    at: usize,
+    w: *const f32,
+    start: *const f32,
+    floor: f32,
+    y: *mut f32,
+) {
+    let columns = columns_of::<TAPS, STEP, POSITIONS>(line, at);
+    let weights = weight_offsets::<TAPS>(line);
+    let step = line.class.output_step * line.channels;
+    let y = y.wrapping_add(at * step);
+    let to: [*mut f32; POSITIONS] = std::array::from_fn(
+        #[inline(always)]
+        |p| y.wrapping_add(p * step),
+    );
+    let mut c = 0;
+    // SAFETY: the caller's promises; `c` and what follows it up to the vectors' ends are channels.
+    unsafe {
+        while c + 2 * V::LANES <= line.channels {
+            sums_of::<V, TAPS, STEP, POSITIONS, 2>(
+                line, &columns, &weights, c, w, start, floor, to,
+            );
+            c += 2 * V::LANES;
+        }
+        while c < line.channels {
+            // The last vector overlaps its neighbor rather than being cut.
+            let c_inside = c.min(line.channels - V::LANES);
+            sums_of::<V, TAPS, STEP, POSITIONS, 1>(
+                line, &columns, &weights, c_inside, w, start, floor, to,
+            );
+            c += V::LANES;
+        }
+    }
+}
+
+/// Where the weights of a row of the kernel lie, beyond the row's first.
+#[inline(always)]
+fn weight_offsets<const TAPS: usize>(line: &Line<'_>) -> [usize; TAPS] {
+    std::array::from_fn(
+        #[inline(always)]
+        |tap| line.class.weights[tap] * line.channels,
+    )
+}
+
+/// The same for `PARTS` vectors of channels from `c` on.
+#[expect(clippy::too_many_arguments, reason = "a kernel reads much")]
+#[inline(always)]
+unsafe fn sums_of<
+    V: Vector,
+    const TAPS: usize,
+    const STEP: usize,
+    const POSITIONS: usize,
+    const PARTS: usize,
+>(
+    line: &Line<'_>,
+    columns: &Columns,
+    weights: &[usize; TAPS],
+    c: usize,
+    w: *const f32,
+    start: *const f32,
+    floor: f32,
+    to: [*mut f32; POSITIONS],
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut sums = [[V::splat(0.0); PARTS]; POSITIONS];
+        for sums in &mut sums {
+            for (part, sum) in sums.iter_mut().enumerate() {
+                *sum = V::load(start.add(c + part * V::LANES));
+            }
+        }
+        for (row, columns) in line.rows.iter().zip(columns) {
+            let mut taps = [[V::splat(0.0); PARTS]; TAPS];
+            for (taps, offset) in taps.iter_mut().zip(weights) {
+                for (part, tap) in taps.iter_mut().enumerate() {
+                    *tap =
+                        V::load(w.add(row.weight * line.channels + offset + c + part * V::LANES));
+                }
+            }
+            for column in 0..(POSITIONS - 1) * STEP + TAPS {
+                let x = columns[column].add(c);
+                for part in 0..PARTS {
+                    let x = V::load(x.add(part * V::LANES));
+                    for tap in 0..TAPS {
+                        if column >= tap
+                            && (column - tap) % STEP == 0
+                            && (column - tap) / STEP < POSITIONS
+                        {
+                            let sum = &mut sums[(column - tap) / STEP][part];
+                            *sum = sum.plus_product(x, taps[tap][part]);
+                        }
+                    }
+                }
+            }
+        }
+        let floor = V::splat(floor);
+        for (sums, to) in sums.iter().zip(to) {
+            for (part, sum) in sums.iter().enumerate() {
+                sum.at_least(floor).store(to.add(c + part * V::LANES));
+            }
+        }
+    }
+}
+
+/// The sum of one position with any number of weights (also none), for all channels.
 #[inline(always)]
 unsafe fn sums_any<V: Vector>(
-    tile: &Tile,
-    c: usize,
-    x: *const f32,
+    line: &Line<'_>,
+    at: usize,
     w: *const f32,
     start: *const f32,
     floor: f32,
     y: *mut f32,
 ) {
-    // SAFETY: the caller's tile lies inside the images, and `c` + LANES <= channels.
+    let first = line.first(at);
+    let mut c = 0;
+    // SAFETY: the caller's promises.
     unsafe {
         let floor = V::splat(floor);
-        let start = V::load(start.add(c));
-        each_position(
-            tile,
-            x.add(c),
-            y.add(c),
-            #[inline(always)]
-            |x, y| {
-                let mut sum = start;
-                for row in 0..tile.taps.0 {
-                    for column in 0..tile.taps.1 {
-                        let w = w.add(row * tile.weight_row + column * tile.weight_column + c);
-                        let x = x.offset(
-                            row as isize * tile.tap_row + column as isize * tile.tap_column,
-                        );
-                        sum = sum.plus_product(V::load(x), V::load(w));
-                    }
-                }
-                sum.at_least(floor).store(y);
-            },
-        );
-    }
-}
-
-vectorized! {
-    /// Adds Σ dy · x to the weights' gradient, (k·k, C), for as many images as dy has.
-    pub(super) fn add_weights<V>(plan: &Plan, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-        let images = dy.len() / plan.output_image;
-        assert!(x.len() >= images * plan.input_image);
-        assert!(dw.len() >= plan.kernel * plan.kernel * plan.channels);
-        each_tile(plan, images, #[inline(always)] |tile, from, to, weight| {
-            // SAFETY: tiles lie inside the images, whose lengths were checked; this is a vectorized body.
-            unsafe {
-                let (x, dy) = (x.as_ptr().add(from), dy.as_ptr().add(to));
-                let dw = dw.as_mut_ptr().add(weight);
-                let whole = tile.channels / V::LANES * V::LANES;
-                with_taps!(tile.taps, products_all::<V>(tile, x, dy, dw), else {
-                    for c in (0..whole).step_by(V::LANES) {
-                        products_any::<V>(tile, c, x, dy, dw);
-                    }
-                });
-                for c in whole..tile.channels {
-                    products_any::<One<V>>(tile, c, x, dy, dw);
+        let y = y.add(at * line.class.output_step * line.channels);
+        while c < line.channels {
+            let c_inside = c.min(line.channels - V::LANES);
+            let mut sum = V::load(start.add(c_inside));
+            for row in line.rows {
+                for (tap, weight) in line.class.weights.iter().enumerate() {
+                    let x = line.column(*row, first + tap as isize).add(c_inside);
+                    let w = w.add((row.weight + weight) * line.channels + c_inside);
+                    sum = sum.plus_product(V::load(x), V::load(w));
                 }
             }
-        });
-    }
-}
-
-/// The products of a tile with `ROWS` x `COLUMNS` taps, for the channels that fill vectors.
-#[inline(always)]
-unsafe fn products_all<V: Vector, const ROWS: usize, const COLUMNS: usize>(
-    tile: &Tile,
-    x: *const f32,
-    dy: *const f32,
-    dw: *mut f32,
-) {
-    let whole = tile.channels / V::LANES * V::LANES;
-    for c in (0..whole).step_by(V::LANES) {
-        // SAFETY: the caller's tile lies inside the images, and `c` + LANES <= channels; dy is only read.
-        unsafe {
-            let mut sums = [[V::splat(0.0); COLUMNS]; ROWS];
-            each_position(
-                tile,
-                x.add(c),
-                dy.cast_mut().add(c),
-                #[inline(always)]
-                |x, dy| {
-                    let dy = V::load(dy);
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let x = x.offset(row as isize * tile.tap_row);
-                        for (column, sum) in sums.iter_mut().enumerate() {
-                            let x = V::load(x.offset(column as isize * tile.tap_column));
-                            *sum = sum.plus_product(x, dy);
-                        }
-                    }
-                },
-            );
-            let one = V::splat(1.0);
-            for (row, sums) in sums.iter().enumerate() {
-                for (column, sum) in sums.iter().enumerate() {
-                    let dw = dw.add(row * tile.weight_row + column * tile.weight_column + c);
-                    V::load(dw).plus_product(*sum, one).store(dw);
-                }
-            }
-        }
-    }
-}
-
-/// The products of a tile with any number of taps, for the channels from `c` on: tap by tap.
-#[inline(always)]
-unsafe fn products_any<V: Vector>(
-    tile: &Tile,
-    c: usize,
-    x: *const f32,
-    dy: *const f32,
-    dw: *mut f32,
-) {
-    for (row, column) in
-        (0..tile.taps.0).flat_map(|row| (0..tile.taps.1).map(move |column| (row, column)))
-    {
-        // SAFETY: the caller's tile lies inside the images, and `c` + LANES <= channels; dy is only read.
-        unsafe {
-            let x = x.offset(row as isize * tile.tap_row + column as isize * tile.tap_column);
-            let mut sum = V::splat(0.0);
-            each_position(
-                tile,
-                x.add(c),
-                dy.cast_mut().add(c),
-                #[inline(always)]
-                |x, dy| {
-                    sum = sum.plus_product(V::load(x), V::load(dy));
-                },
-            );
-            let dw = dw.add(row * tile.weight_row + column * tile.weight_column + c);
-            V::load(dw).plus_product(sum, V::splat(1.0)).store(dw);
+            sum.at_least(floor).store(y.add(c_inside));
+            c += V::LANES;
         }
     }
 }
