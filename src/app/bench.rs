@@ -385,10 +385,9 @@ pub(crate) fn seat(
     let stretches = stretches
         .lock()
         .map_err(|_| anyhow!("the lab ended in a panic"))?;
-    let lines: String = stretches
-        .iter()
-        .map(|stretch| format!("{} {}\n", stretch.heard, stretch.seconds_per_step))
-        .collect();
-    std::io::stderr().write_all(lines.as_bytes())?;
+    let mut errors = std::io::stderr().lock();
+    for stretch in stretches.iter() {
+        writeln!(errors, "{} {}", stretch.heard, stretch.seconds_per_step)?;
+    }
     Ok(ending)
 }
