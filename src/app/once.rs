@@ -56,7 +56,7 @@ pub(crate) fn once(arguments: &ReplayArguments) -> Result<Ending> {
     let session = Session::open(&arguments.file)?;
     let mut timeline = Timeline::replaying(session.records);
     let end = match arguments.at {
-        Some(record) if (record as usize) < timeline.len() => record as usize + 1,
+        Some(record) if (0..timeline.len() as i64).contains(&record) => record as usize + 1,
         Some(record) => {
             let last = timeline.len().saturating_sub(1);
             return Err(anyhow!(UsageError(format!(

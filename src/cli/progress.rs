@@ -9,7 +9,7 @@ use crate::event::{Event, Outcome, Record, Tally};
 use crate::lab::statistics::wilson;
 use crate::measurement::{Measurement, Metric, Value};
 use crate::session::codec;
-use crate::state::{State, closing_sentence, say};
+use crate::state::{State, closing_sentence, counted, say};
 
 /// Prints a study as it runs.
 pub(crate) trait Printer {
@@ -156,12 +156,12 @@ impl Words {
             Event::StudyStarted { study, networks } => {
                 let first = study.references.first()?;
                 format!(
-                    "{} · {} · seed {} · {} threads · {} networks",
+                    "{} · {} · seed {} · {} · {}",
                     first.dataset.id,
                     first.architecture.id,
                     study.seed,
-                    study.threads.unwrap_or(1),
-                    networks.len()
+                    counted(u64::from(study.threads.unwrap_or(1)), "thread"),
+                    counted(networks.len() as u64, "network")
                 )
             }
             Event::DataReady(data) => format!(
@@ -241,11 +241,12 @@ impl Words {
                 let (low, high) = found.interval?;
                 let word = format!("{verdict:?}").to_lowercase();
                 return Some(format!(
-                    "  {} nearer than a twin? {word}: {:+.4} [{:+.4}, {:+.4}] nats against {twins} twins",
+                    "  {} nearer than a twin? {word}: {:+.4} [{:+.4}, {:+.4}] nats against {}",
                     self.state.name(found.network),
                     difference.0,
                     low.0,
-                    high.0
+                    high.0,
+                    counted(u64::from(*twins), "twin")
                 ));
             }
             Value::Row(_) | Value::Scatter { .. } => return None,

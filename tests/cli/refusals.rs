@@ -58,6 +58,14 @@ fn knobs_out_of_their_range() {
         &["ratio", "-0.1", "0.999"],
     );
     impossible(
+        &[&PRUNE[..], &["--ratio", "-.1"]].concat(),
+        &["ratio", "-0.1", "0.999"],
+    );
+    impossible(
+        &[&PRUNE[..], &["--ratio", "-.5,.5"]].concat(),
+        &["branch 1: ratio", "-0.5", "0.999"],
+    );
+    impossible(
         &[&PRUNE[..], &["--ratio", "half"]].concat(),
         &["ratio", "half", "no number"],
     );
@@ -76,6 +84,21 @@ fn knobs_out_of_their_range() {
     impossible(&["--epochs", "0"], &["epochs", "0 is not allowed"]);
     impossible(&["--epochs", "-3"], &["epochs", "-3 is not allowed"]);
     impossible(&["--train-limit", "3"], &["train-limit", "20"]);
+    for (flag, allowed) in [
+        ("--train-limit", "20 or more"),
+        ("--test-limit", "20 or more"),
+        ("--twins", "0 to 100"),
+        ("--threads", "1 to 1024"),
+        ("--seed", "0 to "),
+    ] {
+        let words = [flag, "-1 is not allowed", allowed];
+        impossible(&[flag, "-1"], &words);
+    }
+    impossible(
+        &["--seed", "99999999999999999999"],
+        &["--seed", "18446744073709551615"],
+    );
+    impossible(&["--twins", "101"], &["twins", "101", "100"]);
     impossible(
         &["--train-limit", "50", "--set", "batch=64"],
         &["batch", "64", "45"],
