@@ -274,7 +274,12 @@ impl Form {
                 note: if epochs == KnobValue::Integer(0) {
                     "epochs: none".to_owned()
                 } else {
-                    "epochs, masks kept".to_owned()
+                    let epochs = if epochs == KnobValue::Integer(1) {
+                        "epoch"
+                    } else {
+                        "epochs"
+                    };
+                    format!("{epochs}, masks kept")
                 },
                 value: epochs.to_string(),
                 kind: Kind::Number { slider: None },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::measurement::{MapPoint, Verdict};
 use crate::spec::NetworkId;
-use crate::state::{Map, Nearness};
+use crate::state::{Map, Nearness, counted};
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -16,7 +16,10 @@ use crate::ui::widget::grid::{ACROSS, DOWN, Grid};
 pub fn note(scene: &Scene<'_>, view: &View) -> String {
     let method = MAPS[view.map.min(MAPS.len() - 1)];
     match scene.state().landscape.map(method) {
-        Some(map) => format!("{method} · {} points", map.points.len()),
+        Some(map) => {
+            let points = counted(map.points.len() as u64, "point");
+            format!("{method} · {points}")
+        }
         None => method.to_owned(),
     }
 }
@@ -67,7 +70,7 @@ fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
                 },
             )
         } else {
-            format!("{} point so far", landscape.points.len())
+            format!("{} so far", counted(landscape.points.len() as u64, "point"))
         };
         pen.put_center(middle, &words, theme.dim());
         return;
@@ -212,8 +215,7 @@ fn twins(verdicts: &[Nearness]) -> String {
     let twins = verdicts.iter().map(|v| v.twins).max().unwrap_or(0);
     match twins {
         0 => "no twin".to_owned(),
-        1 => "1 twin".to_owned(),
-        n => format!("{n} twins"),
+        n => counted(u64::from(n), "twin"),
     }
 }
 

@@ -18,7 +18,7 @@ use ratatui::layout::Rect;
 use super::{corruption, function, loss, numbers};
 use crate::event::Outcome;
 use crate::spec::StageKind;
-use crate::state::{Comparison, Mode, NetworkState, StageState};
+use crate::state::{Comparison, Mode, NetworkState, StageState, counted};
 use crate::ui::figure;
 use crate::ui::keymap::Source;
 use crate::ui::pen::Pen;
@@ -179,8 +179,8 @@ fn heading(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     }
     let warnings = state.warnings.len();
     if warnings > 0 {
-        let s = if warnings == 1 { "" } else { "s" };
-        marks.push((format!("! {warnings} warning{s}"), theme.warning()));
+        let words = format!("! {}", counted(warnings as u64, "warning"));
+        marks.push((words, theme.warning()));
     }
     if let Some(phase) = phase(scene) {
         marks.push((phase, theme.accent()));

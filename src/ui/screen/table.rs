@@ -4,6 +4,7 @@ use super::live;
 use super::numbers;
 use crate::measurement::Measurement;
 use crate::spec::NetworkId;
+use crate::state::counted;
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -161,14 +162,11 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let title = format!("measurements   {question}");
     pen.put(1, 0, &title, theme.title());
     let is_typing = matches!(view.popups.last(), Some(Popup::Filter { .. }));
+    let found = counted(rows.len() as u64, "row");
     let note = if view.table.filter.is_empty() {
-        format!("{} rows", figure::count(rows.len() as u64))
+        found
     } else {
-        format!(
-            "{} rows with \"{}\"",
-            figure::count(rows.len() as u64),
-            view.table.filter
-        )
+        format!("{found} with \"{}\"", view.table.filter)
     };
     let mut panel = pen.part(0, 1, width, height - 3);
     let mut inside = frame::frame(&mut panel, "Table", &note, !is_typing, theme);
