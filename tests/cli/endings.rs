@@ -21,7 +21,7 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A study that would take minutes, at work in its second epoch.
 fn at_work(sandbox: &Sandbox, session: &Path, epochs: &str) -> Child {
     let process = sandbox
-        .process()
+        .program()
         .args([
             "run",
             "-d",
