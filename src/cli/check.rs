@@ -39,6 +39,9 @@ pub(crate) fn check(file: &Path) -> Result<Ending> {
     if session.torn.is_some() {
         print("  the last line is torn; everything before it stands\n")?;
     }
+    for newer in &session.left_out {
+        print(&format!("  {newer}\n"))?;
+    }
     for oddity in session
         .oddities
         .iter()
