@@ -10,7 +10,7 @@ mod check;
 mod data;
 mod doctor;
 mod list;
-mod progress;
+pub(crate) mod progress;
 mod report;
 mod run;
 
@@ -221,7 +221,7 @@ pub(crate) struct ReplayArguments {
         allow_negative_numbers = true
     )]
     pub at: Option<i64>,
-    /// Which screen: live, loss, corruption, function, numbers, table, help
+    /// Which screen: live, loss, corruption, function, numbers, table, help, warnings
     #[arg(long, value_name = "NAME", requires = "once")]
     pub screen: Option<String>,
     /// As a picture
@@ -281,6 +281,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
         }
     };
     let cli = Cli::from_arg_matches(&matches)?;
+    refuse_to_die_of_size()?;
     let folders = crate::lab::data::folders(cli.data_dir.as_deref());
     match cli.command {
         None => crate::app::lab(&folders, !cli.no_bell),
@@ -306,10 +307,32 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
     }
 }
 
+/// A file larger than the system lets this process write is an error like a full disk, not a signal that kills.
+fn refuse_to_die_of_size() -> std::io::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(
+        signal_hook::consts::SIGXFSZ,
+        std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)),
+    )?;
+    Ok(())
+}
+
+/// Text of several lines with everything spelled out that could steer a terminal: names of files and of methods come
+/// from outside.
+pub fn harmless(text: &str) -> String {
+    text.split('\n')
+        .map(crate::state::plain)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 /// Prints to standard output. A reader that went away ends the printing and is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    match std::io::stdout()
+        .lock()
+        .write_all(harmless(text).as_bytes())
+    {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => Ok(other?),
     }

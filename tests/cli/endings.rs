@@ -115,3 +115,33 @@ fn a_hang_up_does_not_end_a_run_and_a_second_writer_is_refused() {
     assert_eq!(count(&records, "epoch-ended"), 6);
     assert_eq!(records.last().unwrap().1["outcome"]["is"], "completed");
 }
+
+/// A limit on the size of files is what a full disk is: the study goes on, and both the beginning and the end say so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_session_that_cannot_be_written_to_its_end_is_a_failure_in_one_sentence() {
+    let sandbox = Sandbox::new();
+    let session = sandbox.path("full.jsonl");
+    let run = |flags: &str| {
+        let program = env!("CARGO_BIN_EXE_shrinklab");
+        let study = "-d glyphs -a lenet5 --epochs 2 --train-limit 400 --test-limit 100 --no-cache";
+        // In blocks of 512 bytes: more than a header, less than a study.
+        let script =
+            format!("ulimit -f 64; exec '{program}' run {study} {flags} --session full.jsonl");
+        let mut shell = sandbox.program_of("sh");
+        Ran::of(&shell.args(["-c", &script]).output().unwrap())
+    };
+    for (flags, words) in [("", "the study goes on unrecorded"), ("--quiet", "")] {
+        let ran = run(flags);
+        assert_eq!(ran.status, Some(1), "{ran:?}");
+        assert!(ran.out.contains(words), "{ran:?}");
+        let last = ran.err.lines().last().unwrap();
+        assert!(
+            last.contains("full.jsonl") && last.contains("--resume"),
+            "{ran:?}"
+        );
+        let checked = sandbox.run_on(&["check"], &session).well();
+        assert!(checked.contains("a session of"), "{checked}");
+        std::fs::remove_file(&session).unwrap();
+    }
+}

@@ -54,7 +54,12 @@ impl Sandbox {
 
     /// The program, which sees nothing of the machine's own folders.
     pub(crate) fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shrinklab"));
+        self.program_of(env!("CARGO_BIN_EXE_shrinklab"))
+    }
+
+    /// Another program that sees as little.
+    pub(crate) fn program_of(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
         let root = self.0.path();
         command
             .current_dir(root)

@@ -274,12 +274,16 @@ impl Form {
                 note: if epochs == KnobValue::Integer(0) {
                     "epochs: none".to_owned()
                 } else {
-                    let epochs = if epochs == KnobValue::Integer(1) {
-                        "epoch"
+                    let plural = if epochs == KnobValue::Integer(1) {
+                        ""
                     } else {
-                        "epochs"
+                        "s"
                     };
-                    format!("{epochs}, masks kept")
+                    let is_pruned = catalog
+                        .find(&method.id)
+                        .is_some_and(|found| found.info.family == "pruning");
+                    let masks = if is_pruned { ", masks kept" } else { "" };
+                    format!("epoch{plural}{masks}")
                 },
                 value: epochs.to_string(),
                 kind: Kind::Number { slider: None },
