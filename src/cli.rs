@@ -328,11 +328,13 @@ pub fn harmless(text: &str) -> String {
 
 /// Prints to standard output. A reader that went away ends the printing and is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    print_document(&harmless(text))
+}
+
+/// The same for what is a file's content, to the byte.
+pub(crate) fn print_document(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
-    match std::io::stdout()
-        .lock()
-        .write_all(harmless(text).as_bytes())
-    {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => Ok(other?),
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Ending, ReportArguments, print};
+use super::{Ending, ReportArguments, print_document};
 use crate::report::Report;
 use crate::session::Session;
 
@@ -28,7 +28,7 @@ pub(crate) fn report(arguments: &ReportArguments) -> Result<Ending> {
     }
     match &arguments.output {
         Some(file) => fs::write(file, document).with_context(|| file.display().to_string())?,
-        None => print(&document)?,
+        None => print_document(&document)?,
     }
     Ok(Ending::Success)
 }

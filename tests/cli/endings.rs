@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::sandbox::{Ran, Sandbox, count, records};
+use super::sandbox::{BRANCH, Ran, Sandbox, TINY, count, records};
 
 /// Asks until it is so.
 pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -124,10 +124,10 @@ fn a_session_that_cannot_be_written_to_its_end_is_a_failure_in_one_sentence() {
     let session = sandbox.path("full.jsonl");
     let run = |flags: &str| {
         let program = env!("CARGO_BIN_EXE_shrinklab");
-        let study = "-d glyphs -a lenet5 --epochs 2 --train-limit 400 --test-limit 100 --no-cache";
+        let study = [&TINY[1..], &BRANCH].concat().join(" ");
         // In blocks of 512 bytes: more than a header, less than a study.
         let script =
-            format!("ulimit -f 64; exec '{program}' run {study} {flags} --session full.jsonl");
+            format!("ulimit -f 100; exec '{program}' run {study} {flags} --session full.jsonl");
         let mut shell = sandbox.program_of("sh");
         Ran::of(&shell.args(["-c", &script]).output().unwrap())
     };
