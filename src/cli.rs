@@ -7,11 +7,12 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) mod ask;
 mod bench;
+mod check;
 mod data;
 mod doctor;
 mod list;
 mod processor;
-mod progress;
+pub(crate) mod progress;
 mod report;
 mod run;
 
@@ -126,7 +127,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "METHOD")]
     pub compress: Vec<String>,
     /// Share removed, of what the method counts; several, with commas, make one branch each
-    #[arg(long, value_name = "R[,R…]", allow_negative_numbers = true)]
+    #[arg(long, value_name = "R[,R…]", allow_hyphen_values = true)]
     pub ratio: Vec<String>,
     /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
@@ -144,23 +145,23 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub epochs: Option<i64>,
     /// Networks of the same recipe and another seed [default: 1 with a branch, 0 without]
-    #[arg(long, value_name = "N")]
-    pub twins: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub twins: Option<i64>,
     /// Also a network with the same initial weights and another data order
     #[arg(long)]
     pub same_start_twin: bool,
     /// Everything random hangs on it
-    #[arg(long, value_name = "S")]
-    pub seed: Option<u64>,
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub seed: Option<i128>,
     /// Threads that compute [default: all]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub threads: Option<i64>,
     /// Use only so many training images, validation included
-    #[arg(long, value_name = "N")]
-    pub train_limit: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub train_limit: Option<i64>,
     /// Use only so many test images
-    #[arg(long, value_name = "N")]
-    pub test_limit: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub test_limit: Option<i64>,
     /// Measure corruptions on all test images
     #[arg(long)]
     pub full: bool,
@@ -198,7 +199,12 @@ pub(crate) struct ReplayArguments {
     /// The session file
     pub file: PathBuf,
     /// 1/4 to 256 times as fast
-    #[arg(long, value_name = "X", default_value = "1")]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value = "1",
+        allow_hyphen_values = true
+    )]
     pub speed: String,
     /// Begin again at the end
     #[arg(long = "loop")]
@@ -207,12 +213,22 @@ pub(crate) struct ReplayArguments {
     #[arg(long)]
     pub once: bool,
     /// Columns and rows
-    #[arg(long, value_name = "120x40", requires = "once")]
+    #[arg(
+        long,
+        value_name = "120x40",
+        requires = "once",
+        allow_hyphen_values = true
+    )]
     pub size: Option<String>,
     /// The record after which the screen is drawn, counted from 0; the last by default
-    #[arg(long, value_name = "RECORD", requires = "once")]
-    pub at: Option<u64>,
-    /// Which screen: live, loss, corruption, function, numbers, table, help
+    #[arg(
+        long,
+        value_name = "RECORD",
+        requires = "once",
+        allow_negative_numbers = true
+    )]
+    pub at: Option<i64>,
+    /// Which screen: live, loss, corruption, function, numbers, table, help, warnings
     #[arg(long, value_name = "NAME", requires = "once")]
     pub screen: Option<String>,
     /// As a picture
@@ -272,6 +288,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
         }
     };
     let cli = Cli::from_arg_matches(&matches)?;
+    refuse_to_die_of_size()?;
     let folders = crate::lab::data::folders(cli.data_dir.as_deref());
     match cli.command {
         None => crate::app::lab(&folders, !cli.no_bell),
@@ -291,15 +308,39 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
             }
             DataWord::Verify { name } => data::verify(&name, &folders),
         },
-        Some(Word::Check { file }) => ask::check(&file),
+        Some(Word::Check { file }) => check::check(&file),
         Some(Word::Doctor) => doctor::doctor(&folders),
         Some(Word::Bench { what }) => bench::bench(&what),
         Some(Word::Demo) => crate::app::demo(&folders),
     }
 }
 
+/// A file larger than the system lets this process write is an error like a full disk, not a signal that kills.
+fn refuse_to_die_of_size() -> std::io::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(
+        signal_hook::consts::SIGXFSZ,
+        std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)),
+    )?;
+    Ok(())
+}
+
+/// Text of several lines with everything spelled out that could steer a terminal: names of files and of methods come
+/// from outside.
+pub fn harmless(text: &str) -> String {
+    text.split('\n')
+        .map(crate::state::plain)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 /// Prints to standard output. A reader that went away ends the printing and is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    print_document(&harmless(text))
+}
+
+/// The same for what is a file's content, to the byte.
+pub(crate) fn print_document(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             // Standard error may be gone; the status still says it.
             let _ = std::io::Write::write_fmt(
                 &mut std::io::stderr(),
-                format_args!("shrinklab: {error:#}\n"),
+                format_args!("shrinklab: {}\n", cli::harmless(&format!("{error:#}"))),
             );
             ExitCode::from(ending.code())
         }

@@ -29,6 +29,7 @@ mod error;
 mod follow;
 mod lock;
 mod log;
+mod newer;
 mod recorder;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -123,6 +124,15 @@ impl std::fmt::Display for Oddity {
     }
 }
 
+impl Oddity {
+    fn newer(line: u64, field: &str) -> Self {
+        Self {
+            line,
+            problem: format!("{field} was written by a newer shrinklab and is left out"),
+        }
+    }
+}
+
 /// A session, read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
@@ -133,6 +143,8 @@ pub struct Session {
     pub comments: Vec<(u64, String)>,
     /// Lines that could not be understood; the records of known kinds among them are kept as unknown ones.
     pub oddities: Vec<Oddity>,
+    /// Fields of the question that a newer version wrote and this one leaves out. Nothing is wrong with such a file.
+    pub left_out: Vec<Oddity>,
     /// The beginning of a last line whose end was never written.
     pub torn: Option<String>,
     /// SHA-256 of the file's bytes, in hexadecimal.
@@ -153,14 +165,18 @@ impl Session {
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let mut lines = Lines::new(bytes);
         let mut comments = Vec::new();
-        let header = loop {
+        let (header, left_out) = loop {
             let Some(line) = lines.next() else {
                 return Err(Error::not_a_session(path, "it has no header line"));
             };
             match codec::comment(line.text) {
                 Some(comment) => comments.push((line.number, comment)),
                 None if line.text.trim_ascii().is_empty() => {}
-                None => break codec::decode_header(path, line.number, line.text)?,
+                None => {
+                    let (header, newer) = codec::decode_header(path, line.number, line.text)?;
+                    let newer = newer.iter().map(|field| Oddity::newer(line.number, field));
+                    break (header, newer.collect());
+                }
             }
         };
         let mut session = Self {
@@ -169,6 +185,7 @@ impl Session {
             records: Vec::with_capacity(bytes.len() / TYPICAL),
             comments,
             oddities: Vec::new(),
+            left_out,
             torn: None,
             digest: digest(bytes),
         };
@@ -183,8 +200,15 @@ impl Session {
         match codec::decode(line.text, self.records.len() as u64) {
             codec::Decoded::Blank => {}
             codec::Decoded::Comment(text) => self.comments.push((line.number, text)),
-            codec::Decoded::Record { record, problem } => {
+            codec::Decoded::Record {
+                record,
+                problem,
+                newer,
+            } => {
                 self.records.push(record);
+                let newer = newer.iter().flatten();
+                let newer = newer.map(|field| Oddity::newer(line.number, field));
+                self.left_out.extend(newer);
                 if let Some(problem) = problem {
                     self.oddities.push(Oddity {
                         line: line.number,
@@ -201,6 +225,12 @@ impl Session {
                 problem,
             }),
         }
+    }
+
+    /// Everything about the file that was tolerated, as sentences.
+    pub fn tolerated(&self) -> Vec<String> {
+        let all = self.left_out.iter().chain(&self.oddities);
+        all.map(ToString::to_string).collect()
     }
 
     /// The name by which people know the file.
@@ -337,6 +367,19 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains(char::is_control), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_question_of_a_newer_version_opens_without_what_is_new() {
+        let mut header = serde_json::to_value(sample::header()).unwrap();
+        header["study"]["suite"]["speed"] = 3.into();
+        header["weather"] = "sun".into();
+        let session = read(format!("{header}\n[1,\"paused\",{{}}]\n").as_bytes()).unwrap();
+        assert_eq!(session.header, sample::header());
+        assert_eq!(session.records.len(), 1);
+        assert_eq!(session.oddities, []);
+        let words = "line 1: suite.speed was written by a newer shrinklab and is left out";
+        assert_eq!(session.tolerated(), [words]);
     }
 
     #[test]

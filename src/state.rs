@@ -29,7 +29,7 @@ pub use measurements::Measurements;
 pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
 pub use pace::Pace;
 pub use series::{Block, Series, Smoothing};
-pub use summary::{is_steering, plain};
+pub use summary::{counted, is_steering, plain};
 pub use timeline::{Mode, Timeline};
 
 /// Words of a user, at their place in the log.
@@ -730,6 +730,9 @@ mod tests {
     fn names_of_strangers_are_their_numbers() {
         assert_eq!(story().name(NetworkId(1)), "twin 1");
         assert_eq!(story().name(NetworkId(99)), "#99");
+        assert_eq!(counted(1, "twin"), "1 twin");
+        assert_eq!(counted(0, "twin"), "0 twins");
+        assert_eq!(counted(1_000_000, "image"), "1,000,000 images");
         assert_eq!(plain("a\u{1b}[2J\u{202e}ä☃\n"), "a\\u{1b}[2J\\u{202e}ä☃\\n");
     }
 }

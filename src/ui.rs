@@ -22,6 +22,7 @@ pub mod export;
 pub mod figure;
 pub mod form;
 mod fuzzy;
+pub mod input;
 pub mod keymap;
 pub mod pen;
 pub mod popup;

@@ -33,6 +33,8 @@ struct Shown {
     live: bool,
     mono: bool,
     demo: bool,
+    unrecorded: Option<String>,
+    tolerated: Vec<String>,
     view: View,
 }
 
@@ -74,6 +76,8 @@ impl Shown {
             live,
             mono: false,
             demo: false,
+            unrecorded: None,
+            tolerated: Vec::new(),
         }
     }
 
@@ -86,6 +90,8 @@ impl Shown {
             estimate: "about 40 s on 2 threads      session about 0.5 MiB",
             data_notes: &self.notes,
             message: None,
+            unrecorded: self.unrecorded.as_deref(),
+            tolerated: &self.tolerated,
             live: self.live,
             demo: self.demo,
             pausing: false,
@@ -147,6 +153,7 @@ fn named(name: &str) -> (KeyCode, KeyModifiers) {
         "end" => (KeyCode::End, plain),
         "lt" => (KeyCode::Char('<'), plain),
         "gt" => (KeyCode::Char('>'), plain),
+        "ctrl-z" => (KeyCode::Char('z'), KeyModifiers::CONTROL),
         "ctrl-s" => (KeyCode::Char('s'), KeyModifiers::CONTROL),
         other => panic!("no key is called {other}"),
     }
@@ -229,6 +236,8 @@ fn no_size_breaks_a_screen() {
         "2b",
         "2n<space>x",
         "2q",
+        "2!",
+        "2fzzz<right>",
         "2<tab><down><down><down>",
         "3<right><right><enter>",
     ];
@@ -387,6 +396,98 @@ fn every_action_is_in_the_help_and_every_command_in_a_palette() {
             binding.name
         );
     }
+}
+
+#[test]
+fn warnings_can_be_read_in_full_and_a_lost_recording_is_never_off_the_screen() {
+    let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+    assert!(!shown.text(100, 30).contains("not recorded"));
+    shown.press("!");
+    assert!(shown.text(100, 30).contains("Warnings"));
+    shown.press("<esc>");
+    let problem = "cannot write a.jsonl: No space left on device";
+    shown.unrecorded = Some(problem.to_owned());
+    shown.tolerated = vec!["line 7: the line is no record".to_owned()];
+    for size in [(60, 16), (80, 24), (100, 30)] {
+        let text = shown.text(size.0, size.1);
+        assert!(text.contains("✗ not recorded"), "{text}");
+        assert!(text.contains("2 warnings"), "{text}");
+        assert!(size.0 < 80 || text.contains("! warnings"), "{text}");
+    }
+    shown.press("!");
+    let text = shown.text(100, 30);
+    assert!(text.contains(problem), "{text}");
+    assert!(text.contains("line 7: the line is no record"), "{text}");
+    shown.press("<down>");
+    let text = shown.text(100, 30);
+    assert!(!text.contains(problem) && text.contains("line 7"), "{text}");
+    shown.press("<esc>");
+    assert!(shown.view.popups.is_empty());
+    assert_eq!(shown.press("3").len(), 0);
+    assert_eq!(shown.press("!<esc>").len(), 0);
+}
+
+#[test]
+fn the_footer_offers_what_can_be_done_now() {
+    let footer = |shown: &Shown| {
+        let text = shown.text(100, 30);
+        text.lines().last().unwrap().to_owned()
+    };
+    let work = Shown::new(made_up::at_work(), true, Screen::Live);
+    for word in ["b branch", "s stop", "n note", "P pause", "? help"] {
+        assert!(footer(&work).contains(word), "{}", footer(&work));
+    }
+    let done = Shown::new(made_up::complete(), true, Screen::Live);
+    assert!(footer(&done).contains("b branch"), "{}", footer(&done));
+    for word in ["s stop", "P pause", "freeze"] {
+        assert!(!footer(&done).contains(word), "{}", footer(&done));
+    }
+}
+
+#[test]
+fn the_loss_can_be_zoomed_into() {
+    let mut shown = Shown::new(made_up::complete(), false, Screen::Live);
+    shown.press("f");
+    let whole = shown.text(100, 30);
+    shown.press("zz");
+    let closer = shown.text(100, 30);
+    assert!(closer.contains("×4 ·") && !whole.contains("×4"), "{closer}");
+    let axis = |text: &str| {
+        let marks = text.lines().rfind(|line| line.contains("epoch")).unwrap();
+        marks.to_owned()
+    };
+    assert_ne!(axis(&whole), axis(&closer));
+    shown.press("ZZZ");
+    assert_eq!(shown.text(100, 30), whole);
+    assert_eq!(shown.view.zoom, 0);
+}
+
+#[test]
+fn ctrl_z_is_a_request_everywhere() {
+    for keys in ["1", "2", "3", "o", "2?", "2:", "2n", "2b", "2q", "2!"] {
+        let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+        shown.press(keys);
+        assert_eq!(shown.press("<ctrl-z>"), [Request::Suspend], "{keys}");
+    }
+}
+
+#[test]
+fn quantization_is_not_trained_unless_asked() {
+    let mut shown = Shown::new(Vec::new(), false, Screen::Study);
+    let epochs = |shown: &Shown| {
+        let stages = &shown.view.form.study().references[0].branches[0].stages;
+        stages.len() - 1
+    };
+    assert_eq!(epochs(&shown), 1, "a pruned network is tuned");
+    while !shown.text(100, 30).contains("▸ Branch 1") {
+        shown.press("<down>");
+    }
+    shown.press("<right>");
+    let text = shown.text(100, 30);
+    assert!(text.contains("post-training-quantization"), "{text}");
+    assert_eq!(epochs(&shown), 0);
+    shown.press("<left>");
+    assert_eq!(epochs(&shown), 1);
 }
 
 #[test]
@@ -568,9 +669,9 @@ fn the_table_filters_and_sorts() {
     let rows = shrinklab::ui::screen::table::rows(&shown.scene(), &shown.view);
     assert_eq!(rows.len(), 5);
     // By value, from large to small.
-    shown.press("<right><right><right><right><enter><enter>");
+    shown.press("<right><right><right><right><right><enter><enter>");
     let rows = shrinklab::ui::screen::table::rows(&shown.scene(), &shown.view);
-    let severities: String = rows.iter().map(|row| row.cells[3].as_str()).collect();
+    let severities: String = rows.iter().map(|row| row.cells[4].as_str()).collect();
     assert_eq!(severities, "54321");
 }
 

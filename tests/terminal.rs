@@ -5,6 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ struct Seat {
     child: Box<dyn Child + Send + Sync>,
     master: Option<Box<dyn MasterPty + Send>>,
     keys: Option<Box<dyn std::io::Write + Send>>,
+    /// Nobody reads any more: the reader lets go of the terminal.
+    is_closed: Arc<AtomicBool>,
     /// Everything that was written to the terminal, and the screen that it makes.
     seen: Arc<Mutex<(Vec<u8>, vt100::Parser)>>,
 }
@@ -70,9 +73,14 @@ impl Seat {
             vt100::Parser::new(cells(30), cells(100), 0),
         )));
         let shared = Arc::clone(&seen);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let closed = Arc::clone(&is_closed);
         std::thread::spawn(move || {
             let mut bytes = vec![0; 65536];
             while let Ok(n @ 1..) = output.read(&mut bytes) {
+                if closed.load(Ordering::Acquire) {
+                    break;
+                }
                 let mut seen = shared.lock().expect("no reader panics");
                 seen.0.extend_from_slice(&bytes[..n]);
                 seen.1.process(&bytes[..n]);
@@ -83,6 +91,7 @@ impl Seat {
             child,
             master: Some(pair.master),
             keys: Some(keys),
+            is_closed,
             seen,
         }
     }
@@ -117,6 +126,13 @@ impl Seat {
             assert!(Instant::now() < deadline, "no {what}:\n{screen}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Closes the terminal. The reader, which waits for output, lets go of it at the next picture.
+    fn hang_up(&mut self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.keys = None;
+        self.master = None;
     }
 
     /// A new size. The program draws everything anew then, so the screen that it makes starts blank, too.
@@ -297,16 +313,120 @@ fn leaving_a_running_study_asks_and_a_termination_stops_it() {
     assert_eq!(state(&seat.saved()).outcome, Some(Outcome::Cancelled));
 }
 
+/// Its last end is closed, as when a window is closed or a connection breaks: the system says so, and nobody else.
 #[test]
 fn a_terminal_that_vanishes_leaves_the_study_running() {
     let mut seat = Seat::take(&[], &[]);
     seat.start_small();
     seat.until("training", |screen| screen.contains("step"));
-    seat.keys = None;
-    seat.master = None;
-    seat.signal("-HUP");
+    seat.hang_up();
     assert_eq!(seat.exit(), 0);
     assert_eq!(state(&seat.saved()).outcome, Some(Outcome::Completed));
+}
+
+#[test]
+fn without_a_study_a_terminal_that_vanishes_ends_the_program() {
+    // On a first start a recording plays beside the form.
+    let mut seat = Seat::take(&[], &[]);
+    seat.until("form and recording", |screen| {
+        screen.contains("Data set") && screen.contains("A recorded session")
+    });
+    seat.hang_up();
+    assert_eq!(seat.exit(), 1);
+}
+
+/// Everything that a stopped program would have left on a shell's screen is taken back, and drawn again on `fg`.
+#[test]
+fn ctrl_z_gives_the_terminal_back_until_the_program_goes_on() {
+    let script = r#"set -m; "$0"; echo "stopped=$?"; stty -a | grep -o '.icanon'; fg >/dev/null; echo "left=$?""#;
+    let mut command = CommandBuilder::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_shrinklab")]);
+    let mut seat = Seat::before(command, &[]);
+    let form = |screen: &str| screen.contains("Data set") && screen.contains("quit");
+    seat.until("form", form);
+    seat.press("\x1a");
+    // The shell says so, and at once lets the program go on.
+    let said = |seat: &Seat| {
+        let bytes = seat.seen.lock().expect("no reader panics").0.clone();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while said(&seat).matches("\x1b[?1049h").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", said(&seat));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    seat.until("form again", form);
+    let all = said(&seat);
+    let between = all.split("\x1b[?1049l").nth(1).expect("it was left");
+    // 128 + SIGSTOP or SIGTSTP, whichever way it stopped.
+    assert!(
+        between.contains("stopped=147") || between.contains("stopped=148"),
+        "{between:?}"
+    );
+    assert!(
+        between.contains("icanon") && !between.contains("-icanon"),
+        "{between:?}"
+    );
+    seat.press("q");
+    seat.exit();
+    let bytes = seat.seen.lock().expect("no reader panics").0.clone();
+    assert_restored(&bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("left=0"), "{text:?}");
+    let count = |code: &str| text.matches(code).count();
+    assert_eq!(
+        count("\x1b[22;0t"),
+        count("\x1b[23;0t"),
+        "titles kept and brought back"
+    );
+}
+
+#[test]
+fn a_study_left_running_says_where_it_is_and_prints_as_run_does() {
+    let mut seat = Seat::take(&[], &[]);
+    seat.start_small();
+    seat.until("training", |screen| screen.contains("step"));
+    seat.press("q");
+    seat.until("question", |screen| screen.contains("leave it running"));
+    seat.press("l");
+    let screen = seat.until("words", |screen| screen.contains("shrinklab attach "));
+    let file = seat.saved();
+    let name = file
+        .file_name()
+        .expect("a file")
+        .to_string_lossy()
+        .into_owned();
+    assert!(screen.replace('\n', "").contains(&name), "{screen}");
+    assert_eq!(seat.exit(), 0);
+    let screen = seat.screen();
+    assert!(screen.contains("nearer than a twin?"), "{screen}");
+    assert!(screen.contains("magnitude pruning 50 %: "), "{screen}");
+    assert_restored(&seat.seen.lock().expect("no reader panics").0);
+    assert_eq!(state(&file).outcome, Some(Outcome::Completed));
+}
+
+/// A limit on the size of files is what a full disk is.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_recording_that_was_lost_stays_on_the_screen_and_is_the_last_word() {
+    let mut command = CommandBuilder::new("sh");
+    let script = r#"ulimit -f 100; exec "$0""#;
+    command.args(["-c", script, env!("CARGO_BIN_EXE_shrinklab")]);
+    let mut seat = Seat::before(command, &[]);
+    seat.start_small();
+    seat.until("loss of the recording", |screen| {
+        screen.contains("not recorded")
+    });
+    let screen = seat.until("end", |screen| screen.contains("done in"));
+    assert!(screen.contains("✗ not recorded"), "{screen}");
+    seat.press("!");
+    seat.until("warnings", |screen| {
+        screen.contains("not recorded any more")
+    });
+    seat.press("q");
+    assert_eq!(seat.exit(), 1);
+    let screen = seat.screen().replace('\n', "");
+    assert!(screen.contains("run --resume"), "{screen}");
 }
 
 /// As a shell sees it: started, and left by Ctrl-C.

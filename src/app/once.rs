@@ -54,9 +54,10 @@ fn size(typed: &str) -> Result<(u16, u16)> {
 pub(crate) fn once(arguments: &ReplayArguments) -> Result<Ending> {
     let (columns, rows) = size(arguments.size.as_deref().unwrap_or("100x30"))?;
     let session = Session::open(&arguments.file)?;
+    let tolerated = session.tolerated();
     let mut timeline = Timeline::replaying(session.records);
     let end = match arguments.at {
-        Some(record) if (record as usize) < timeline.len() => record as usize + 1,
+        Some(record) if (0..timeline.len() as i64).contains(&record) => record as usize + 1,
         Some(record) => {
             let last = timeline.len().saturating_sub(1);
             return Err(anyhow!(UsageError(format!(
@@ -80,6 +81,8 @@ pub(crate) fn once(arguments: &ReplayArguments) -> Result<Ending> {
         estimate: "",
         data_notes: &BTreeMap::new(),
         message: None,
+        unrecorded: None,
+        tolerated: &tolerated,
         live: false,
         pausing: false,
         device: &session.header.device,

@@ -12,19 +12,19 @@ use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 use crossterm::event::Event as Input;
 use ratatui::layout::Rect;
 
+use super::alone;
+use super::arrivals::{Keys, signals};
 use super::library::{Book, Library, built_in};
 use super::studio::{Studio, settle};
 use crate::catalog::Catalog;
 use crate::cli::Ending;
-use crate::event::{Event, Outcome};
+use crate::event::Event;
 use crate::lab;
 use crate::lab::data::verify;
 use crate::lab::run::Means;
-use crate::session::Follower;
-use crate::session::Recorded;
-use crate::session::{Presence, Session};
+use crate::session::{Follower, Presence, Recorded, Session};
 use crate::spec::{Command, Study};
-use crate::state::{Mode, Timeline};
+use crate::state::{Mode, State, Timeline};
 use crate::ui::scene::Scene;
 use crate::ui::terminal::{Drawn, Report, Terminal};
 use crate::ui::view::{Request, Screen, Seek, View};
@@ -34,6 +34,10 @@ use crate::ui::{self, form::Form};
 const FRAME: Duration = Duration::from_millis(100);
 /// How often a growing file is looked at: network file systems send no notice.
 const POLL: Duration = Duration::from_millis(250);
+
+/// What is said of a followed session that nobody writes and that has no end.
+const INTERRUPTED: &str =
+    "interrupted: nobody writes this session any more; `run --resume` goes on";
 
 /// Where the facts come from when the screen opens.
 pub(crate) enum Source {
@@ -73,6 +77,10 @@ pub(crate) struct Show {
     bell: bool,
     mono: bool,
     pausing: bool,
+    /// Why the study at work is no longer recorded.
+    unrecorded: Option<String>,
+    /// What the file of the shown session had that was tolerated.
+    tolerated: Vec<String>,
     means: Means,
     studio: Option<Studio>,
     commands: Option<Sender<Command>>,
@@ -104,6 +112,8 @@ impl Show {
             bell,
             mono: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
             pausing: false,
+            unrecorded: None,
+            tolerated: Vec::new(),
             means,
             studio: None,
             commands: None,
@@ -148,15 +158,26 @@ impl Show {
         let signals = signals()?;
         let mut terminal = Terminal::enter()
             .context("the lab needs a terminal; `shrinklab run` works without one")?;
-        let keys = keys()?;
-        let left = self.watch(&mut terminal, &keys, &signals);
-        drop(terminal);
+        let keys = Keys::listen()?;
+        let left = self.watch(&mut terminal, &keys.found, &signals);
+        drop((keys, terminal));
         match left? {
             Left::Done(ending) => {
                 self.dismiss();
-                Ok(ending)
+                match &self.unrecorded {
+                    Some(problem) => Err(alone::unrecorded(problem)),
+                    None => Ok(ending),
+                }
             }
-            Left::Alone => self.alone(&signals),
+            Left::Alone => {
+                self.finish();
+                let Some(studio) = self.studio.take() else {
+                    return Ok(Ending::Success);
+                };
+                let state = State::fold(self.timeline.records());
+                let commands = self.commands.as_ref();
+                alone::finish(studio, commands, &signals, state, self.unrecorded)
+            }
         }
     }
 
@@ -222,10 +243,19 @@ impl Show {
             if self.timeline.advance(self.now()) | self.poll()? {
                 dirty = dirty.or(Some(false));
             }
-            if let Some(request) = request
-                && let Some(left) = self.obey(request)?
-            {
-                return Ok(left);
+            match request {
+                // As a shell's job: the terminal is given back, the process stops, and on `fg` all is drawn anew.
+                Some(Request::Suspend) => {
+                    stop(terminal)?;
+                    size = Terminal::size().unwrap_or(size);
+                    dirty = Some(true);
+                }
+                Some(request) => {
+                    if let Some(left) = self.obey(request)? {
+                        return Ok(left);
+                    }
+                }
+                None => {}
             }
             if self.leaving && !self.is_at_work() {
                 return Ok(Left::Done(Ending::Interrupted));
@@ -273,6 +303,8 @@ impl Show {
             estimate: &self.estimated.1,
             data_notes: &self.data_notes,
             message: self.message.as_deref(),
+            unrecorded: self.unrecorded.as_deref(),
+            tolerated: &self.tolerated,
             live: self.studio.is_some(),
             pausing: self.pausing,
             device: &self.device,
@@ -337,6 +369,7 @@ impl Show {
                 }
                 Recorded::Failed(problem) => {
                     self.message = Some(format!("{problem}; the study goes on unrecorded"));
+                    self.unrecorded = Some(problem);
                 }
             }
             recorded = self
@@ -352,25 +385,26 @@ impl Show {
         let Some(follower) = &mut self.follower else {
             return Ok(false);
         };
+        let before = std::mem::take(&mut self.tolerated);
         let records = follower.poll()?;
         let grew = !records.is_empty();
         for record in records {
             self.timeline.push(record);
         }
-        if !grew {
-            let presence = follower.presence()?;
-            let words = match presence {
-                Presence::Interrupted => {
-                    "interrupted: nobody writes this session any more; `run --resume` goes on"
-                }
-                Presence::Writing | Presence::Ended => return Ok(false),
-            };
-            if self.message.as_deref() != Some(words) {
-                self.message = Some(words.to_owned());
-                return Ok(true);
-            }
+        self.tolerated = follower.tolerated();
+        if !grew && follower.presence()? == Presence::Interrupted {
+            self.tolerated.push(INTERRUPTED.to_owned());
         }
-        Ok(grew)
+        let changed = self.tolerated != before;
+        if changed
+            && self
+                .tolerated
+                .last()
+                .is_some_and(|last| last == INTERRUPTED)
+        {
+            self.message = Some(INTERRUPTED.to_owned());
+        }
+        Ok(grew || changed)
     }
 
     fn signal(&mut self, signal: i32, terminal: &mut Terminal) -> Result<Option<Left>> {
@@ -383,9 +417,7 @@ impl Show {
                 Ok(Some(Left::Done(Ending::Interrupted)))
             }
             SIGTSTP => {
-                terminal.suspend()?;
-                signal_hook::low_level::emulate_default_handler(SIGTSTP)?;
-                terminal.resume()?;
+                stop(terminal)?;
                 Ok(None)
             }
             SIGCONT => {
@@ -432,55 +464,21 @@ impl Show {
         self.finish();
         self.commands = None;
         if let Some(studio) = self.studio.take() {
-            studio.listen_only().close();
-        }
-    }
-
-    /// The study goes on without its screen.
-    fn alone(mut self, signals: &Receiver<i32>) -> Result<Ending> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        self.finish();
-        let commands = self.commands.take();
-        let Some(studio) = self.studio.take() else {
-            return Ok(Ending::Success);
-        };
-        let path = studio.path.display().to_string();
-        let _ = crate::cli::print(&format!(
-            "the study goes on without its screen and is saved in {path}\n\
-             `shrinklab attach {path}` shows it again, in another terminal or after Ctrl-Z and `bg`; Ctrl-C stops it\n"
-        ));
-        let listening = studio.listen_only();
-        let mut ending = Ending::Success;
-        loop {
-            select! {
-                recv(listening.records) -> recorded => match recorded {
-                    Ok(Recorded::Record(record)) => if let Event::StudyEnded { outcome } = record.event {
-                        ending = match outcome {
-                            Outcome::Completed => Ending::Success,
-                            Outcome::Cancelled => Ending::Interrupted,
-                            Outcome::Failed { .. } => Ending::Failure,
-                        };
-                    },
-                    Ok(Recorded::Failed(_)) => {}
-                    Err(_) => break,
-                },
-                recv(signals) -> signal => match (signal, &commands) {
-                    (Ok(SIGINT | SIGTERM), Some(commands)) => {
-                        let _ = commands.send(Command::Stop);
-                    }
-                    (Ok(signal), _) if signal == signal_hook::consts::SIGTSTP => {
-                        signal_hook::low_level::emulate_default_handler(signal)?;
-                    }
-                    _ => {}
-                },
+            let listening = studio.listen_only();
+            let records = listening.records.clone();
+            listening.close();
+            for recorded in records.try_iter() {
+                if let Recorded::Failed(problem) = recorded {
+                    self.unrecorded = Some(problem);
+                }
             }
         }
-        listening.close();
-        Ok(ending)
     }
 
     /// Shows a session from its beginning.
     fn play(&mut self, session: Session, speed: f64, again: bool) {
+        self.unrecorded = None;
+        self.tolerated = session.tolerated();
         self.catalog = session.header.catalog;
         self.device = session.header.device;
         self.timeline = Timeline::replaying(session.records);
@@ -500,6 +498,8 @@ impl Show {
         for record in follower.poll()? {
             self.timeline.push(record);
         }
+        self.unrecorded = None;
+        self.tolerated = follower.tolerated();
         self.follower = Some(follower);
         self.view.screen = Screen::Live;
         self.view.candidate = None;
@@ -559,6 +559,8 @@ impl Show {
             Request::RefreshSessions => self.library = Library::look(),
             Request::SaveSpec(study) => self.message = Some(save_spec(&study)),
             Request::ToggleBell => self.bell = !self.bell,
+            // The loop has the terminal.
+            Request::Suspend => {}
         }
         Ok(None)
     }
@@ -603,6 +605,8 @@ impl Show {
         self.device.clone_from(&studio.study.study().device);
         self.catalog = self.lab.clone();
         self.timeline = Timeline::following();
+        self.unrecorded = None;
+        self.tolerated.clear();
         self.demo = false;
         self.follower = None;
         self.studio = Some(studio);
@@ -621,7 +625,7 @@ impl Show {
             return;
         };
         // All that was ever planned counts, also where the picture is frozen at an earlier time.
-        let state = crate::state::State::fold(self.timeline.records());
+        let state = State::fold(self.timeline.records());
         let networks: Vec<_> = state
             .networks
             .iter()
@@ -674,6 +678,14 @@ impl Show {
     }
 }
 
+/// Gives the terminal back, stops the process as Ctrl-Z does, and takes the terminal again when it goes on.
+fn stop(terminal: &mut Terminal) -> Result<()> {
+    terminal.suspend()?;
+    signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP)?;
+    terminal.resume()?;
+    Ok(())
+}
+
 /// Saves the form's study beside the working directory, under a name that is free.
 fn save_spec(study: &Study) -> String {
     let text = match toml::to_string_pretty(study) {
@@ -702,37 +714,4 @@ fn data_notes(means: &Means) -> BTreeMap<String, String> {
         .into_iter()
         .map(|listed| (listed.id.clone(), listed.to_string()))
         .collect()
-}
-
-/// Keys, clicks and sizes, read by a thread of their own. It ends when the terminal does.
-fn keys() -> Result<Receiver<Input>> {
-    let (found, keys) = unbounded();
-    std::thread::Builder::new()
-        .name("keys".into())
-        .spawn(move || {
-            while let Ok(input) = crossterm::event::read() {
-                if found.send(input).is_err() {
-                    break;
-                }
-            }
-        })?;
-    Ok(keys)
-}
-
-/// Signals that concern the screen.
-fn signals() -> Result<Receiver<i32>> {
-    use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGCONT, SIGWINCH])?;
-    let (found, caught) = unbounded();
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for signal in signals.forever() {
-                if found.send(signal).is_err() {
-                    break;
-                }
-            }
-        })?;
-    Ok(caught)
 }

@@ -118,6 +118,12 @@ impl Studio {
     /// When the file is no session, another process writes it, or it ended by itself.
     pub(crate) fn resume(file: &Path, means: Means, commands: Receiver<Command>) -> Result<Self> {
         let (writer, session) = Writer::resume(file)?;
+        if let Some(newer) = session.left_out.first() {
+            bail!(
+                "{}, {newer}; a study goes on only where all of its question is understood",
+                file.display()
+            );
+        }
         let ended = session
             .records
             .iter()

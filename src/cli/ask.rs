@@ -1,15 +1,14 @@
 //! From typed flags, or a file, to a study.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::ArgMatches;
 
-use super::{Ending, RunArguments, UsageError};
+use super::{RunArguments, UsageError};
 use crate::catalog::Catalog;
-use crate::lab;
-use crate::session::Session;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage,
     Study, Suite,
@@ -84,6 +83,8 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         }
     };
     let branches = typed_branches(arguments, catalog)?;
+    let seed: Option<u64> = within("--seed", arguments.seed, "0 to 18446744073709551615")?;
+    let twins = within("--twins", arguments.twins, "0 to 100")?;
     let before = arguments
         .places
         .set
@@ -112,11 +113,9 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
                 .0
                 .insert("epochs".into(), KnobValue::Integer(epochs));
         }
-        if let Some(twins) = arguments.twins {
-            reference.twins = twins;
-        }
+        reference.twins = twins.unwrap_or(reference.twins);
         reference.same_start_twin |= arguments.same_start_twin;
-        if arguments.seed.is_some() {
+        if seed.is_some() {
             reference.seed = None;
         }
         for (id, value) in &knobs {
@@ -124,10 +123,12 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         }
         reference.branches.extend(branches.iter().cloned());
     }
-    study.seed = arguments.seed.unwrap_or(study.seed);
-    study.threads = arguments.threads.or(study.threads);
-    study.train_limit = arguments.train_limit.or(study.train_limit);
-    study.test_limit = arguments.test_limit.or(study.test_limit);
+    study.seed = seed.unwrap_or(study.seed);
+    study.threads = within("--threads", arguments.threads, "1 to 1024")?.or(study.threads);
+    let images = "20 or more images";
+    study.train_limit =
+        within("--train-limit", arguments.train_limit, images)?.or(study.train_limit);
+    study.test_limit = within("--test-limit", arguments.test_limit, images)?.or(study.test_limit);
     study.suite.full |= arguments.full;
     if let Some(device) = &arguments.device {
         study.device.clone_from(device);
@@ -285,6 +286,22 @@ impl Typed {
     }
 }
 
+/// A whole number as it was typed, if its kind can hold it; its range is the study's to check.
+fn within<Typed: Copy + Display, Kept: TryFrom<Typed>>(
+    flag: &str,
+    typed: Option<Typed>,
+    allowed: &str,
+) -> Result<Option<Kept>> {
+    let keep = |typed| {
+        Kept::try_from(typed).map_err(|_| {
+            anyhow!(UsageError(format!(
+                "{flag}: {typed} is not allowed; {allowed}"
+            )))
+        })
+    };
+    typed.map(keep).transpose()
+}
+
 fn knob(typed: &str) -> Result<(String, KnobValue)> {
     match typed.split_once('=') {
         Some((id, value)) if !id.is_empty() => Ok((id.to_owned(), KnobValue::parse(value))),
@@ -337,56 +354,4 @@ fn place_knob(
     };
     setting.0.insert(id.to_owned(), value.clone());
     Ok(())
-}
-
-/// `shrinklab check`: says all that is wrong with a study or a session.
-pub(crate) fn check(file: &Path) -> Result<Ending> {
-    if file
-        .extension()
-        .is_some_and(|extension| extension == "toml")
-    {
-        let catalog = lab::catalog();
-        let study = checked(read(file)?, &catalog)?;
-        let networks = study.plan(&catalog);
-        super::print(&format!(
-            "{}: a study of {} networks\n",
-            file.display(),
-            networks.len()
-        ))?;
-        for network in networks {
-            super::print(&format!("  {} ({})\n", network.name, network.role.name()))?;
-        }
-        return Ok(Ending::Success);
-    }
-    let session = Session::open(file)?;
-    let state = crate::state::State::fold(&session.records);
-    super::print(&format!(
-        "{}: a session of {} records\n",
-        file.display(),
-        session.records.len()
-    ))?;
-    let mut sound = true;
-    if session.torn.is_some() {
-        super::print("  the last line is torn; everything before it stands\n")?;
-    }
-    for oddity in session
-        .oddities
-        .iter()
-        .map(ToString::to_string)
-        .chain(state.oddities.iter().map(ToString::to_string))
-    {
-        sound = false;
-        super::print(&format!(
-            "  {}\n",
-            oddity
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect::<String>()
-        ))?;
-    }
-    Ok(if sound {
-        Ending::Success
-    } else {
-        Ending::Failure
-    })
 }

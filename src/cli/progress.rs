@@ -1,15 +1,16 @@
 //! What `run` prints: words for people, a line per event for programs, or the end alone.
 
-use std::io::{ErrorKind, Write as _, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::path::Path;
 
 use anyhow::Result;
 
 use crate::event::{Event, Outcome, Record, Tally};
 use crate::lab::statistics::wilson;
-use crate::measurement::{Measurement, Metric, Value};
+use crate::measurement::{Measurement, Metric, Unit, Value};
 use crate::session::codec;
-use crate::state::{State, closing_sentence, say};
+use crate::state::{State, closing_sentence, counted, say};
+use crate::ui::figure;
 
 /// Prints a study as it runs.
 pub(crate) trait Printer {
@@ -110,7 +111,16 @@ impl Words {
         }
     }
 
-    fn line(&mut self, text: &str) -> Result<()> {
+    /// Prints what comes after a state that somebody has seen on screen.
+    pub(crate) fn going_on(state: State) -> Self {
+        Self {
+            state,
+            ..Self::new(stdout().is_terminal())
+        }
+    }
+
+    /// A line of words.
+    pub(crate) fn say(&mut self, text: &str) -> Result<()> {
         let wipe = if self.standing.is_empty() {
             ""
         } else {
@@ -156,12 +166,12 @@ impl Words {
             Event::StudyStarted { study, networks } => {
                 let first = study.references.first()?;
                 format!(
-                    "{} · {} · seed {} · {} threads · {} networks",
+                    "{} · {} · seed {} · {} · {}",
                     first.dataset.id,
                     first.architecture.id,
                     study.seed,
-                    study.threads.unwrap_or(1),
-                    networks.len()
+                    counted(u64::from(study.threads.unwrap_or(1)), "thread"),
+                    counted(networks.len() as u64, "network")
                 )
             }
             Event::DataReady(data) => format!(
@@ -253,11 +263,12 @@ impl Words {
                 let (low, high) = found.interval?;
                 let word = format!("{verdict:?}").to_lowercase();
                 return Some(format!(
-                    "  {} nearer than a twin? {word}: {:+.4} [{:+.4}, {:+.4}] nats against {twins} twins",
+                    "  {} nearer than a twin? {word}: {:+.4} [{:+.4}, {:+.4}] nats against {}",
                     self.state.name(found.network),
                     difference.0,
                     low.0,
-                    high.0
+                    high.0,
+                    counted(u64::from(*twins), "twin")
                 ));
             }
             Value::Row(_) | Value::Scatter { .. } => return None,
@@ -273,10 +284,34 @@ impl Words {
         if let Some(severity) = found.severity {
             text = format!("{text} {severity}");
         }
-        text = format!("{text} {}", (value * 1e6).round() / 1e6);
-        if let Some((low, high)) = found.interval {
-            text = format!("{text} [{:.4}, {:.4}]", low.0, high.0);
-        }
+        let (low, high) = found
+            .interval
+            .map_or((f64::NAN, f64::NAN), |(low, high)| (low.0, high.0));
+        let bounds = |write: &dyn Fn(f64) -> String| {
+            if low.is_nan() || high.is_nan() {
+                String::new()
+            } else {
+                format!(" [{}, {}]", write(low), write(high))
+            }
+        };
+        // Bounds have the decimals of their value.
+        text = match found.unit {
+            Unit::Fraction => {
+                let percent = |share: f64| figure::plain(share * 100.0, 2);
+                format!("{text} {} %{}", percent(value), bounds(&percent))
+            }
+            Unit::Nats => {
+                let decimals = figure::digits(value, 3)
+                    .split_once('.')
+                    .map_or(3, |(_, decimals)| decimals.len());
+                let nats = |nats: f64| figure::plain(nats, decimals);
+                format!("{text} {} nats{}", nats(value), bounds(&nats))
+            }
+            Unit::Count | Unit::Bytes | Unit::Milliseconds | Unit::ImagesPerSecond | Unit::None => {
+                let rounded = |value: f64| ((value * 1e6).round() / 1e6).to_string();
+                format!("{text} {}{}", rounded(value), bounds(&rounded))
+            }
+        };
         if let Some(n) = found.n {
             text = format!("{text} n={n}");
         }
@@ -309,20 +344,21 @@ fn accuracy(tally: &Tally) -> String {
 
 impl Printer for Words {
     fn begin(&mut self, session: &Path) -> Result<()> {
-        self.line(&format!("session {}", session.display()))
+        let name = crate::state::plain(&session.display().to_string());
+        self.say(&format!("session {name}"))
     }
 
     fn record(&mut self, record: &Record) -> Result<()> {
         self.state.apply(record);
         if let Some(words) = self.words(&record.event) {
             let words: Vec<String> = words.lines().map(crate::state::plain).collect();
-            self.line(&words.join("\n"))?;
+            self.say(&words.join("\n"))?;
         }
         self.stand()
     }
 
     fn trouble(&mut self, problem: &str) -> Result<()> {
-        self.line(&format!("{problem}; the study goes on unrecorded"))
+        self.say(&format!("{problem}; the study goes on unrecorded"))
     }
 
     fn end(&mut self) -> Result<()> {

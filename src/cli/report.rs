@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use super::{Ending, ReportArguments, print};
+use super::{Ending, ReportArguments, print_document};
 use crate::report::Report;
 use crate::session::Session;
 
@@ -18,9 +18,17 @@ pub(crate) fn report(arguments: &ReportArguments) -> Result<Ending> {
     let sessions: Vec<&Session> = sessions.iter().collect();
     let report = Report::new(&sessions);
     let document = report.render(arguments.format);
+    if let Some(file) = &arguments.output
+        && Session::open(file).is_ok()
+    {
+        bail!(
+            "{} is a session, and a report never overwrites one; choose another name",
+            file.display()
+        );
+    }
     match &arguments.output {
         Some(file) => fs::write(file, document).with_context(|| file.display().to_string())?,
-        None => print(&document)?,
+        None => print_document(&document)?,
     }
     Ok(Ending::Success)
 }

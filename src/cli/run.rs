@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::progress::{Json, Printer, Quiet, Words};
 use super::{Ending, RunArguments, ask};
+use crate::app::alone::unrecorded;
 use crate::app::studio::{Studio, settle};
 use crate::event::{Event, Outcome};
 use crate::lab;
@@ -55,8 +56,11 @@ pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<End
     };
     printer.begin(&studio.path)?;
     let listening = studio.listen_only();
-    let outcome = listen(&listening.records, printer.as_mut())?;
+    let (outcome, failed) = listen(&listening.records, printer.as_mut())?;
     listening.close();
+    if let Some(problem) = failed {
+        return Err(unrecorded(&problem));
+    }
     Ok(match outcome {
         Some(Outcome::Completed) => Ending::Success,
         Some(Outcome::Cancelled) => Ending::Interrupted,
@@ -65,9 +69,12 @@ pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<End
     })
 }
 
-/// Prints what the recorder passes on until it ends.
-fn listen(records: &Receiver<Recorded>, printer: &mut dyn Printer) -> Result<Option<Outcome>> {
-    let mut outcome = None;
+/// Prints what the recorder passes on until it ends. How the study ended, and why it is no longer recorded.
+fn listen(
+    records: &Receiver<Recorded>,
+    printer: &mut dyn Printer,
+) -> Result<(Option<Outcome>, Option<String>)> {
+    let (mut outcome, mut failed) = (None, None);
     for recorded in records {
         match recorded {
             Recorded::Record(record) => {
@@ -76,11 +83,14 @@ fn listen(records: &Receiver<Recorded>, printer: &mut dyn Printer) -> Result<Opt
                 }
                 printer.record(&record)?;
             }
-            Recorded::Failed(problem) => printer.trouble(&problem)?,
+            Recorded::Failed(problem) => {
+                printer.trouble(&problem)?;
+                failed = Some(problem);
+            }
         }
     }
     printer.end()?;
-    Ok(outcome)
+    Ok((outcome, failed))
 }
 
 /// The first Ctrl-C or termination stops the study at its next step; the third one ends the process at once.

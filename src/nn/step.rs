@@ -216,9 +216,7 @@ impl Step {
                     shift: constants.shift.as_deref(),
                     relu: fused.relu,
                 };
-                write(y, |y| {
-                    depthwise_conv2d::forward(&geometry, &x, &w, then, y, scratch)
-                })?;
+                write(y, |y| depthwise_conv2d::forward(&geometry, &x, &w, then, y))?;
             }
             Layer::BatchNorm2d { .. } => {
                 return Norm::of(network, node)?.forward(pass.mode, &x, residual, fused.relu, y);
@@ -375,7 +373,7 @@ impl Step {
                         dw: dw.as_deref_mut(),
                         db: of_shift,
                     };
-                    depthwise_conv2d::backward(&geometry, saved, wanted, scratch);
+                    depthwise_conv2d::backward(&geometry, saved, wanted);
                 } else {
                     let mut conv = self.convolution(network, fused)?;
                     if undone {

@@ -6,7 +6,7 @@ use super::{Chapter, Format, Report};
 use crate::event::Outcome;
 use crate::measurement::{Metric, Verdict};
 use crate::state::comparison::{Comparison, Estimate};
-use crate::state::{NetworkState, State, Status, closing_sentence, plain, say};
+use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, say};
 
 pub(super) fn render(report: &Report<'_>) -> String {
     let mut text = String::new();
@@ -42,11 +42,11 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
     };
     writeln!(
         text,
-        "Session {} (SHA-256 {}), seed {}, {} threads, {}, shrinklab {} at commit {}. {outcome}\n",
+        "Session {} (SHA-256 {}), seed {}, {}, {}, shrinklab {} at commit {}. {outcome}\n",
         code(&chapter.name),
         code(chapter.digest),
         header.seed,
-        header.threads,
+        counted(u64::from(header.threads), "thread"),
         words(&header.device),
         words(&header.app),
         words(&header.commit)
@@ -202,12 +202,7 @@ fn write_comparison(
         if let Some((low, high)) = found.interval {
             write!(text, " [{:+.4}, {:+.4}]", low.0, high.0)?;
         }
-        writeln!(
-            text,
-            ", {} {}).\n",
-            found.twins,
-            if found.twins == 1 { "twin" } else { "twins" }
-        )?;
+        writeln!(text, ", {}).\n", counted(u64::from(found.twins), "twin"))?;
     }
     Ok(())
 }

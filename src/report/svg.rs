@@ -4,6 +4,7 @@
 //! all figures; the shape alone suffices to tell it apart.
 
 use super::{Chapter, Format, Report};
+use crate::state::counted;
 use canvas::Canvas;
 
 mod axis;
@@ -40,8 +41,13 @@ fn draw_chapter(chapter: &Chapter<'_>, canvas: &mut Canvas, top: f64) -> f64 {
     canvas.text(MARGIN, top + 8.0, "title", "start", &chapter.header.title());
     let header = chapter.header;
     let origin = format!(
-        "{}, SHA-256 {}, shrinklab {} at commit {}, {} threads, {}",
-        chapter.name, chapter.digest, header.app, header.commit, header.threads, header.device
+        "{}, SHA-256 {}, shrinklab {} at commit {}, {}, {}",
+        chapter.name,
+        chapter.digest,
+        header.app,
+        header.commit,
+        counted(u64::from(header.threads), "thread"),
+        header.device
     );
     canvas.text(MARGIN, top + 28.0, "small", "start", &origin);
     let mut y = top + 52.0;

@@ -13,8 +13,8 @@ pub(super) struct Row {
     pub session: Option<String>,
     pub network: String,
     pub role: &'static str,
-    /// `train`, `compress`, `fine-tune`.
-    pub stage: Option<&'static str>,
+    /// `train`, `compress`, `fine-tune`, and `compress-2` for the second of its kind.
+    pub stage: Option<String>,
     pub epoch: u32,
     pub probe: String,
     pub metric: Metric,
@@ -44,11 +44,7 @@ pub(super) fn rows(report: &Report<'_>) -> Vec<Row> {
                     session: is_joined.then(|| chapter.name.clone()),
                     network: network.plan.name.clone(),
                     role: network.plan.role.name(),
-                    stage: network
-                        .plan
-                        .stages
-                        .get(found.stage as usize)
-                        .map(|stage| stage.kind.name()),
+                    stage: network.plan.stage_name(found.stage),
                     epoch: found.epoch,
                     probe: found.probe.clone(),
                     metric: found.metric,

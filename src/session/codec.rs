@@ -16,7 +16,7 @@ use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, IgnoredAny, VariantAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Error, FORMAT, Header, VERSION};
+use super::{Error, FORMAT, Header, VERSION, newer};
 use crate::event::{Event, Record};
 
 /// Every kind that this version knows.
@@ -110,6 +110,10 @@ pub fn line(record: &Record) -> String {
 
 /// What a line after the header turned out to be.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every line is a record, and none is kept"
+)]
 pub enum Decoded {
     Blank,
     /// Without the `#`.
@@ -118,6 +122,8 @@ pub enum Decoded {
         record: Record,
         /// Why the record of a known kind is kept as an unknown one.
         problem: Option<String>,
+        /// Fields of the question that only a newer version knows; they are left out.
+        newer: Option<Box<[String]>>,
     },
     /// No record; says why.
     Damaged(String),
@@ -151,14 +157,16 @@ pub fn decode(line: &[u8], seq: u64) -> Decoded {
         return Decoded::Record {
             record: Record { seq, at, event },
             problem: None,
+            newer: None,
         };
     }
     match serde_json::from_str::<(u64, Cow<'_, str>, &RawValue)>(text) {
         Ok((at, kind, facts)) => {
-            let (event, problem) = keep(&kind, facts.get());
+            let (event, problem, newer) = keep(&kind, facts.get());
             Decoded::Record {
                 record: Record { seq, at, event },
                 problem,
+                newer,
             }
         }
         Err(error) => Decoded::Damaged(format!(
@@ -181,21 +189,37 @@ fn split(text: &str) -> Option<(u64, &str, &str)> {
 }
 
 /// The event of a kind and facts that are JSON, whatever they are.
-fn keep(kind: &str, facts: &str) -> (Event, Option<String>) {
+fn keep(kind: &str, facts: &str) -> (Event, Option<String>, Option<Box<[String]>>) {
     let unknown = || Event::Unknown {
         kind: kind.to_owned(),
         facts: facts.to_owned(),
     };
     if !KINDS.contains(&kind) {
-        return (unknown(), None);
+        return (unknown(), None, None);
     }
     match known(kind, facts) {
-        Ok(event) => (event, None),
-        Err(error) => (
-            unknown(),
-            Some(format!("the facts of \"{kind}\" cannot be read: {error}")),
-        ),
+        Ok(event) => (event, None, None),
+        Err(error) => match without_newer(kind, facts) {
+            Some((event, newer)) => (event, None, Some(newer.into())),
+            None => (
+                unknown(),
+                Some(format!("the facts of \"{kind}\" cannot be read: {error}")),
+                None,
+            ),
+        },
     }
+}
+
+/// The event without the fields of its question that only a newer version knows, if that is what was in the way.
+fn without_newer(kind: &str, facts: &str) -> Option<(Event, Vec<String>)> {
+    let mut facts: serde_json::Value = serde_json::from_str(facts).ok()?;
+    let newer = match kind {
+        "study-started" => newer::prune_study(facts.get_mut("study")?),
+        "branch-added" => newer::prune_branch(facts.get_mut("branch")?),
+        _ => return None,
+    };
+    let event = known(kind, &facts.to_string()).ok()?;
+    Some((event, newer))
 }
 
 /// The event of a known kind.
@@ -280,8 +304,8 @@ pub fn encode_header(header: &Header) -> Vec<u8> {
     line
 }
 
-/// Reads the first line that is no comment.
-pub fn decode_header(path: &Path, line: u64, text: &[u8]) -> Result<Header, Error> {
+/// Reads the first line that is no comment, and what in its question only a newer version knows.
+pub fn decode_header(path: &Path, line: u64, text: &[u8]) -> Result<(Header, Vec<String>), Error> {
     /// What any version says of itself.
     #[derive(Deserialize)]
     struct Mark {
@@ -306,11 +330,20 @@ pub fn decode_header(path: &Path, line: u64, text: &[u8]) -> Result<Header, Erro
             version: mark.version,
         });
     }
-    serde_json::from_slice(text).map_err(|error| Error::Line {
-        path: path.to_owned(),
-        line,
-        problem: format!("the header of the session cannot be read: {error}"),
-    })
+    match serde_json::from_slice(text) {
+        Ok(header) => Ok((header, Vec::new())),
+        Err(error) => header_without_newer(text).ok_or_else(|| Error::Line {
+            path: path.to_owned(),
+            line,
+            problem: format!("the header of the session cannot be read: {error}"),
+        }),
+    }
+}
+
+fn header_without_newer(text: &[u8]) -> Option<(Header, Vec<String>)> {
+    let mut header: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let newer = newer::prune_study(header.get_mut("study")?);
+    Some((serde_json::from_value(header).ok()?, newer))
 }
 
 /// Text in quotation marks with everything that could steer a terminal spelled out.
@@ -340,6 +373,7 @@ mod tests {
             let expected = Decoded::Record {
                 record: record.clone(),
                 problem: None,
+                newer: None,
             };
             assert_eq!(
                 decode(written.as_bytes(), record.seq),
@@ -396,7 +430,10 @@ mod tests {
             r#"[1,"of tomorrow \u001b",7]"#,
             r#"[1,"",[]]"#,
         ] {
-            let Decoded::Record { record, problem } = decode(line.as_bytes(), 0) else {
+            let Decoded::Record {
+                record, problem, ..
+            } = decode(line.as_bytes(), 0)
+            else {
                 panic!("{line} is a record");
             };
             assert_eq!(problem, None);
@@ -432,7 +469,10 @@ mod tests {
             r#" [ 1 , "paused" , { } ] "#,
             r#"[1,"note-added",{"color":"red","text":"x"}]"#,
         ] {
-            let Decoded::Record { record, problem } = decode(line.as_bytes(), 0) else {
+            let Decoded::Record {
+                record, problem, ..
+            } = decode(line.as_bytes(), 0)
+            else {
                 panic!("{line} is a record");
             };
             assert_eq!(problem, None);
@@ -448,12 +488,35 @@ mod tests {
             r#"[1,"note-added",[]]"#,
             r#"[1,"measured",{"probe":"p","metric":"beauty"}]"#,
         ] {
-            let Decoded::Record { record, problem } = decode(line.as_bytes(), 0) else {
+            let Decoded::Record {
+                record, problem, ..
+            } = decode(line.as_bytes(), 0)
+            else {
                 panic!("{line} is a record");
             };
             assert!(problem.is_some());
             assert_eq!(text(&record), line);
         }
+    }
+
+    #[test]
+    fn a_question_of_tomorrow_is_read_without_what_is_new() {
+        let asked = sample::header().study;
+        let study = serde_json::to_value(&asked).unwrap();
+        let mut facts = serde_json::json!({"study": study, "networks": []});
+        facts["study"]["color"] = "red".into();
+        let line = format!("[1,\"study-started\",{facts}]");
+        let Decoded::Record {
+            record,
+            problem,
+            newer,
+        } = decode(line.as_bytes(), 0)
+        else {
+            panic!("{line} is a record");
+        };
+        assert_eq!(problem, None);
+        assert_eq!(newer.as_deref(), Some(&["color".to_owned()][..]));
+        assert!(matches!(record.event, Event::StudyStarted { study, .. } if study == asked));
     }
 
     proptest! {

@@ -8,11 +8,11 @@ use super::VERSION;
 /// The log's error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    #[error("cannot {doing} {path}: {cause}", path = path.display())]
     File {
         doing: &'static str,
         path: PathBuf,
-        source: io::Error,
+        cause: io::Error,
     },
     #[error("{path} exists already; a session never overwrites a file, choose another name", path = .0.display())]
     Exists(PathBuf),
@@ -41,7 +41,7 @@ impl Error {
         Self::File {
             doing,
             path: path.to_owned(),
-            source,
+            cause: source,
         }
     }
 

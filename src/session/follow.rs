@@ -21,6 +21,7 @@ pub struct Follower {
     lines: u64,
     records: u64,
     oddities: Vec<Oddity>,
+    left_out: Vec<Oddity>,
 }
 
 impl Follower {
@@ -30,7 +31,7 @@ impl Follower {
         let file = File::open(path).map_err(|source| Error::file("open", path, source))?;
         let mut reader = BufReader::new(&file);
         let (mut offset, mut lines) = (0, 0);
-        let header = loop {
+        let (header, newer) = loop {
             let mut line = Vec::new();
             let length = reader.read_until(b'\n', &mut line).map_err(fail)?;
             if length == 0 {
@@ -45,6 +46,10 @@ impl Follower {
         };
         Ok(Self {
             path: path.to_owned(),
+            left_out: newer
+                .iter()
+                .map(|field| Oddity::newer(lines, field))
+                .collect(),
             header,
             offset,
             lines,
@@ -67,6 +72,12 @@ impl Follower {
     /// Lines that could not be understood so far.
     pub fn oddities(&self) -> &[Oddity] {
         &self.oddities
+    }
+
+    /// Everything about the file that was tolerated so far, as sentences.
+    pub fn tolerated(&self) -> Vec<String> {
+        let all = self.left_out.iter().chain(&self.oddities);
+        all.map(ToString::to_string).collect()
     }
 
     /// Whether the writer is at work, gone, or done.
@@ -94,8 +105,17 @@ impl Follower {
             last = self.lines + line.number;
             let problem = match codec::decode(line.text, self.records) {
                 codec::Decoded::Blank | codec::Decoded::Comment(_) => None,
-                codec::Decoded::Record { record, problem } => {
+                codec::Decoded::Record {
+                    record,
+                    problem,
+                    newer,
+                } => {
                     self.records += 1;
+                    let newer = newer
+                        .iter()
+                        .flatten()
+                        .map(|field| Oddity::newer(last, field));
+                    self.left_out.extend(newer);
                     records.push(record);
                     problem
                 }

@@ -93,7 +93,7 @@ fn header(path: &Path, file: &File) -> Result<Header, Error> {
         }
         let text = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&line);
         if codec::comment(text).is_none() && !text.trim_ascii().is_empty() {
-            return codec::decode_header(path, number, text);
+            return codec::decode_header(path, number, text).map(|(header, _)| header);
         }
     }
     Err(Error::not_a_session(path, "it has no header line"))

@@ -84,6 +84,18 @@ pub struct NetworkPlan {
     pub stages: Vec<StagePlan>,
 }
 
+impl NetworkPlan {
+    /// How a stage of this network is called: `train`, `compress`, and `compress-2` for the second of its kind.
+    pub fn stage_name(&self, stage: u32) -> Option<String> {
+        let kind = self.stages.get(stage as usize)?.kind;
+        let before = self.stages[..stage as usize].iter();
+        Some(match before.filter(|stage| stage.kind == kind).count() {
+            0 => kind.name().to_owned(),
+            earlier => format!("{}-{}", kind.name(), earlier + 1),
+        })
+    }
+}
+
 impl CheckedStudy {
     /// Every network, in the order of work: a reference, its twins, its branches; then the next reference.
     pub fn plan(&self, catalog: &Catalog) -> Vec<NetworkPlan> {

@@ -45,7 +45,7 @@ pub struct Nearness {
 pub struct Landscape {
     /// In the order in which they joined.
     pub points: Vec<Point>,
-    /// The distances of each point to those before it.
+    /// The distances of each point to those before it: roots of mean Jensen-Shannon divergences, from 0 to √ln 2.
     pub rows: Vec<Arc<Vec<Score>>>,
     /// The latest map of each method.
     pub maps: Vec<Map>,
@@ -54,7 +54,7 @@ pub struct Landscape {
 }
 
 impl Landscape {
-    /// The distance of two points in the order of joining, in nats.
+    /// The distance of two points in the order of joining: the root of their mean Jensen-Shannon divergence.
     pub fn distance(&self, i: usize, j: usize) -> Option<f64> {
         if i == j {
             return (i < self.points.len()).then_some(0.0);

@@ -7,7 +7,8 @@
 //!
 //! The smooth line is an exponential moving average without the bias of its start, s_t = m_t / (1 - w^t) with
 //! m_t = w·m_{t-1} + (1 - w)·y_t (Kingma & Ba 2015, arXiv:1412.6980, section 3), computed once when a sample arrives.
-//! It therefore depends neither on the length of the run nor on the zoom. Values that are not finite break the line,
+//! t counts optimizer steps: a sample over k steps is k steps of its mean, m_t = w^k·m_{t-k} + (1 - w^k)·y.
+//! It therefore depends neither on the length of the run nor on how steps were put together, nor on the zoom. Values that are not finite break the line,
 //! are counted, and change neither extremes nor average.
 
 use super::chunks::Chunks;
@@ -73,6 +74,8 @@ pub struct Block {
     /// How many samples were finite, and how many were not.
     pub count: u64,
     pub not_finite: u64,
+    /// Steps of the finite samples.
+    steps: u64,
     /// The smooth line after the last finite sample, for the weights of [`Smoothing::ALL`] but the first.
     smooth: [f64; 3],
 }
@@ -93,6 +96,11 @@ impl Block {
             max: keep(sample.max.max(sample.mean)),
             count: u64::from(is_finite),
             not_finite: u64::from(!is_finite),
+            steps: if is_finite {
+                u64::from(sample.steps.max(1))
+            } else {
+                0
+            },
             smooth: [0.0; 3],
         }
     }
@@ -104,6 +112,7 @@ impl Block {
             to: next.to,
             count: self.count + next.count,
             not_finite: self.not_finite + next.not_finite,
+            steps: self.steps + next.steps,
             ..self
         };
         match (self.count, next.count) {
@@ -112,6 +121,7 @@ impl Block {
                 from: counts.from,
                 count: counts.count,
                 not_finite: counts.not_finite,
+                steps: counts.steps,
                 ..next
             },
             _ => Self {
@@ -168,7 +178,7 @@ impl Series {
     pub fn push(&mut self, sample: Sample) {
         let mut block = Block::new(sample);
         if block.count > 0 {
-            block.smooth = self.average.push(block.last);
+            block.smooth = self.average.push(block.last, block.steps);
         }
         let (block, samples) = match self.open.take() {
             Some((open, samples)) => (open.then(block), samples + 1),
@@ -327,18 +337,19 @@ fn join(left: Option<Block>, right: Option<Block>) -> Option<Block> {
 struct Average {
     /// m_t for each weight.
     biased: [f64; 3],
-    /// t: finite samples so far.
-    samples: u64,
+    /// t: steps of the finite samples so far.
+    steps: u64,
 }
 
 impl Average {
     /// s_t for each weight.
-    fn push(&mut self, value: f64) -> [f64; 3] {
-        self.samples += 1;
+    fn push(&mut self, value: f64, steps: u64) -> [f64; 3] {
+        self.steps += steps;
         std::array::from_fn(|i| {
             let weight = Smoothing::ALL[i + 1].weight();
-            self.biased[i] = weight * self.biased[i] + (1.0 - weight) * value;
-            self.biased[i] / share(weight, self.samples)
+            let new = share(weight, steps);
+            self.biased[i] = (1.0 - new) * self.biased[i] + new * value;
+            self.biased[i] / share(weight, self.steps)
         })
     }
 
@@ -346,16 +357,16 @@ impl Average {
     fn after(all: Option<Block>) -> Self {
         all.map_or_else(Self::default, |all| Self {
             biased: std::array::from_fn(|i| {
-                all.smooth[i] * share(Smoothing::ALL[i + 1].weight(), all.count)
+                all.smooth[i] * share(Smoothing::ALL[i + 1].weight(), all.steps)
             }),
-            samples: all.count,
+            steps: all.steps,
         })
     }
 }
 
 /// 1 - w^t: how much of the average is not the zero at its start.
-fn share(weight: f64, samples: u64) -> f64 {
-    1.0 - weight.powf(samples as f64)
+fn share(weight: f64, steps: u64) -> f64 {
+    1.0 - weight.powf(steps as f64)
 }
 
 #[cfg(test)]
@@ -455,7 +466,7 @@ mod tests {
             long.truncate(step);
             let short = series(&values[..values.len().min(step as usize - 1)]);
             prop_assert_eq!(&long.levels, &short.levels);
-            prop_assert_eq!(long.average.samples, short.average.samples);
+            prop_assert_eq!(long.average.steps, short.average.steps);
             for (a, b) in long.average.biased.iter().zip(short.average.biased) {
                 prop_assert!((a - b).abs() < 1e-9);
             }
@@ -525,6 +536,25 @@ mod tests {
             series(&[f64::NAN]).latest().unwrap().smooth(Smoothing::Off),
             None
         );
+    }
+
+    /// Worked by hand with weight 0.6: two steps of 1, m = 0.64; one of 2, m = 0.6·0.64 + 0.4·2 = 1.184, over 0.784.
+    #[test]
+    fn a_sample_of_several_steps_weighs_as_much_as_they_would() {
+        let mut together = Series::default();
+        for (last, steps, mean) in [(2, 2, 1.0), (3, 1, 2.0)] {
+            together.push(Sample {
+                steps,
+                ..sample(last, mean)
+            });
+        }
+        let single = series(&[1.0, 1.0, 2.0]).latest().unwrap();
+        let together = together.latest().unwrap();
+        for smoothing in Smoothing::ALL {
+            let (a, b) = (together.smooth(smoothing), single.smooth(smoothing));
+            assert!((a.unwrap() - b.unwrap()).abs() < 1e-12);
+        }
+        assert!((together.smooth(Smoothing::Light).unwrap() - 1.184 / 0.784).abs() < 1e-12);
     }
 
     #[test]

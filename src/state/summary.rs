@@ -250,14 +250,26 @@ fn write_landscape(state: &State, text: &mut String) -> fmt::Result {
     for found in &landscape.verdicts {
         writeln!(
             text,
-            "{} nearer than a twin: {:?}, {:+.4} nats, {} twins",
+            "{} nearer than a twin: {:?}, {:+.4} nats, {}",
             plain(&state.name(found.network)),
             found.verdict,
             found.difference.0,
-            found.twins
+            counted(u64::from(found.twins), "twin")
         )?;
     }
     Ok(())
+}
+
+/// So many of something, as people say it: `1 twin`, `2 twins`, `10,000 images`.
+pub fn counted(n: u64, one: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    let mut digits = n.to_string();
+    let mut place = digits.len();
+    while place > 3 {
+        place -= 3;
+        digits.insert(place, ',');
+    }
+    format!("{digits} {one}{plural}")
 }
 
 /// Text from a session with everything that could steer a terminal or break a line spelled out.

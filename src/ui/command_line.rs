@@ -175,7 +175,7 @@ fn turned<'a>(
 }
 
 /// A word as a POSIX shell takes it literally.
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()

@@ -141,6 +141,10 @@ pub enum Action {
     Refresh,
     Leave,
     StopAndQuit,
+    Warnings,
+    Suspend,
+    ZoomIn,
+    ZoomOut,
 }
 
 /// What lies on top and so has the keys.
@@ -164,11 +168,13 @@ pub enum Layer {
     Filter,
     /// The question before leaving a running study.
     Quit,
+    /// The list of warnings.
+    Warnings,
 }
 
 impl Layer {
     /// All of them, for tests over the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Study,
         Self::Branch,
         Self::Live,
@@ -179,6 +185,7 @@ impl Layer {
         Self::Note,
         Self::Filter,
         Self::Quit,
+        Self::Warnings,
     ];
 }
 
@@ -211,7 +218,17 @@ pub struct Binding {
 const SCREENS: &[Layer] = &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions];
 const FORMS: &[Layer] = &[Layer::Study, Layer::Branch];
 const FACTS: &[Layer] = &[Layer::Live, Layer::Table];
-const LISTS: &[Layer] = &[Layer::Table, Layer::Sessions, Layer::Help];
+const LISTS: &[Layer] = &[Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings];
+const ALL: &[Layer] = &Layer::ALL;
+const MOVING: &[Layer] = &[
+    Layer::Study,
+    Layer::Branch,
+    Layer::Live,
+    Layer::Table,
+    Layer::Sessions,
+    Layer::Help,
+    Layer::Warnings,
+];
 const ANY: &[Source] = &[];
 const LAB: &[Source] = &[Source::Lab];
 const RECORDING: &[Source] = &[Source::Recording];
@@ -248,6 +265,8 @@ pub const BINDINGS: &[Binding] = bindings! {
     Severity [Char('v')], "severity", "severity", "strength of the corruptions, 1 to 5", &[Layer::Live], ANY;
     MapMethod [Char('m')], "map method", "", "how the map of functions is laid out: mds, pca or t-sne", &[Layer::Live], ANY;
     Smoothing [Char('w')], "smoothing", "", "weight of the smoothed loss curve: off, .6, .9, .99", &[Layer::Live], ANY;
+    ZoomIn [Char('z')], "zoom in", "", "half as many steps of the loss: around the cross-hair, or the last", &[Layer::Live], ANY;
+    ZoomOut [Char('Z')], "zoom out", "", "twice as many steps of the loss", &[Layer::Live], ANY;
     LogScale [Char('y')], "log scale", "", "draw the loss on a logarithmic scale", &[Layer::Live], ANY;
     // The table.
     Sort [Enter], "sort", "sort", "sort by the column under the cursor; again turns the order round", &[Layer::Table], ANY;
@@ -262,6 +281,7 @@ pub const BINDINGS: &[Binding] = bindings! {
     AddBranch [Char('b')], "add branch", "branch", "compress the same reference in one more way", FACTS, LAB;
     Note [Char('n')], "note", "note", "write a note at this step; it becomes a chapter of the replay", FACTS, LAB;
     Bell [Char('B')], "bell", "", "ring when the study is done, or do not", FACTS, LAB;
+    Warnings [Char('!')], "warnings", "warnings", "every warning in full", FACTS, ANY;
     // A recording; most works during a live study too.
     PlayPause [Char(' ')], "play or pause", "play", "play or pause the recording", FACTS, RECORDING;
     StepBack [Char(',')], "step back", ", .|step", "one record back", FACTS, ANY;
@@ -274,8 +294,8 @@ pub const BINDINGS: &[Binding] = bindings! {
     Faster [Char('+'), Char('=')], "faster", "", "twice the speed", FACTS, ANY;
     Loop [Char('L')], "loop", "loop", "begin again at the end, or stop there", FACTS, RECORDING;
     // Moving.
-    Up [Up, Char('k')], "up", "", "up: a field, a row, a value", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help], ANY;
-    Down [Down, Char('j')], "down", "", "down: a field, a row, a value", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help], ANY;
+    Up [Up, Char('k')], "up", "", "up: a field, a row, a value", MOVING, ANY;
+    Down [Down, Char('j')], "down", "", "down: a field, a row, a value", MOVING, ANY;
     Left [Left, Char('h')], "left", "", "left: a smaller value, the candidate before, a column", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table], ANY;
     Right [Right, Char('l')], "right", "", "right: a larger value, the next candidate, a column", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table], ANY;
     Up [BackTab], "previous field", "", "the field before", FORMS, ANY;
@@ -284,8 +304,8 @@ pub const BINDINGS: &[Binding] = bindings! {
     Down [Down, Tab], "down", "", "down: the next line", &[Layer::Palette, Layer::Quit], ANY;
     PageUp [PageUp, Ctrl('u')], "page up", "", "a page up", LISTS, ANY;
     PageDown [PageDown, Ctrl('d')], "page down", "", "a page down", LISTS, ANY;
-    First [Home, Char('g')], "first", "", "the beginning: of a list, or of the study", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Help], ANY;
-    Last [End, Char('G')], "last", "", "the end: of a list, or of the study, and follow it", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Help], ANY;
+    First [Home, Char('g')], "first", "", "the beginning: of a list, or of the study", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings], ANY;
+    Last [End, Char('G')], "last", "", "the end: of a list, or of the study, and follow it", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings], ANY;
     // Leaving a running study.
     Leave [Char('l'), Char('y')], "leave it running", "leave it running", "leave the screen; the study finishes without it", &[Layer::Quit], ANY;
     StopAndQuit [Char('s')], "stop and quit", "stop it", "end the study at the next step and leave", &[Layer::Quit], ANY;
@@ -295,10 +315,11 @@ pub const BINDINGS: &[Binding] = bindings! {
     ShowLive [Char('2'), F(2)], "live screen", "", "the four panels", SCREENS, ANY;
     ShowTable [Char('3'), F(3)], "table of measurements", "", "every number that was measured", SCREENS, ANY;
     ShowSessions [Char('o'), Char('4'), F(4)], "open session", "sessions", "the list of saved sessions", SCREENS, ANY;
-    Quit [Char('q'), Ctrl('c')], "quit", "quit", "leave; a running study is asked about first", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help], ANY;
+    Quit [Char('q'), Ctrl('c')], "quit", "quit", "leave; a running study is asked about first", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings], ANY;
     Quit [Ctrl('c')], "quit", "", "leave; a running study is asked about first", &[Layer::Branch, Layer::Palette, Layer::Note, Layer::Filter], ANY;
+    Suspend [Ctrl('z')], "suspend", "", "give the terminal back to the shell and hold everything; `fg` goes on", ALL, ANY;
     Back [Esc], "back", "", "one layer back", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions], ANY;
-    Back [Esc], "back", "back", "one layer back", &[Layer::Branch, Layer::Help, Layer::Palette, Layer::Note, Layer::Filter, Layer::Quit], ANY;
+    Back [Esc], "back", "back", "one layer back", &[Layer::Branch, Layer::Help, Layer::Palette, Layer::Note, Layer::Filter, Layer::Quit, Layer::Warnings], ANY;
     Palette [Char(':'), Ctrl('p')], "palette", "palette", "find anything by its name", SCREENS, ANY;
     Help [Char('?')], "help", "help", "every key and what it does", SCREENS, ANY;
 };

@@ -9,6 +9,7 @@ use super::text;
 use super::theme::Theme;
 use super::view::{Popup, View};
 use super::widget::frame;
+use crate::state::{counted, say};
 
 /// Draws what lies over the screen, the last on top.
 pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
@@ -21,6 +22,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             Popup::Filter { .. } => {}
             Popup::Quit { selected } => quit(pen, scene, *selected),
             Popup::Branch(form) => branch(pen, scene, form),
+            Popup::Warnings { scroll } => list_warnings(pen, scene, *scroll),
         }
     }
 }
@@ -58,6 +60,7 @@ pub fn help_lines(source: Source) -> Vec<HelpLine> {
         ("The form of a study", Layer::Study),
         ("The table of measurements", Layer::Table),
         ("The list of sessions", Layer::Sessions),
+        ("The list of warnings", Layer::Warnings),
         ("Before leaving a running study", Layer::Quit),
     ];
     let mut lines = Vec::new();
@@ -108,6 +111,54 @@ fn help(pen: &mut Pen<'_>, scene: &Scene<'_>, scroll: usize) {
             }
         },
     );
+}
+
+/// Every warning as a sentence: of the recording, of the session's file, of the study, in this order.
+pub fn warnings(scene: &Scene<'_>) -> Vec<String> {
+    let state = scene.state();
+    let unrecorded = scene
+        .unrecorded
+        .map(|problem| format!("not recorded any more: {problem}"));
+    let tolerated = scene.tolerated.iter().cloned();
+    let of_study = state.warnings.iter().map(|warned| {
+        let about = warned
+            .network
+            .map_or(String::new(), |id| format!("{}: ", state.name(id)));
+        format!("{about}{}", say(&warned.warning))
+    });
+    unrecorded
+        .into_iter()
+        .chain(tolerated)
+        .chain(of_study)
+        .collect()
+}
+
+fn list_warnings(pen: &mut Pen<'_>, scene: &Scene<'_>, scroll: usize) {
+    let theme = scene.theme();
+    let warnings = warnings(scene);
+    let note = counted(warnings.len() as u64, "warning");
+    let size = (86, pen.height().saturating_sub(3));
+    boxed(pen, size, "Warnings", &note, theme, |inside| {
+        if warnings.is_empty() {
+            inside.put(1, 0, "nothing to warn of", theme.dim());
+        }
+        let (width, height) = (inside.width().saturating_sub(4), inside.height());
+        let mut y = 0;
+        for (number, words) in warnings.iter().enumerate().skip(scroll) {
+            let style = if number == 0 && scene.unrecorded.is_some() {
+                theme.error()
+            } else {
+                theme.text()
+            };
+            if y >= height {
+                break;
+            }
+            inside.put(1, y, "!", theme.warning());
+            y += inside
+                .part(3, y, width, height - y)
+                .put_wrapped(0, words, style);
+        }
+    });
 }
 
 fn palette(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, query: &str, selected: usize) {

@@ -57,6 +57,10 @@ pub struct Scene<'a> {
     pub data_notes: &'a BTreeMap<String, String>,
     /// What the program has to say, for a moment.
     pub message: Option<&'a str>,
+    /// Why the study at work is no longer recorded; said for as long as it is so.
+    pub unrecorded: Option<&'a str>,
+    /// What the shown session's file had that was tolerated.
+    pub tolerated: &'a [String],
     /// A lab is attached: it works on this study or waits for another branch.
     pub live: bool,
     /// The recording is the one that plays on the very first start, beside the form.

@@ -18,9 +18,11 @@ use super::encode::Encoder;
 use super::writer::write_all;
 pub use super::writer::{Report, Writer};
 
-/// Save the title, alternate screen, hide the cursor, report the mouse's buttons and wheel, bracket pasted text.
-const ENTER: &str = "\x1b[22;0t\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?1000h\x1b[?1006h\x1b[?2004h";
-/// Everything [`ENTER`] did, undone, after closing a synchronized update that may be open.
+/// Save the title, which [`LEAVE`] brings back.
+const KEEP_TITLE: &str = "\x1b[22;0t";
+/// Alternate screen, hide the cursor, report the mouse's buttons and wheel, bracket pasted text.
+const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?1000h\x1b[?1006h\x1b[?2004h";
+/// Everything [`KEEP_TITLE`] and [`ENTER`] did, undone, after closing a synchronized update that may be open.
 const LEAVE: &str =
     "\x1b[?2026l\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l\x1b[23;0t";
 const BEGIN: &str = "\x1b[?2026h";
@@ -89,6 +91,8 @@ pub struct Terminal {
     writer: Writer,
     painter: Painter,
     bell: bool,
+    /// Given back until the process goes on.
+    is_suspended: bool,
 }
 
 impl Terminal {
@@ -100,7 +104,7 @@ impl Terminal {
         let writer = Writer::start(output()?)?;
         restore_on_panic();
         raw::enable_raw_mode()?;
-        if let Err(error) = output().and_then(|mut out| write_all(&mut out, ENTER.as_bytes())) {
+        if let Err(error) = enter(true) {
             let _ = raw::disable_raw_mode();
             return Err(error);
         }
@@ -108,6 +112,7 @@ impl Terminal {
             writer,
             painter: Painter::default(),
             bell: false,
+            is_suspended: false,
         })
     }
 
@@ -170,17 +175,20 @@ impl Terminal {
     /// # Errors
     /// When the terminal refuses.
     pub fn suspend(&mut self) -> io::Result<()> {
+        self.is_suspended = true;
         leave()
     }
 
-    /// Takes it again after SIGCONT; the next frame draws everything.
+    /// Takes it again after SIGCONT; the next frame draws everything. Whoever stopped the process without asking it
+    /// may have changed the terminal's settings, so they are made anew.
     ///
     /// # Errors
     /// When the terminal refuses.
     pub fn resume(&mut self) -> io::Result<()> {
+        raw::disable_raw_mode()?;
         raw::enable_raw_mode()?;
         self.painter.forget();
-        write_all(&mut output()?, ENTER.as_bytes())
+        enter(std::mem::take(&mut self.is_suspended))
     }
 
     /// Whether the terminal is gone.
@@ -195,6 +203,12 @@ impl Drop for Terminal {
             let _ = leave();
         }
     }
+}
+
+/// Enters the alternate screen; the title is kept once for each time that it is brought back.
+fn enter(keep_title: bool) -> io::Result<()> {
+    let keep = if keep_title { KEEP_TITLE } else { "" };
+    write_all(&mut output()?, format!("{keep}{ENTER}").as_bytes())
 }
 
 /// Leaves the alternate screen and raw mode. Safe to call at any time, from any thread, more than once.

@@ -60,6 +60,10 @@ pub enum Popup {
         selected: usize,
     },
     Branch(Box<Form>),
+    /// Every warning in full.
+    Warnings {
+        scroll: usize,
+    },
 }
 
 /// Where in the log to go.
@@ -110,7 +114,12 @@ pub enum Request {
     RefreshSessions,
     SaveSpec(Study),
     ToggleBell,
+    /// Give the terminal back and stop the process until somebody lets it go on.
+    Suspend,
 }
+
+/// How often the loss can be zoomed into: a thousandth of the steps is left then.
+pub const MOST_ZOOM: u32 = 10;
 
 /// How the map of functions is laid out, by the names of its measurements.
 pub const MAPS: [&str; 3] = ["mds", "pca", "t-sne"];
@@ -130,6 +139,8 @@ pub struct View {
     pub map: usize,
     pub smoothing: Smoothing,
     pub is_logarithmic: bool,
+    /// How often the steps on the loss's axis were halved.
+    pub zoom: u32,
     /// The cross-hair of the loss, as a share of its axis.
     pub cursor: Option<f64>,
     /// Lines scrolled down in the panel that has the keys.
@@ -156,6 +167,7 @@ impl View {
             map: 0,
             smoothing: Smoothing::default(),
             is_logarithmic: false,
+            zoom: 0,
             cursor: None,
             scroll: 0,
             form,
@@ -173,6 +185,8 @@ impl View {
     pub fn go(&mut self, name: &str) -> Result<(), String> {
         if name == "help" {
             self.popups = vec![Popup::Help { scroll: 0 }];
+        } else if name == "warnings" {
+            self.popups = vec![Popup::Warnings { scroll: 0 }];
         } else if let Some((_, screen)) = Screen::ALL.iter().find(|(known, _)| *known == name) {
             self.screen = *screen;
         } else if let Some((_, panel)) = Panel::NAMED.iter().find(|(known, _)| *known == name) {
@@ -180,7 +194,7 @@ impl View {
         } else {
             let screens = Screen::ALL.iter().map(|(known, _)| *known);
             let panels = Panel::NAMED.iter().map(|(known, _)| *known);
-            let names: Vec<&str> = screens.chain(panels).chain(["help"]).collect();
+            let names: Vec<&str> = screens.chain(panels).chain(["help", "warnings"]).collect();
             return Err(names.join(", "));
         }
         Ok(())
@@ -195,6 +209,7 @@ impl View {
             Some(Popup::Filter { .. }) => Layer::Filter,
             Some(Popup::Quit { .. }) => Layer::Quit,
             Some(Popup::Branch(_)) => Layer::Branch,
+            Some(Popup::Warnings { .. }) => Layer::Warnings,
             None => self.screen_layer(),
         }
     }

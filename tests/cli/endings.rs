@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::sandbox::{Ran, Sandbox, count, records};
+use super::sandbox::{BRANCH, Ran, Sandbox, TINY, count, records};
 
 /// Asks until it is so.
 pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -22,7 +22,7 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 /// A study that would take minutes, at work in its second epoch.
 fn at_work(sandbox: &Sandbox, session: &Path, epochs: &str) -> Child {
     let process = sandbox
-        .process()
+        .program()
         .args([
             "run",
             "-d",
@@ -228,5 +228,35 @@ fn a_killed_run_ends_bit_for_bit_as_one_that_was_not() {
         };
         assert!(networks(&broken).len() >= 3, "{recipe:?}");
         assert!(networks(&broken) == networks(&whole), "{recipe:?}");
+    }
+}
+
+/// A limit on the size of files is what a full disk is: the study goes on, and both the beginning and the end say so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_session_that_cannot_be_written_to_its_end_is_a_failure_in_one_sentence() {
+    let sandbox = Sandbox::new();
+    let session = sandbox.path("full.jsonl");
+    let run = |flags: &str| {
+        let program = env!("CARGO_BIN_EXE_shrinklab");
+        let study = [&TINY[1..], &BRANCH].concat().join(" ");
+        // In blocks of 512 bytes: more than a header, less than a study.
+        let script =
+            format!("ulimit -f 100; exec '{program}' run {study} {flags} --session full.jsonl");
+        let mut shell = sandbox.program_of("sh");
+        Ran::of(&shell.args(["-c", &script]).output().unwrap())
+    };
+    for (flags, words) in [("", "the study goes on unrecorded"), ("--quiet", "")] {
+        let ran = run(flags);
+        assert_eq!(ran.status, Some(1), "{ran:?}");
+        assert!(ran.out.contains(words), "{ran:?}");
+        let last = ran.err.lines().last().unwrap();
+        assert!(
+            last.contains("full.jsonl") && last.contains("--resume"),
+            "{ran:?}"
+        );
+        let checked = sandbox.run_on(&["check"], &session).well();
+        assert!(checked.contains("a session of"), "{checked}");
+        std::fs::remove_file(&session).unwrap();
     }
 }

@@ -58,6 +58,14 @@ fn knobs_out_of_their_range() {
         &["ratio", "-0.1", "0.999"],
     );
     impossible(
+        &[&PRUNE[..], &["--ratio", "-.1"]].concat(),
+        &["ratio", "-0.1", "0.999"],
+    );
+    impossible(
+        &[&PRUNE[..], &["--ratio", "-.5,.5"]].concat(),
+        &["branch 1: ratio", "-0.5", "0.999"],
+    );
+    impossible(
         &[&PRUNE[..], &["--ratio", "half"]].concat(),
         &["ratio", "half", "no number"],
     );
@@ -76,6 +84,21 @@ fn knobs_out_of_their_range() {
     impossible(&["--epochs", "0"], &["epochs", "0 is not allowed"]);
     impossible(&["--epochs", "-3"], &["epochs", "-3 is not allowed"]);
     impossible(&["--train-limit", "3"], &["train-limit", "20"]);
+    for (flag, allowed) in [
+        ("--train-limit", "20 or more"),
+        ("--test-limit", "20 or more"),
+        ("--twins", "0 to 100"),
+        ("--threads", "1 to 1024"),
+        ("--seed", "0 to "),
+    ] {
+        let words = [flag, "-1 is not allowed", allowed];
+        impossible(&[flag, "-1"], &words);
+    }
+    impossible(
+        &["--seed", "99999999999999999999"],
+        &["--seed", "18446744073709551615"],
+    );
+    impossible(&["--twins", "101"], &["twins", "101", "100"]);
     impossible(
         &["--train-limit", "50", "--set", "batch=64"],
         &["batch", "64", "45"],
@@ -213,6 +236,97 @@ fn what_is_no_session() {
         assert!(error.contains("nowhere.jsonl"), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+/// The tiny session as a newer program might have written it: its question has fields that nobody knows here.
+fn of_tomorrow(sandbox: &Sandbox) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(tiny().0).unwrap();
+    let newer = text.replace(
+        "\"train-limit\":400",
+        "\"color\":\"red\",\"train-limit\":400",
+    );
+    assert_ne!(newer, text);
+    sandbox.file("newer.jsonl", newer)
+}
+
+#[test]
+fn a_session_of_a_newer_program_opens_with_a_warning() {
+    let sandbox = Sandbox::new();
+    let file = of_tomorrow(&sandbox);
+    let picture = sandbox.run_on(&["replay", "--once"], &file).well();
+    assert!(picture.contains("2 warnings"), "{picture}");
+    assert!(picture.contains("done in"), "{picture}");
+    let screen = sandbox
+        .run_on(&["replay", "--once", "--screen", "warnings"], &file)
+        .well();
+    assert!(screen.contains("color was written by a newer"), "{screen}");
+    let checked = sandbox.run_on(&["check"], &file).well();
+    assert!(checked.contains("line 1: color was written"), "{checked}");
+    let table = |file| sandbox.run_on(&["report", "--format", "csv"], file).well();
+    assert_eq!(table(&file), table(tiny().0));
+    // What is not understood is not gone on with.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let beginning: String = text
+        .lines()
+        .take(20)
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let unfinished = sandbox.file("unfinished.jsonl", beginning);
+    let error = sandbox.run_on(&["run", "--resume"], &unfinished).refused(1);
+    assert!(
+        error.contains("unfinished.jsonl") && error.contains("color"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_report_never_overwrites_a_session() {
+    let sandbox = Sandbox::new();
+    let before = std::fs::read(tiny().0).unwrap();
+    let copy = sandbox.file("mine.jsonl", &before);
+    let csv = ["report", "--format", "csv", "-o", "mine.jsonl"];
+    let error = sandbox.run_on(&csv, tiny().0).refused(1);
+    assert!(
+        error.contains("mine.jsonl") && error.contains("is a session"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(copy).unwrap(), before);
+    let csv = ["report", "--format", "csv", "-o", "mine.csv"];
+    for _ in 0..2 {
+        sandbox.run_on(&csv, tiny().0).well();
+    }
+    assert!(
+        sandbox.path("mine.csv").exists(),
+        "a report may be made anew"
+    );
+}
+
+#[test]
+fn names_of_files_cannot_steer_the_terminal() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.path("no\u{1b}[31mfile.jsonl");
+    let error = sandbox.run_on(&["check"], &name).refused(1);
+    assert!(error.contains("no\\u{1b}[31mfile"), "{error}");
+    assert_eq!(error.matches("No such file").count(), 1, "{error}");
+    std::fs::copy(tiny().0, &name).unwrap();
+    let checked = sandbox.run_on(&["check"], &name).well();
+    assert!(checked.contains("no\\u{1b}[31mfile"), "{checked:?}");
+    let ran = sandbox
+        .program()
+        .args(["run", "-d", "glyphs", "-a", "lenet5", "--epochs", "1"])
+        .args([
+            "--train-limit",
+            "100",
+            "--test-limit",
+            "20",
+            "--no-cache",
+            "--session",
+        ])
+        .arg(sandbox.path("new\u{1b}[31m.jsonl"))
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(0));
+    assert!(!ran.stdout.contains(&0x1b), "{ran:?}");
 }
 
 #[test]

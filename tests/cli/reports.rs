@@ -221,17 +221,25 @@ fn a_picture_can_be_of_an_earlier_record_or_an_svg() {
     let picture = once(&["--svg"]);
     assert!(picture.contains("<svg") && picture.trim_end().ends_with("</svg>"));
     let sandbox = Sandbox::new();
-    for [flag, value] in [["--at", "999999"], ["--size", "wide"], ["--size", "0x0"]] {
+    for [flag, value] in [
+        ["--at", "999999"],
+        ["--at", "-1"],
+        ["--size", "wide"],
+        ["--size", "0x0"],
+        ["--size", "-5x5"],
+    ] {
         let error = sandbox
             .run_on(&["replay", "--once", flag, value], tiny().0)
             .refused(2);
         assert!(error.contains(flag), "{error}");
     }
-    let error = sandbox
-        .run_on(&["replay", "--speed", "1000"], tiny().0)
-        .refused(2);
-    assert!(
-        error.contains("--speed") && error.contains("256"),
-        "{error}"
-    );
+    for speed in ["1000", "-2", "-1/4"] {
+        let error = sandbox
+            .run_on(&["replay", "--speed", speed], tiny().0)
+            .refused(2);
+        assert!(
+            error.contains("--speed") && error.contains("256"),
+            "{error}"
+        );
+    }
 }

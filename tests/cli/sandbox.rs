@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -55,38 +54,22 @@ impl Sandbox {
 
     /// The program, which sees nothing of the machine's own folders.
     pub(crate) fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shrinklab"));
-        self.isolate(|name, value| {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        });
-        command.current_dir(self.0.path());
-        command
+        self.program_of(env!("CARGO_BIN_EXE_shrinklab"))
     }
 
-    /// The same for a process that goes on while the test looks.
-    pub(crate) fn process(&self) -> std::process::Command {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_shrinklab"));
-        self.isolate(|name, value| {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        });
-        command.current_dir(self.0.path());
-        command
-    }
-
-    fn isolate(&self, mut set: impl FnMut(&str, Option<&Path>)) {
+    /// Another program that sees as little.
+    pub(crate) fn program_of(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
         let root = self.0.path();
-        set("HOME", Some(root));
-        set("XDG_DATA_HOME", Some(&root.join("data")));
-        set("XDG_CACHE_HOME", Some(&root.join("cache")));
+        command
+            .current_dir(root)
+            .env("HOME", root)
+            .env("XDG_DATA_HOME", root.join("data"))
+            .env("XDG_CACHE_HOME", root.join("cache"));
         for name in ["SHRINKLAB_DATA", "XDG_DATA_DIRS", "NO_COLOR"] {
-            set(name, None);
+            command.env_remove(name);
         }
+        command
     }
 
     /// Runs the program to its end.

@@ -90,7 +90,7 @@ fn asked(arguments: &[&str]) -> Value {
     let sandbox = Sandbox::new();
     let file = sandbox.path("asked.jsonl");
     let mut process = sandbox
-        .process()
+        .program()
         .args(arguments)
         .args(["--quiet", "--session"])
         .arg(&file)
@@ -229,6 +229,61 @@ fn the_same_seed_makes_the_same_records_and_the_cache_only_saves_time() {
             .any(|line| line.starts_with('#') && line.contains("cache")),
         "a remark says what was restored"
     );
+}
+
+/// Nothing removed, and nine tenths: what was asked is what the network that comes out has.
+#[test]
+fn the_reached_ratio_is_that_of_the_weights_that_are_left() {
+    let sandbox = Sandbox::new();
+    let printed = sandbox
+        .run(
+            &[
+                &TINY[..],
+                &["--twins", "0", "--compress", "magnitude-pruning"],
+                &["--ratio", "0,.9", "--session", "ratios.jsonl"],
+            ]
+            .concat(),
+        )
+        .well();
+    for words in [
+        "0.00 % of the weights removed, 0.00 % asked",
+        "90.00 % of the weights removed, 90.00 % asked",
+    ] {
+        assert!(printed.contains(words), "{words} is missing: {printed}");
+    }
+    let records = records(&sandbox.path("ratios.jsonl"));
+    let compressed: Vec<&Value> = records
+        .iter()
+        .filter(|(kind, _)| kind == "network-compressed")
+        .map(|(_, facts)| facts)
+        .collect();
+    let number = |network: &Value, metric: &str| -> u64 {
+        let last = records.iter().rfind(|(kind, facts)| {
+            kind == "measured" && facts["metric"] == metric && facts["network"] == *network
+        });
+        let (_, facts) = last.unwrap_or_else(|| panic!("{metric} of {network} is measured"));
+        facts["value"]["scalar"].as_f64().unwrap() as u64
+    };
+    assert_eq!(compressed.len(), 2);
+    // Of the 225,034 parameters 234 are biases: 224,800 weights, of which a tenth is 22,480.
+    for (facts, asked, weights) in [(compressed[0], 0.0, 224_800), (compressed[1], 0.9, 22_480)] {
+        assert_eq!(facts["asked"], asked);
+        let reached = facts["reached"].as_f64().unwrap();
+        assert!((reached - asked).abs() < 1e-12, "{reached}");
+        let (nonzero, biases) = (number(&facts["network"], "nonzero"), 234);
+        assert!(
+            (weights..=weights + biases).contains(&nonzero),
+            "{nonzero} numbers are not zero"
+        );
+        assert_eq!(number(&facts["network"], "parameters"), 225_034);
+    }
+    let same = records.iter().any(|(kind, facts)| {
+        kind == "measured"
+            && facts["metric"] == "agreement"
+            && facts["network"] == compressed[0]["network"]
+            && facts["value"]["scalar"] == 1.0
+    });
+    assert!(same, "where nothing is removed nothing changes");
 }
 
 /// Records without what the clock said, but with its places.

@@ -194,7 +194,6 @@ fn depthwise(
     let n = batch * geometry.positions() * channels;
     let (mut y, dy) = (vec![0.0; n], values(n));
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
-    let mut scratch = Scratch::default();
     let mut note = |pass, seconds| {
         paces.push(OpPace {
             op: "depthwise-conv2d",
@@ -208,7 +207,7 @@ fn depthwise(
     let then = depthwise_conv2d::Then::default();
     note(
         "forward",
-        quickest(&mut || depthwise_conv2d::forward(&geometry, &x, &w, then, &mut y, &mut scratch)),
+        quickest(&mut || depthwise_conv2d::forward(&geometry, &x, &w, then, &mut y)),
     );
     let saved = depthwise_conv2d::Saved {
         x: &x,
@@ -223,7 +222,7 @@ fn depthwise(
                 dx: Some(&mut dx),
                 ..Default::default()
             };
-            depthwise_conv2d::backward(&geometry, saved, wanted, &mut scratch);
+            depthwise_conv2d::backward(&geometry, saved, wanted);
         }),
     );
     note(
@@ -233,7 +232,7 @@ fn depthwise(
                 dw: Some(&mut dw),
                 ..Default::default()
             };
-            depthwise_conv2d::backward(&geometry, saved, wanted, &mut scratch);
+            depthwise_conv2d::backward(&geometry, saved, wanted);
         }),
     );
 }

@@ -5,7 +5,7 @@ use super::canvas::{Canvas, Look};
 use super::{MARGIN, WIDTH};
 use crate::measurement::{MapPoint, Verdict};
 use crate::spec::NetworkId;
-use crate::state::State;
+use crate::state::{State, counted};
 
 /// The square in which the points lie.
 const SIDE: f64 = 420.0;
@@ -86,6 +86,6 @@ fn verdict(state: &State, network: NetworkId) -> String {
         Verdict::Farther => "no",
         Verdict::Undecided => "undecided",
     };
-    let twins = if found.twins == 1 { "twin" } else { "twins" };
-    format!(": nearer than a twin? {answer} ({} {twins})", found.twins)
+    let twins = counted(u64::from(found.twins), "twin");
+    format!(": nearer than a twin? {answer} ({twins})")
 }

@@ -274,7 +274,16 @@ impl Form {
                 note: if epochs == KnobValue::Integer(0) {
                     "epochs: none".to_owned()
                 } else {
-                    "epochs, masks kept".to_owned()
+                    let plural = if epochs == KnobValue::Integer(1) {
+                        ""
+                    } else {
+                        "s"
+                    };
+                    let is_pruned = catalog
+                        .find(&method.id)
+                        .is_some_and(|found| found.info.family == "pruning");
+                    let masks = if is_pruned { ", masks kept" } else { "" };
+                    format!("epoch{plural}{masks}")
                 },
                 value: epochs.to_string(),
                 kind: Kind::Number { slider: None },

@@ -62,13 +62,7 @@ impl Form {
             Place::TestLimit => turn_limit(&mut self.study.test_limit, by * LIMIT_STEP),
             Place::Threads => turn_limit(&mut self.study.threads, by),
             Place::FineTune(branch, stage) => {
-                let epochs = match self.fine_tuning(*branch, *stage) {
-                    None => 0,
-                    Some(setting) => match setting.0.get("epochs") {
-                        Some(KnobValue::Integer(n)) => *n,
-                        _ => 1,
-                    },
-                };
+                let epochs = self.epochs_of_tuning(*branch, *stage);
                 self.put_fine_tuning(*branch, *stage, epochs.saturating_add(by).max(0));
             }
             Place::Then(branch) => {
@@ -120,7 +114,24 @@ impl Form {
             asked.stages.drain(stage..=stage + usize::from(tuned));
             self.go_to(&Place::Then(branch), catalog);
         } else {
+            let before = tuned_by_default(&method.id, catalog);
             turn_method(method, table, by);
+            let now = tuned_by_default(&method.id, catalog);
+            // What somebody turned stays as it was turned.
+            if before != now && self.epochs_of_tuning(branch, stage) == before {
+                self.put_fine_tuning(branch, stage, now);
+            }
+        }
+    }
+
+    /// Epochs of fine-tuning directly behind a stage.
+    fn epochs_of_tuning(&self, branch: usize, stage: usize) -> i64 {
+        match self.fine_tuning(branch, stage) {
+            None => 0,
+            Some(setting) => match setting.0.get("epochs") {
+                Some(KnobValue::Integer(n)) => *n,
+                _ => 1,
+            },
         }
     }
 
@@ -206,6 +217,13 @@ fn take_limit(limit: &mut Option<u32>, typed: &str, number: Option<u32>) -> bool
 fn turn_limit(limit: &mut Option<u32>, by: i64) {
     let next = i64::from(limit.unwrap_or(0)) + by;
     *limit = u32::try_from(next).ok().filter(|n| *n > 0);
+}
+
+/// Epochs of fine-tuning that a method comes with: what it does to a network is seen when nothing else was done to it,
+/// but nobody leaves a pruned network untrained.
+pub(super) fn tuned_by_default(method: &str, catalog: &Catalog) -> i64 {
+    let family = catalog.find(method).map(|found| &*found.info.family);
+    i64::from(!matches!(family, Some("quantization" | "distillation")))
 }
 
 /// The next method of the table, round at its ends; knobs of the old one are forgotten.

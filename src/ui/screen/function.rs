@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::measurement::{MapPoint, Verdict};
 use crate::spec::NetworkId;
-use crate::state::{Map, Nearness};
+use crate::state::{Map, Nearness, counted};
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -16,7 +16,10 @@ use crate::ui::widget::grid::{ACROSS, DOWN, Grid};
 pub fn note(scene: &Scene<'_>, view: &View) -> String {
     let method = MAPS[view.map.min(MAPS.len() - 1)];
     match scene.state().landscape.map(method) {
-        Some(map) => format!("{method} · {} points", map.points.len()),
+        Some(map) => {
+            let points = counted(map.points.len() as u64, "point");
+            format!("{method} · {points}")
+        }
         None => method.to_owned(),
     }
 }
@@ -29,11 +32,9 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     map(&mut upper, scene, view);
     let mut y = height;
     if lines == 2 {
-        let words = format!(
-            "trails: first epoch to now · {} of JS distance",
-            method_words(view)
-        );
-        pen.put(1, y, &words, scene.theme().dim());
+        let words = format!("trails: epochs · {}", method_words(view));
+        let room = usize::from(pen.width()).saturating_sub(2);
+        pen.put(1, y, &text::fit(&words, room), scene.theme().dim());
         y += 1;
     }
     let mut lower = pen.part(0, y, pen.width(), 1);
@@ -42,9 +43,9 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
 
 fn method_words(view: &View) -> &'static str {
     match MAPS[view.map.min(MAPS.len() - 1)] {
-        "pca" => "PCA",
-        "t-sne" => "t-SNE",
-        _ => "MDS",
+        "pca" => "PCA of the outputs",
+        "t-sne" => "t-SNE of JS distances",
+        _ => "MDS of JS distances",
     }
 }
 
@@ -57,19 +58,24 @@ fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         let words = if landscape.points.is_empty() {
             "waits for the first epoch's answers on the test images".to_owned()
         } else if landscape.maps.iter().any(|map| map.method != method) {
+            let least = if method == "t-sne" {
+                " and at least 7 points"
+            } else {
+                ""
+            };
             format!(
-                "no {method} map of these {} points: it takes --set map={method}{}; m: another",
-                landscape.points.len(),
-                if method == "t-sne" {
-                    " and 7 points"
-                } else {
-                    ""
-                },
+                "no {method} map of these {}: it takes map = {method} under Measure in the form, or --set \
+                 map={method}{least}. m shows another map.",
+                counted(landscape.points.len() as u64, "point")
             )
         } else {
-            format!("{} point so far", landscape.points.len())
+            format!("{} so far", counted(landscape.points.len() as u64, "point"))
         };
-        pen.put_center(middle, &words, theme.dim());
+        let lines = text::wrap(&words, usize::from(pen.width()).saturating_sub(2));
+        let first = middle.saturating_sub(lines.len() as u16 / 2);
+        for (row, line) in lines.iter().enumerate() {
+            pen.put_center(first + row as u16, line, theme.dim());
+        }
         return;
     };
     let mut grid = Grid::new(pen.width(), pen.height());
@@ -212,8 +218,7 @@ fn twins(verdicts: &[Nearness]) -> String {
     let twins = verdicts.iter().map(|v| v.twins).max().unwrap_or(0);
     match twins {
         0 => "no twin".to_owned(),
-        1 => "1 twin".to_owned(),
-        n => format!("{n} twins"),
+        n => counted(u64::from(n), "twin"),
     }
 }
 

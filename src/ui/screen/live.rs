@@ -18,10 +18,11 @@ use ratatui::layout::Rect;
 use super::{corruption, function, loss, numbers};
 use crate::event::Outcome;
 use crate::spec::StageKind;
-use crate::state::{Comparison, Mode, NetworkState, StageState};
+use crate::state::{Comparison, Mode, NetworkState, StageState, counted};
 use crate::ui::figure;
 use crate::ui::keymap::Source;
 use crate::ui::pen::Pen;
+use crate::ui::popup;
 use crate::ui::scene::Scene;
 use crate::ui::text;
 use crate::ui::view::View;
@@ -177,10 +178,13 @@ fn heading(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     } else if scene.pausing {
         marks.push(("‖ pausing at the next step".to_owned(), theme.warning()));
     }
-    let warnings = state.warnings.len();
+    if scene.unrecorded.is_some() {
+        marks.push(("✗ not recorded".to_owned(), theme.error()));
+    }
+    let warnings = popup::warnings(scene).len();
     if warnings > 0 {
-        let s = if warnings == 1 { "" } else { "s" };
-        marks.push((format!("! {warnings} warning{s}"), theme.warning()));
+        let words = format!("! {}", counted(warnings as u64, "warning"));
+        marks.push((words, theme.warning()));
     }
     if let Some(phase) = phase(scene) {
         marks.push((phase, theme.accent()));

@@ -19,11 +19,14 @@ pub fn note(view: &View) -> String {
             other.weight().to_string().trim_start_matches('0')
         ),
     };
-    if view.is_logarithmic {
-        format!("log · {weight}")
-    } else {
-        weight
+    let mut note = String::new();
+    if view.zoom > 0 {
+        note = format!("×{} · ", 1_u64 << view.zoom);
     }
+    if view.is_logarithmic {
+        note += "log · ";
+    }
+    note + &weight
 }
 
 /// The panel: reference, candidate, and what is being trained; below, their figures.
@@ -100,7 +103,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             step as f64 / unit.0
         ),
         None => format!(
-            "{:<26}{:>9}{:>9}{:>9}{:>14}   ←→ cross-hair",
+            "{:<26}{:>9}{:>9}{:>9}{:>14}   ←→ cross-hair   z Z zoom",
             "", "train", "val", "best", "val accuracy"
         ),
     };
@@ -141,7 +144,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         let mut tail = String::new();
         if let Some(step) = cursor {
             let own = step.saturating_sub(offset(scene, network));
-            let width = (chart.end / 200).max(1);
+            let width = ((chart.end - chart.start) / 200).max(1);
             let at = network
                 .loss
                 .window(own.saturating_sub(width), own)
@@ -206,7 +209,11 @@ fn legend(pen: &mut Pen<'_>, scene: &Scene<'_>, network: &NetworkState) {
             x = pen.run(x, 0, &pieces);
         }
     };
-    say("train", train_loss(network, Smoothing::Medium), "");
+    say(
+        train_word(network),
+        train_loss(network, Smoothing::Medium),
+        "",
+    );
     let last = network.epochs.last().map(|epoch| epoch.validation.loss);
     say("val", last.map(|Score(value)| value), "");
     if let Some(best) = network.best_epoch() {
@@ -219,8 +226,33 @@ fn legend(pen: &mut Pen<'_>, scene: &Scene<'_>, network: &NetworkState) {
     not_finite(pen, x, 0, scene, network);
 }
 
+/// The training loss of now: of the last epoch where that is complete, else of the last steps, smoothed as the line is.
 fn train_loss(network: &NetworkState, smoothing: Smoothing) -> Option<f64> {
-    network.loss.latest()?.smooth(smoothing)
+    let latest = network.loss.latest()?;
+    match network.epochs.last() {
+        Some(epoch) if epoch.step >= latest.to => Some(epoch.train.loss.0),
+        _ => latest.smooth(smoothing),
+    }
+}
+
+/// What the training loss is of: a student's is mixed with how far it is from its teacher, so it stands on another
+/// scale than a cross-entropy.
+fn train_word(network: &NetworkState) -> &'static str {
+    let learned_from_teacher = network.plan.family == "distillation"
+        && network
+            .epochs
+            .last()
+            .is_none_or(|epoch| epoch.stage as usize == first_training(network));
+    if learned_from_teacher {
+        "train+teacher"
+    } else {
+        "train"
+    }
+}
+
+fn first_training(network: &NetworkState) -> usize {
+    let mut stages = network.stages.iter();
+    stages.position(|stage| stage.epochs > 0).unwrap_or(0)
 }
 
 /// Steps per epoch, from what was trained or at least planned.
@@ -251,6 +283,20 @@ fn offset(scene: &Scene<'_>, network: &NetworkState) -> u64 {
     }
 }
 
+/// The steps that are shown when the axis was halved so often: around the cross-hair, or up to where training is.
+fn zoomed(zoom: u32, cursor: Option<f64>, end: u64, reached: u64) -> (u64, u64) {
+    /// Fewer would be a line without a curve.
+    const FEWEST: u64 = 10;
+    let span = (end >> zoom).max(FEWEST).min(end);
+    let last = match cursor {
+        Some(share) => (share * end as f64).round() as u64 + span / 2,
+        None if zoom > 0 => reached,
+        None => end,
+    };
+    let last = last.clamp(span, end);
+    (last - span, last)
+}
+
 fn chart<'a>(
     scene: &Scene<'a>,
     view: &View,
@@ -259,7 +305,7 @@ fn chart<'a>(
 ) -> Chart<'a> {
     let theme = scene.theme();
     let per_epoch = steps_per_epoch(scene);
-    let mut end = 1;
+    let (mut end, mut reached_by_all) = (1, 0);
     let lines = shown
         .iter()
         .map(|network| {
@@ -268,6 +314,9 @@ fn chart<'a>(
             let planned = per_epoch.map_or(0, |steps| (steps * f64::from(epochs)).round() as u64);
             let reached = network.loss.steps().map_or(0, |(_, last)| last);
             end = end.max(offset + planned.max(reached));
+            if reached > 0 {
+                reached_by_all = reached_by_all.max(offset + reached);
+            }
             let id = network.plan.id;
             Line {
                 series: &network.loss,
@@ -283,13 +332,33 @@ fn chart<'a>(
             }
         })
         .collect();
+    let shown = zoomed(view.zoom, cursor, end, reached_by_all);
+    let span = (shown.1 - shown.0).max(1) as f64;
+    let cursor = cursor.map(|share| ((share * end as f64 - shown.0 as f64) / span).clamp(0.0, 1.0));
     Chart {
         lines,
-        end,
+        start: shown.0,
+        end: shown.1,
         unit: per_epoch.map_or((1.0, "step"), |steps| (steps, "epoch")),
         smoothing: view.smoothing,
         is_logarithmic: view.is_logarithmic,
         cursor,
         theme,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::zoomed;
+
+    #[test]
+    fn zooming_shows_the_end_of_training_or_what_is_around_the_cross_hair() {
+        assert_eq!(zoomed(0, None, 800, 200), (0, 800));
+        assert_eq!(zoomed(2, None, 800, 500), (300, 500));
+        assert_eq!(zoomed(2, None, 800, 20), (0, 200));
+        assert_eq!(zoomed(2, Some(0.5), 800, 20), (300, 500));
+        assert_eq!(zoomed(2, Some(1.0), 800, 20), (600, 800));
+        assert_eq!(zoomed(10, None, 800, 500), (490, 500));
+        assert_eq!(zoomed(10, Some(0.3), 3, 0), (0, 3));
     }
 }

@@ -183,7 +183,11 @@ fn lines(of: &NetworkState, comparison: &Comparison, theme: Theme) -> Vec<Line> 
         });
     }
     for row in &comparison.latencies {
-        let ratio = row.ratio().filter(|_| !is_alone);
+        // Times scatter on a busy machine; within that nothing is said.
+        let ratio = row
+            .ratio()
+            .filter(|_| !is_alone)
+            .map(|ratio| if row.is_within_scatter() { 1.0 } else { ratio });
         let median = |found: Option<(f64, Option<(f64, f64)>)>| {
             written(found.map(|(median, _)| figure::milliseconds(median)))
         };
@@ -201,8 +205,8 @@ fn lines(of: &NetworkState, comparison: &Comparison, theme: Theme) -> Vec<Line> 
             },
             change: ratio.map_or(String::new(), speed),
             style: match ratio {
-                Some(ratio) if ratio < SAME_SPEED.0 => theme.good(),
-                Some(ratio) if ratio > SAME_SPEED.1 => theme.bad(),
+                Some(ratio) if ratio < 1.0 => theme.good(),
+                Some(ratio) if ratio > 1.0 => theme.bad(),
                 _ => theme.dim(),
             },
         });
@@ -274,14 +278,11 @@ fn remarks(of: &NetworkState) -> Vec<String> {
     remarks
 }
 
-/// Medians of latency scatter by several percent on a busy machine; within this nothing is said.
-const SAME_SPEED: (f64, f64) = (0.95, 1.05);
-
 /// The candidate's time as a multiple of the reference's, in words.
 fn speed(ratio: f64) -> String {
-    if ratio < SAME_SPEED.0 {
+    if ratio < 1.0 {
         format!("{}x faster", figure::plain(1.0 / ratio, 1))
-    } else if ratio > SAME_SPEED.1 {
+    } else if ratio > 1.0 {
         format!("{}x slower", figure::plain(ratio, 1))
     } else {
         "same".to_owned()
@@ -315,6 +316,7 @@ pub fn what(metric: Metric) -> &'static str {
 pub fn value(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Fraction => format!("{} %", figure::plain(value * 100.0, 2)),
+        Unit::Nats if value != 0.0 && value.abs() < 0.001 => format!("{value:.2e} nats"),
         Unit::Nats => format!("{} nats", figure::digits(value, 3)),
         Unit::Count => figure::count(value.max(0.0).round() as u64),
         Unit::Bytes => figure::bytes(value),

@@ -1,5 +1,6 @@
 //! The list of saved sessions.
 
+use crate::state::counted;
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::{Presence, Scene, SessionRow};
@@ -21,7 +22,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         ],
     );
     let count = scene.sessions.len();
-    let note = format!("{count} session{}", if count == 1 { "" } else { "s" });
+    let note = counted(count as u64, "session");
     let mut panel = pen.part(0, 1, width, height - 3);
     let has_keys = view.popups.is_empty();
     let mut inside = frame::frame(&mut panel, "Sessions", &note, has_keys, theme);

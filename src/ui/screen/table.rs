@@ -4,6 +4,7 @@ use super::live;
 use super::numbers;
 use crate::measurement::Measurement;
 use crate::spec::NetworkId;
+use crate::state::{NetworkState, counted};
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -13,21 +14,21 @@ use crate::ui::widget::{footer, frame};
 
 /// The columns, each with its least width and whether it holds numbers.
 pub const COLUMNS: [(&str, usize, bool); 11] = [
-    ("network", 18, false),
+    ("network", 15, false),
+    ("stage", 10, false),
     ("metric", 14, false),
-    ("condition", 14, false),
+    ("condition", 13, false),
     ("sev", 3, true),
     ("value", 12, true),
     ("95 % interval", 18, true),
     ("n", 6, true),
-    ("stage", 5, true),
     ("epoch", 5, true),
     ("role", 15, false),
     ("probe", 22, false),
 ];
 
 /// The column of the value.
-const VALUE: usize = 4;
+const VALUE: usize = 5;
 
 /// How the user looks at the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,40 @@ pub struct Row {
     keys: [f64; COLUMNS.len()],
 }
 
+impl Row {
+    /// Everything about the number, in the words of a sentence.
+    fn words(&self) -> String {
+        let [
+            network,
+            stage,
+            metric,
+            condition,
+            severity,
+            value,
+            interval,
+            n,
+            epoch,
+            _,
+            probe,
+        ] = &self.cells;
+        let mut words = format!("{network} after {stage}, epoch {epoch}: {metric}");
+        for (before, said) in [
+            (" under ", condition),
+            (" severity ", severity),
+            (" ", value),
+            (", 95 % from ", interval),
+            (", n = ", n),
+            (" · probe ", probe),
+        ] {
+            if !said.is_empty() {
+                words += before;
+                words += said;
+            }
+        }
+        words
+    }
+}
+
 /// The rows that the filter lets through, in their order.
 pub fn rows(scene: &Scene<'_>, view: &View) -> Vec<Row> {
     let words: Vec<String> = view
@@ -80,7 +115,7 @@ pub fn rows(scene: &Scene<'_>, view: &View) -> Vec<Row> {
             let Some(value) = found.scalar() else {
                 continue;
             };
-            let row = row(scene, found, value, network.plan.role.name());
+            let row = row(scene, network, found, value);
             let line = row.cells.join(" ").to_lowercase();
             if words.iter().all(|word| line.contains(word)) {
                 rows.push(row);
@@ -101,7 +136,7 @@ pub fn rows(scene: &Scene<'_>, view: &View) -> Vec<Row> {
     rows
 }
 
-fn row(scene: &Scene<'_>, found: &Measurement, value: f64, role: &str) -> Row {
+fn row(scene: &Scene<'_>, network: &NetworkState, found: &Measurement, value: f64) -> Row {
     let (low, high) = found
         .interval
         .map_or((f64::NAN, f64::NAN), |(low, high)| (low.0, high.0));
@@ -126,24 +161,23 @@ fn row(scene: &Scene<'_>, found: &Measurement, value: f64, role: &str) -> Row {
     let n = found.n.map_or(String::new(), figure::count);
     let cells = [
         scene.name(found.network),
+        network.plan.stage_name(found.stage).unwrap_or_default(),
         found.metric.name().to_owned(),
         condition,
         severity,
         numbers::value(value, found.unit),
         interval,
         n,
-        found.stage.to_string(),
         found.epoch.to_string(),
-        role.to_owned(),
+        network.plan.role.name().to_owned(),
         found.probe.clone(),
     ]
     .map(|cell| text::clean(&cell));
     let mut keys = [0.0; COLUMNS.len()];
-    keys[3] = f64::from(found.severity.unwrap_or(0));
+    keys[4] = f64::from(found.severity.unwrap_or(0));
     keys[VALUE] = value;
-    keys[5] = low;
-    keys[6] = found.n.unwrap_or(0) as f64;
-    keys[7] = f64::from(found.stage);
+    keys[6] = low;
+    keys[7] = found.n.unwrap_or(0) as f64;
     keys[8] = f64::from(found.epoch);
     Row {
         network: found.network,
@@ -161,14 +195,11 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let title = format!("measurements   {question}");
     pen.put(1, 0, &title, theme.title());
     let is_typing = matches!(view.popups.last(), Some(Popup::Filter { .. }));
+    let found = counted(rows.len() as u64, "row");
     let note = if view.table.filter.is_empty() {
-        format!("{} rows", figure::count(rows.len() as u64))
+        found
     } else {
-        format!(
-            "{} rows with \"{}\"",
-            figure::count(rows.len() as u64),
-            view.table.filter
-        )
+        format!("{found} with \"{}\"", view.table.filter)
     };
     let mut panel = pen.part(0, 1, width, height - 3);
     let mut inside = frame::frame(&mut panel, "Table", &note, !is_typing, theme);
@@ -188,7 +219,8 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         }
     } else if let Some(row) = rows.get(view.table.row) {
         // What did not fit into the line stands here whole.
-        line.put(1, 0, &row.cells.join("  "), theme.dim());
+        let room = usize::from(width).saturating_sub(2);
+        line.put(1, 0, &text::fit(&row.words(), room), theme.dim());
     }
     footer::draw(&mut pen.part(0, height - 1, width, 1), scene, view, theme);
 }
@@ -211,14 +243,23 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, rows: &[Row]) {
     while first < view.table.column
         && COLUMNS[first..=view.table.column]
             .iter()
-            .map(|(_, cells, _)| cells + 2)
+            .map(|(_, cells, _)| cells + 1)
             .sum::<usize>()
-            > width
+            > width + 1
     {
         first += 1;
     }
+    // Columns are shown whole or not at all.
+    let mut last = first;
+    let mut used = 0;
+    while last < COLUMNS.len() && (last == first || used + COLUMNS[last].1 <= width) {
+        used += COLUMNS[last].1 + 1;
+        last += 1;
+    }
+    let shown = first..last;
     let mut x = 0;
-    for (column, (name, cells, is_number)) in COLUMNS.iter().enumerate().skip(first) {
+    for column in shown.clone() {
+        let (name, cells, is_number) = COLUMNS[column];
         let arrow = match view.table.sorted {
             Some((sorted, turned)) if sorted == column => {
                 if turned {
@@ -235,11 +276,11 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, rows: &[Row]) {
         } else {
             theme.dim()
         };
-        pen.put(x, 0, &aligned(&words, *cells, *is_number), style);
-        x += *cells as u16 + 2;
-        if x >= pen.width() {
-            break;
-        }
+        pen.put(x, 0, &aligned(&words, cells, is_number), style);
+        x += cells as u16 + 1;
+    }
+    if last < COLUMNS.len() {
+        pen.put_right(pen.width(), 0, "→", theme.dim());
     }
     let room = usize::from(pen.height()).saturating_sub(1).max(1);
     let cursor = view.table.row.min(rows.len() - 1);
@@ -249,7 +290,8 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, rows: &[Row]) {
     for (place, row) in rows.iter().enumerate().skip(skip).take(room) {
         let y = 1 + (place - skip) as u16;
         let mut x = 0;
-        for (column, (_, cells, is_number)) in COLUMNS.iter().enumerate().skip(first) {
+        for column in shown.clone() {
+            let (_, cells, is_number) = COLUMNS[column];
             let style = match column {
                 0 => scene.style(row.network),
                 VALUE => theme.text(),
@@ -257,17 +299,12 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, rows: &[Row]) {
             };
             if column == 0 {
                 let glyph = scene.glyph(row.network);
-                let words = text::left(&format!("{glyph} {}", row.cells[0]), *cells);
+                let words = text::left(&format!("{glyph} {}", row.cells[0]), cells);
                 pen.put(x, y, &words, style);
             } else {
-                pen.put(
-                    x,
-                    y,
-                    &aligned(&row.cells[column], *cells, *is_number),
-                    style,
-                );
+                pen.put(x, y, &aligned(&row.cells[column], cells, is_number), style);
             }
-            x += *cells as u16 + 2;
+            x += cells as u16 + 1;
         }
         if place == cursor {
             let width = pen.width();

@@ -8,7 +8,7 @@ use crate::ui::popup;
 use crate::ui::scene::Scene;
 use crate::ui::screen::live::Panel;
 use crate::ui::screen::table;
-use crate::ui::view::{MAPS, Popup, Request, Screen, Seek, View};
+use crate::ui::view::{MAPS, MOST_ZOOM, Popup, Request, Screen, Seek, View};
 
 /// Rows of a page, whatever the height: enough to get on, few enough to keep one's place.
 const PAGE: isize = 10;
@@ -56,6 +56,8 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
             let at = all.iter().position(|s| *s == view.smoothing).unwrap_or(0);
             view.smoothing = all[(at + 1) % all.len()];
         }
+        Action::ZoomIn => view.zoom = (view.zoom + 1).min(MOST_ZOOM),
+        Action::ZoomOut => view.zoom = view.zoom.saturating_sub(1),
         Action::LogScale => view.is_logarithmic = !view.is_logarithmic,
         Action::Freeze => return Some(Request::Freeze),
         Action::PauseTraining => return pause(view, scene),
@@ -99,6 +101,8 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
         }
         Action::Open => view.hint = Some("there is no session to open".to_owned()),
         Action::Refresh => return Some(Request::RefreshSessions),
+        Action::Warnings => view.popups.push(Popup::Warnings { scroll: 0 }),
+        Action::Suspend => return Some(Request::Suspend),
         Action::Leave => return Some(Request::LeaveRunning),
         Action::StopAndQuit => return Some(Request::StopAndQuit),
     }
@@ -126,6 +130,9 @@ fn go(view: &mut View, by: isize, scene: &Scene<'_>) {
         Some(Popup::Help { scroll }) => {
             *scroll = moved(*scroll, popup::help_lines(scene.source()).len());
         }
+        Some(Popup::Warnings { scroll }) => {
+            *scroll = moved(*scroll, popup::warnings(scene).len());
+        }
         Some(Popup::Palette { selected, .. }) => *selected = moved(*selected, offers),
         Some(Popup::Quit { selected }) => *selected = moved(*selected, 3),
         Some(Popup::Branch(form)) => form.travel(by, scene.lab),
@@ -152,7 +159,8 @@ fn turn(view: &mut View, by: i64, scene: &Scene<'_>) {
     match view.screen {
         Screen::Live if view.is_full && view.panel == Panel::Loss => {
             let at = view.cursor.unwrap_or(if by > 0 { 0.0 } else { 1.0 });
-            view.cursor = Some((at + by as f64 / 100.0).clamp(0.0, 1.0));
+            let step = 0.01 / f64::from(1_u32 << view.zoom);
+            view.cursor = Some((at + by as f64 * step).clamp(0.0, 1.0));
         }
         Screen::Live => next_candidate(view, by as isize, scene),
         Screen::Table => view.table.travel(by as isize),
@@ -165,6 +173,10 @@ fn end(view: &mut View, last: bool, scene: &Scene<'_>) -> Option<Request> {
     let pick = |count: usize| if last { count.max(1) - 1 } else { 0 };
     if let Some(Popup::Help { scroll }) = view.popups.last_mut() {
         *scroll = pick(popup::help_lines(scene.source()).len());
+        return None;
+    }
+    if let Some(Popup::Warnings { scroll }) = view.popups.last_mut() {
+        *scroll = pick(popup::warnings(scene).len());
         return None;
     }
     match view.screen {
@@ -280,7 +292,9 @@ fn accept(view: &mut View, scene: &Scene<'_>) -> Option<Request> {
             1 => Some(Request::StopAndQuit),
             _ => None,
         },
-        Popup::Help { .. } | Popup::Filter { .. } | Popup::Branch(_) => None,
+        Popup::Help { .. } | Popup::Filter { .. } | Popup::Branch(_) | Popup::Warnings { .. } => {
+            None
+        }
     }
 }
 

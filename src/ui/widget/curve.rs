@@ -25,7 +25,8 @@ pub struct Line<'a> {
 /// Everything about a picture of curves but its place.
 pub struct Chart<'a> {
     pub lines: Vec<Line<'a>>,
-    /// The last step of the axis.
+    /// The steps that the axis spans: the one before the first, and the last.
+    pub start: u64,
     pub end: u64,
     /// Steps per unit of the horizontal axis, and what the unit is called.
     pub unit: (f64, &'a str),
@@ -40,23 +41,42 @@ impl Chart<'_> {
     /// The step under the cross-hair.
     pub fn cursor_step(&self) -> Option<u64> {
         self.cursor
-            .map(|share| (share * self.end as f64).round() as u64)
+            .map(|share| self.start + (share * self.span() as f64).round() as u64)
+    }
+
+    /// How many steps the axis spans.
+    fn span(&self) -> u64 {
+        self.end.saturating_sub(self.start).max(1)
+    }
+
+    /// The steps of a line that the axis shows, in its own count.
+    fn own(&self, line: &Line<'_>) -> (u64, u64) {
+        let first = (self.start + 1).saturating_sub(line.offset).max(1);
+        (first, self.end.saturating_sub(line.offset))
     }
 
     /// The columns of a line over so many dots, from which dot on.
     fn columns(&self, line: &Line<'_>, across: i32) -> (i32, Vec<Option<Block>>) {
-        let first = self.dot(line.offset, across);
+        let first = self.dot(line.offset.max(self.start), across);
         let count = (across - first).max(0) as usize;
-        let last = self.end.saturating_sub(line.offset);
-        if count == 0 {
+        let (from, to) = self.own(line);
+        if count == 0 || to == 0 {
             return (first, Vec::new());
         }
-        (first, line.series.columns(1, last.max(1), count))
+        (first, line.series.columns(from, to, count))
     }
 
     fn dot(&self, step: u64, across: i32) -> i32 {
-        let share = step as f64 / self.end.max(1) as f64;
+        let share = (step as f64 - self.start as f64) / self.span() as f64;
         (share * f64::from(across - 1)).round() as i32
+    }
+
+    /// The points of a line that the axis shows.
+    fn points<'a>(&'a self, line: &'a Line<'_>) -> impl Iterator<Item = (u64, f64)> {
+        line.points
+            .iter()
+            .map(|(step, value)| (step + line.offset, *value))
+            .filter(|(step, _)| (self.start..=self.end).contains(step))
     }
 
     /// The least and the greatest value of all lines.
@@ -71,7 +91,8 @@ impl Chart<'_> {
             }
         };
         for line in &self.lines {
-            if let Some(all) = line.series.window(0, u64::MAX)
+            let (from, to) = self.own(line);
+            if let Some(all) = line.series.window(from, to)
                 && all.count > 0
             {
                 let floor = if self.is_logarithmic {
@@ -81,9 +102,9 @@ impl Chart<'_> {
                 };
                 take(floor, all.max);
             }
-            for (_, value) in &line.points {
-                if !self.is_logarithmic || *value > 0.0 {
-                    take(*value, *value);
+            for (_, value) in self.points(line) {
+                if !self.is_logarithmic || value > 0.0 {
+                    take(value, value);
                 }
             }
         }
@@ -150,10 +171,11 @@ impl Chart<'_> {
         let across = pen.width() - gutter - 1;
         pen.cell(gutter, rows, '└', line);
         pen.put(gutter + 1, rows, &"─".repeat(usize::from(across)), line);
-        let (unit, name) = self.unit;
-        let end = self.end as f64 / unit.max(1e-9);
-        let axis = Axis::exact(0.0, end, usize::from(across / 8).clamp(2, 12));
+        let (unit, name) = (self.unit.0.max(1e-9), self.unit.1);
+        let (start, end) = (self.start as f64 / unit, self.end as f64 / unit);
+        let axis = Axis::exact(start, end, usize::from(across / 8).clamp(2, 12));
         let mut free = 0;
+        // A space is left before the unit's name.
         let name_at = pen.width().saturating_sub(text::width(name) as u16 + 1);
         for tick in axis.ticks() {
             let Some(place) = axis.place(*tick) else {
@@ -167,7 +189,7 @@ impl Chart<'_> {
             };
             let half = text::width(&label) as u16 / 2;
             let at = x.saturating_sub(half);
-            if at < free || at + text::width(&label) as u16 > name_at {
+            if at < free || at + text::width(&label) as u16 >= name_at {
                 continue;
             }
             pen.cell(x, rows, '┬', line);
@@ -223,9 +245,9 @@ impl Chart<'_> {
         }
         for (number, line) in self.lines.iter().enumerate() {
             let ink = number as u16 * 2 + 1;
-            for (step, value) in &line.points {
-                if let Some(y) = row(*value) {
-                    let x = self.dot(step + line.offset, across);
+            for (step, value) in self.points(line) {
+                if let Some(y) = row(value) {
+                    let x = self.dot(step, across);
                     grid.glyph(x / 2, y / DOWN, line.glyph, ink);
                 }
             }

@@ -2,10 +2,33 @@
 
 use super::super::keymap::{self, Action, Source};
 use super::super::pen::Pen;
+use super::super::popup;
 use super::super::scene::Scene;
 use super::super::text;
 use super::super::theme::Theme;
 use super::super::view::View;
+
+/// What stands first while a lab is attached.
+const URGENT: [Action; 7] = [
+    Action::Warnings,
+    Action::AddBranch,
+    Action::Stop,
+    Action::NextPanel,
+    Action::FullScreen,
+    Action::Note,
+    Action::PauseTraining,
+];
+
+/// Whether a key does anything now.
+fn makes_sense(action: Action, scene: &Scene<'_>) -> bool {
+    match action {
+        Action::PauseTraining | Action::Stop | Action::Freeze => {
+            scene.source() != Source::Lab || scene.state().is_running()
+        }
+        Action::Warnings => !popup::warnings(scene).is_empty(),
+        _ => true,
+    }
+}
 
 /// Draws the footer: what went wrong with the last key, what the program has to say, or the keys.
 pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
@@ -24,9 +47,16 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
             Action::Palette | Action::Help | Action::Back | Action::Quit
         )
     };
-    let mut words: Vec<(String, &str, bool)> = keymap::at_hand(layer, scene.source())
+    let mut at_hand = keymap::at_hand(layer, scene.source());
+    if scene.source() == Source::Lab {
+        // What one does with a study at work stands before what turns the picture.
+        let place = |action| URGENT.iter().position(|urgent| *urgent == action);
+        at_hand.sort_by_key(|binding| place(binding.action).unwrap_or(URGENT.len()));
+    }
+    let is_paused = scene.state().is_paused || scene.pausing;
+    let mut words: Vec<(String, &str, bool)> = at_hand
         .into_iter()
-        .filter(|binding| !binding.footer.is_empty())
+        .filter(|binding| !binding.footer.is_empty() && makes_sense(binding.action, scene))
         // Walking through the log is what one does with a recording; a lab has more urgent keys.
         .filter(|binding| !(binding.footer.contains('|') && scene.source() == Source::Lab))
         .map(|binding| {
@@ -34,6 +64,11 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
             let (key, word) = match binding.footer.split_once('|') {
                 Some((keys, word)) => (keys.to_owned(), word),
                 None => (binding.keys[0].to_string(), binding.footer),
+            };
+            let word = if binding.action == Action::PauseTraining && is_paused {
+                "resume"
+            } else {
+                word
             };
             (key, word, is_always(binding.action))
         })
