@@ -12,7 +12,7 @@ use crate::lab;
 use crate::session::Session;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage,
-    Study, Suite,
+    Study, Suite, Weights,
 };
 
 /// Where each flag stood on the command line, in order of appearance.
@@ -106,6 +106,22 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         if let Some(id) = &arguments.architecture {
             reference.architecture = Method::plain(id);
         }
+        if let Some(file) = &arguments.from {
+            reference.from = Some(Weights {
+                file: file.clone(),
+                ..Weights::default()
+            });
+        }
+        if !(arguments.mean.is_empty() && arguments.std.is_empty()) {
+            let Some(from) = &mut reference.from else {
+                let problem =
+                    "--mean and --std: stand beside no --from, whose weights they are for";
+                return Err(anyhow!(UsageError(problem.to_owned())));
+            };
+            from.mean.clone_from(&arguments.mean);
+            from.std.clone_from(&arguments.std);
+        }
+        reference.resize = arguments.resize.or(reference.resize);
         if let Some(epochs) = arguments.epochs {
             reference
                 .training
