@@ -8,6 +8,8 @@ use crate::cli::{Ending, ReplayArguments};
 use crate::lab::cache::Cache;
 use crate::lab::run::Means;
 
+#[cfg(unix)]
+pub(crate) mod bench;
 mod library;
 mod once;
 mod show;

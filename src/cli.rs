@@ -10,7 +10,7 @@ mod bench;
 mod data;
 mod doctor;
 mod list;
-
+mod processor;
 mod progress;
 mod report;
 mod run;

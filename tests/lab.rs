@@ -23,6 +23,9 @@ use shrinklab::spec::{
 };
 use shrinklab::state::State;
 
+#[path = "lab/resume.rs"]
+mod resume;
+
 /// A study that takes a second or two: few images, one epoch, a twin, a pruned branch that is fine-tuned.
 fn small() -> Study {
     let mut study = Study {

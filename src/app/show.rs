@@ -46,6 +46,9 @@ pub(crate) enum Source {
     },
     Attach(Box<Follower>),
     Demo,
+    /// A study that has been begun already.
+    #[cfg(unix)]
+    Begun(Box<Studio>, Sender<Command>),
 }
 
 /// Why the screen was left.
@@ -131,6 +134,8 @@ impl Show {
                 }
             }
             Source::Attach(follower) => show.follow(follower)?,
+            #[cfg(unix)]
+            Source::Begun(studio, commands) => show.work(*studio, commands),
         }
         Ok(show)
     }
@@ -589,6 +594,12 @@ impl Show {
         })?;
         let (commands, listening) = unbounded();
         let studio = Studio::begin(study, &self.lab, None, self.means.clone(), listening)?;
+        self.work(studio, commands);
+        Ok(())
+    }
+
+    /// Shows a study of this process.
+    fn work(&mut self, studio: Studio, commands: Sender<Command>) {
         self.device.clone_from(&studio.study.study().device);
         self.catalog = self.lab.clone();
         self.timeline = Timeline::following();
@@ -599,7 +610,6 @@ impl Show {
         self.pausing = false;
         self.view.screen = Screen::Live;
         self.view.candidate = None;
-        Ok(())
     }
 
     /// Queues a branch: the plan is stated at once, so that it is drawn as waiting.

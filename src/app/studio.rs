@@ -8,8 +8,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
+use crate::lab::context::Sink;
 use crate::lab::run::Means;
-use crate::lab::worker::{Job, available_threads, spawn};
+use crate::lab::worker::{Job, Spoken, available_threads, spawn_into};
 use crate::nn::parameters::pretrained;
 use crate::session::{Header, Writer, store};
 use crate::session::{Recorded, Recorder};
@@ -76,6 +77,23 @@ impl Studio {
         means: Means,
         commands: Receiver<Command>,
     ) -> Result<Self> {
+        Self::begin_through(study, catalog, session, means, commands, |facts| {
+            Box::new(facts)
+        })
+    }
+
+    /// The same with something between the lab and its recorder.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(crate) fn begin_through(
+        study: CheckedStudy,
+        catalog: &Catalog,
+        session: Option<&Path>,
+        means: Means,
+        commands: Receiver<Command>,
+        between: impl FnOnce(Spoken) -> Box<dyn Sink + Send>,
+    ) -> Result<Self> {
         let asked = study.study();
         let header = Header::new(
             &study,
@@ -107,7 +125,7 @@ impl Studio {
             means,
             past: Vec::new(),
         };
-        Self::start(writer, job, Vec::new(), commands)
+        Self::start(writer, job, Vec::new(), commands, between)
     }
 
     /// Goes on with an interrupted session in the same file. What it holds already comes first in [`Self::records`].
@@ -157,7 +175,7 @@ impl Studio {
             past,
         };
         let earlier = session.records.into_iter().map(Recorded::Record).collect();
-        Self::start(writer, job, earlier, commands)
+        Self::start(writer, job, earlier, commands, |facts| Box::new(facts))
     }
 
     fn start(
@@ -165,6 +183,7 @@ impl Studio {
         job: Job,
         earlier: Vec<Recorded>,
         commands: Receiver<Command>,
+        between: impl FnOnce(Spoken) -> Box<dyn Sink + Send>,
     ) -> Result<Self> {
         let path = writer.path().to_owned();
         let study = job.study.clone();
@@ -181,7 +200,8 @@ impl Studio {
                 .send(Said::Fact(Event::Continued))
                 .map_err(|_| anyhow!("the recorder ended before it began"))?;
         }
-        let lab = spawn(job, notes.clone(), commands).context("the lab's thread")?;
+        let facts = between(Spoken::to(notes.clone()));
+        let lab = spawn_into(job, facts, commands).context("the lab's thread")?;
         Ok(Self {
             path,
             study,

@@ -15,6 +15,81 @@ use crate::lab::{architecture, worker};
 pub(crate) enum BenchWord {
     /// Images per second in training, in use, or under attack
     Train(TrainArguments),
+    /// What each op reaches, beside the rate of matrix products
+    Ops(OpsArguments),
+    /// What the screen costs a training, and how soon it answers a key
+    Screen(ScreenArguments),
+    /// The other side of `bench screen`
+    #[command(hide = true)]
+    Seat(SeatArguments),
+}
+
+/// `shrinklab bench ops`
+#[derive(Debug, Args)]
+pub(crate) struct OpsArguments {
+    /// Images at a time
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "64",
+        allow_negative_numbers = true
+    )]
+    batch: String,
+    /// Threads that compute [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<String>,
+    /// How long each pass is timed
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "0.2",
+        allow_negative_numbers = true
+    )]
+    seconds: String,
+    /// One line of JSON for each pass
+    #[arg(long)]
+    json: bool,
+}
+
+/// `shrinklab bench screen`
+#[derive(Debug, Args)]
+pub(crate) struct ScreenArguments {
+    /// Architecture
+    #[arg(
+        short,
+        long,
+        alias = "arch",
+        value_name = "ID",
+        default_value = "lenet5"
+    )]
+    architecture: String,
+    /// Threads that compute [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<String>,
+    /// How long training with and without screen and recorder is compared
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "60",
+        allow_negative_numbers = true
+    )]
+    seconds: String,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `shrinklab bench seat`
+#[derive(Debug, Args)]
+pub(crate) struct SeatArguments {
+    #[arg(long)]
+    architecture: String,
+    #[arg(long)]
+    threads: u32,
+    #[arg(long)]
+    session: std::path::PathBuf,
+    #[arg(long, value_parser = ["heard", "alternating"])]
+    listening: String,
 }
 
 /// `shrinklab bench train`
@@ -57,7 +132,148 @@ pub(crate) struct TrainArguments {
 pub(crate) fn bench(what: &BenchWord) -> Result<Ending> {
     match what {
         BenchWord::Train(arguments) => train(arguments),
+        BenchWord::Ops(arguments) => ops(arguments),
+        BenchWord::Screen(arguments) => screen(arguments),
+        BenchWord::Seat(arguments) => seat(arguments),
     }
+}
+
+#[cfg(unix)]
+fn screen(arguments: &ScreenArguments) -> Result<Ending> {
+    known(&arguments.architecture)?;
+    let found = crate::app::bench::screen(&crate::app::bench::Asked {
+        architecture: arguments.architecture.clone(),
+        threads: threads(arguments.threads.as_deref())? as u32,
+        seconds: seconds(&arguments.seconds)?,
+    })?;
+    print(&if arguments.json {
+        format!("{}\n", serde_json::to_string(&found)?)
+    } else {
+        let share = found.screen_cpu_share.map_or_else(String::new, |share| {
+            format!(", {:.2} % of the threads' time", share * 100.0)
+        });
+        format!(
+            "{} with {} threads on {}x{}: key to screen {:.1} ms (p50), {:.1} ms (p99) of {} keys; {:.0} bytes/s; \
+             training slowed by {:.2} % [{:.2}, {:.2}]{share}\n",
+            found.architecture,
+            found.threads,
+            found.columns,
+            found.rows,
+            found.key_p50_ms,
+            found.key_p99_ms,
+            found.keys,
+            found.bytes_per_s,
+            found.slow_down * 100.0,
+            found.slow_down_low * 100.0,
+            found.slow_down_high * 100.0,
+        )
+    })?;
+    Ok(Ending::Success)
+}
+
+#[cfg(unix)]
+fn seat(arguments: &SeatArguments) -> Result<Ending> {
+    crate::app::bench::seat(
+        &arguments.architecture,
+        arguments.threads,
+        &arguments.session,
+        arguments.listening == "alternating",
+    )
+}
+
+#[cfg(not(unix))]
+fn screen(_: &ScreenArguments) -> Result<Ending> {
+    Err(anyhow!(
+        "bench screen needs a pseudo-terminal, which this system does not have"
+    ))
+}
+
+#[cfg(not(unix))]
+fn seat(_: &SeatArguments) -> Result<Ending> {
+    Err(anyhow!(
+        "bench seat needs a pseudo-terminal, which this system does not have"
+    ))
+}
+
+fn known(id: &str) -> Result<()> {
+    let known = || architecture::ALL.iter().map(|entry| &*entry.info.id);
+    if known().any(|known| known == id) {
+        return Ok(());
+    }
+    let known: Vec<&str> = known().collect();
+    Err(refused(
+        "architecture",
+        id,
+        &format!("one of {}", known.join(", ")),
+    ))
+}
+
+fn threads(typed: Option<&str>) -> Result<usize> {
+    typed.map_or(Ok(worker::available_threads() as usize), |typed| {
+        whole("threads", typed, 1024)
+    })
+}
+
+/// A line of `bench ops`.
+#[derive(Serialize)]
+struct OpLine<'a> {
+    op: &'a str,
+    pass: &'a str,
+    shape: &'a str,
+    threads: usize,
+    ms: f64,
+    gflop_per_s: Option<f64>,
+    gbyte_per_s: f64,
+    gemm_gflop_per_s: f64,
+}
+
+fn ops(arguments: &OpsArguments) -> Result<Ending> {
+    let batch = whole("batch", &arguments.batch, 65_536)?;
+    let threads = threads(arguments.threads.as_deref())?;
+    let time = seconds(&arguments.seconds)?;
+    let gemm = bench::product_rate(threads, time)? / 1e9;
+    if !arguments.json {
+        print(&format!(
+            "the gemm crate's products reach {gemm:.1} GFLOP/s with {threads} {}; more than that is fewer products\n\n{:<20} {:<11} {:<34} {:>9} {:>9} {:>6} {:>7}\n",
+            if threads == 1 { "thread" } else { "threads" },
+            "op",
+            "pass",
+            "shape",
+            "ms",
+            "GFLOP/s",
+            "gemm",
+            "GB/s"
+        ))?;
+    }
+    for pace in bench::ops(threads, batch, time)? {
+        let rate = (pace.operations > 0.0).then(|| pace.operations / pace.seconds / 1e9);
+        let line = OpLine {
+            op: pace.op,
+            pass: pace.pass,
+            shape: &pace.shape,
+            threads,
+            ms: rounded(pace.seconds * 1e3, 1e3),
+            gflop_per_s: rate.map(|rate| rounded(rate, 10.0)),
+            gbyte_per_s: rounded(pace.bytes / pace.seconds / 1e9, 10.0),
+            gemm_gflop_per_s: rounded(gemm, 10.0),
+        };
+        print(&if arguments.json {
+            format!("{}\n", serde_json::to_string(&line)?)
+        } else {
+            let words = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+            format!(
+                "{:<20} {:<11} {:<34} {:>9.3} {:>9} {:>6} {:>7.1}\n",
+                line.op,
+                line.pass,
+                line.shape,
+                line.ms,
+                words(rate.map(|rate| format!("{rate:.1}"))),
+                words(rate.map(|rate| format!("{:.0} %", rate / gemm * 100.0))),
+                line.gbyte_per_s,
+            )
+        })?;
+    }
+    Ok(Ending::Success)
 }
 
 /// The line of `bench train`.
@@ -76,26 +292,15 @@ struct Line<'a> {
 }
 
 fn train(arguments: &TrainArguments) -> Result<Ending> {
-    let known = || architecture::ALL.iter().map(|entry| &*entry.info.id);
     let id = &arguments.architecture;
-    if !known().any(|known| known == id) {
-        let known: Vec<&str> = known().collect();
-        return Err(refused(
-            "architecture",
-            id,
-            &format!("one of {}", known.join(", ")),
-        ));
-    }
+    known(id)?;
     let phase = Phase::ALL
         .iter()
         .find(|(word, _)| *word == arguments.phase)
         .map(|(_, phase)| *phase)
         .ok_or_else(|| refused("phase", &arguments.phase, "one of train, eval, attack"))?;
     let batch = whole("batch", &arguments.batch, 65_536)?;
-    let threads = match &arguments.threads {
-        Some(threads) => whole("threads", threads, 1024)?,
-        None => worker::available_threads() as usize,
-    };
+    let threads = threads(arguments.threads.as_deref())?;
     let seconds = seconds(&arguments.seconds)?;
     if !matches!(&*arguments.device, "cpu" | "auto") {
         return Err(refused(

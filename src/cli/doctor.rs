@@ -1,11 +1,18 @@
 //! `shrinklab doctor`: what this machine offers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 
+use super::processor::{Processor, instructions, quota};
 use super::{Ending, print};
 use crate::lab;
+use crate::lab::bench::product_rate;
+use crate::lab::worker::{self, Because, VARIABLE};
+
+/// How long matrix products are timed.
+const MEASURING: Duration = Duration::from_millis(200);
 
 /// Says what the processor, the threads, the folders and the terminal are.
 pub(crate) fn doctor(folders: &[PathBuf]) -> Result<Ending> {
@@ -14,11 +21,14 @@ pub(crate) fn doctor(folders: &[PathBuf]) -> Result<Ending> {
         env!("CARGO_PKG_VERSION"),
         env!("SHRINKLAB_COMMIT")
     ))?;
+    let name = Processor::of_this_machine().and_then(|processor| processor.name);
     print(&format!(
-        "processor  {} threads, instructions: {}\n",
-        lab::worker::available_threads(),
+        "processor  {}; {}\n",
+        name.as_deref().unwrap_or(std::env::consts::ARCH),
         instructions()
     ))?;
+    print(&format!("threads    {}\n", threads()))?;
+    print(&format!("products   {}\n", products()?))?;
     print("device     cpu; this build has no CUDA engine\n")?;
     let cache = lab::cache::Cache::standard();
     let place = cache
@@ -41,27 +51,34 @@ pub(crate) fn doctor(folders: &[PathBuf]) -> Result<Ending> {
     Ok(Ending::Success)
 }
 
-fn instructions() -> String {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let mut found = Vec::new();
-        if std::arch::is_x86_feature_detected!("avx2") {
-            found.push("AVX2");
-        }
-        if std::arch::is_x86_feature_detected!("fma") {
-            found.push("FMA");
-        }
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            found.push("AVX-512");
-        }
-        if found.is_empty() {
-            "none beyond the baseline".into()
-        } else {
-            found.join(", ")
-        }
+/// How many threads compute, and why so many.
+fn threads() -> String {
+    let (threads, because) = worker::threads();
+    let plural = if threads == 1 { "thread" } else { "threads" };
+    let mut words = match because {
+        Because::Environment => format!("{threads} {plural}, as {VARIABLE} says"),
+        Because::System => format!("{threads} {plural}, all that this process may use"),
+    };
+    if let Some(processor) = Processor::of_this_machine() {
+        words = format!(
+            "{words}: {} logical processors on {} cores",
+            processor.logical, processor.cores
+        );
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        std::env::consts::ARCH.to_owned()
+    let quota = quota().map_or_else(
+        || "no quota".to_owned(),
+        |quota| format!("a quota of {quota:.1}"),
+    );
+    format!("{words}, {quota}; --threads or {VARIABLE} changes it")
+}
+
+/// What matrix products reach on one thread and on all.
+fn products() -> Result<String> {
+    let all = worker::available_threads() as usize;
+    let rate = |threads| product_rate(threads, MEASURING);
+    let mut words = format!("{:.0} GFLOP/s on 1 thread", rate(1)? / 1e9);
+    if all > 1 {
+        words = format!("{words}, {:.0} on {all}", rate(all)? / 1e9);
     }
+    Ok(words)
 }

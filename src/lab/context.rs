@@ -23,6 +23,16 @@ pub trait Sink {
     fn remark(&mut self, _remark: &str) {}
 }
 
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn state(&mut self, event: Event) -> Result<()> {
+        (**self).state(event)
+    }
+
+    fn remark(&mut self, remark: &str) {
+        (**self).remark(remark);
+    }
+}
+
 impl Sink for Vec<Event> {
     fn state(&mut self, event: Event) -> Result<()> {
         self.push(event);

@@ -29,7 +29,14 @@ pub struct Job {
 }
 
 /// Facts go through a bounded channel: a recorder that cannot keep up slows the lab before memory fills.
-struct Spoken(Sender<Said>);
+pub struct Spoken(Sender<Said>);
+
+impl Spoken {
+    /// Facts that go to whoever listens there.
+    pub fn to(facts: Sender<Said>) -> Self {
+        Self(facts)
+    }
+}
 
 impl Sink for Spoken {
     fn state(&mut self, event: Event) -> Result<()> {
@@ -51,15 +58,55 @@ pub fn spawn(
     facts: Sender<Said>,
     commands: Receiver<Command>,
 ) -> std::io::Result<JoinHandle<Outcome>> {
+    spawn_into(job, Spoken::to(facts), commands)
+}
+
+/// Starts the thread; its facts go to that sink.
+///
+/// # Errors
+/// When the system gives no more threads.
+pub fn spawn_into(
+    job: Job,
+    facts: impl Sink + Send + 'static,
+    commands: Receiver<Command>,
+) -> std::io::Result<JoinHandle<Outcome>> {
     std::thread::Builder::new()
         .name(THREAD.to_owned())
         .stack_size(STACK)
         .spawn(move || work(&job, facts, commands))
 }
 
-/// How many threads compute when the study does not say: all that the process may use.
+/// Where the number of threads comes from when the study does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// The environment says it.
+    Environment,
+    /// The system does: processors that the process may use, within its quota.
+    System,
+}
+
+/// The variable that says how many threads compute; the one that rayon, candle and gemm know.
+pub const VARIABLE: &str = "RAYON_NUM_THREADS";
+
+/// The most threads that may be asked for.
+const MOST: u32 = 1024;
+
+/// How many threads compute when the study does not say: as many as the environment says, or all that the process may
+/// use.
 pub fn available_threads() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+    threads().0
+}
+
+/// The same with its reason.
+pub fn threads() -> (u32, Because) {
+    let said = std::env::var(VARIABLE).ok().and_then(|n| n.parse().ok());
+    match said.filter(|n| (1..=MOST).contains(n)) {
+        Some(n) => (n, Because::Environment),
+        None => (
+            std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
+            Because::System,
+        ),
+    }
 }
 
 /// The threads that compute.
@@ -77,11 +124,11 @@ pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         })
 }
 
-fn work(job: &Job, facts: Sender<Said>, commands: Receiver<Command>) -> Outcome {
+fn work(job: &Job, facts: impl Sink + Send, commands: Receiver<Command>) -> Outcome {
     let threads = job.study.study().threads.unwrap_or_else(available_threads) as usize;
     let pool = pool(threads);
     let mut control = Control::listening(commands);
-    let mut sink = Resuming::new(job.past.clone(), Spoken(facts));
+    let mut sink = Resuming::new(job.past.clone(), facts);
     let added: Vec<(Branch, NetworkPlan)> = sink.branches_added();
     for (branch, network) in added {
         control.enqueue(branch, network);

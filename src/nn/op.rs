@@ -166,12 +166,18 @@ pub(crate) fn zeros(n: usize, dtype: DType) -> Result<Tensor> {
 /// Buffers of the CPU kernels: packed weights, lines of images, sums of a part; growing and never shrinking.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    common: Vec<f32>,
     parts: Vec<Vec<f32>>,
     /// A gradient behind a ReLU.
     pub(super) masked: Vec<f32>,
 }
 
 impl Scratch {
+    /// One buffer for what the parts share, and theirs.
+    pub(super) fn shared(&mut self) -> (&mut Vec<f32>, &mut Vec<Vec<f32>>) {
+        (&mut self.common, &mut self.parts)
+    }
+
     /// The buffers of `n` parts.
     pub fn parts(&mut self, n: usize) -> &mut [Vec<f32>] {
         if self.parts.len() < n {

@@ -90,6 +90,10 @@ fn without_json_a_person_can_read_it() {
 #[test]
 fn what_cannot_be_timed_is_refused_in_one_sentence() {
     let sandbox = Sandbox::new();
+    let error = sandbox
+        .run(&["bench", "screen", "--seconds", "soon"])
+        .refused(2);
+    assert_eq!(error.lines().count(), 1, "{error}");
     for (flags, named) in [
         (["-a", "alexnet"], ["--architecture: alexnet", "lenet5"]),
         (["--phase", "test"], ["--phase: test", "attack"]),
@@ -109,4 +113,23 @@ fn what_cannot_be_timed_is_refused_in_one_sentence() {
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(named.iter().all(|word| error.contains(word)), "{error}");
     }
+}
+
+/// The whole of it on a pseudo-terminal, half a minute long: `SHRINKLAB_SLOW_TESTS=1` asks for it.
+#[cfg(unix)]
+#[test]
+fn the_screen_is_timed_on_a_pseudo_terminal() {
+    if std::env::var_os("SHRINKLAB_SLOW_TESTS").is_none() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let said = sandbox
+        .run(&["bench", "screen", "--seconds", "12", "--json"])
+        .well();
+    let found: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(found["keys"], 200);
+    let number = |name: &str| found[name].as_f64().unwrap();
+    assert!(number("key_p50_ms") > 0.0 && number("key_p50_ms") <= number("key_p99_ms"));
+    assert!(number("bytes_per_s") > 0.0);
+    assert!(number("slow_down_low") <= number("slow_down_high"));
 }

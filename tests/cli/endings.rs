@@ -1,5 +1,6 @@
 //! How a run ends before its end, and goes on.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -114,4 +115,118 @@ fn a_hang_up_does_not_end_a_run_and_a_second_writer_is_refused() {
     let records = records(&session);
     assert_eq!(count(&records, "epoch-ended"), 6);
     assert_eq!(records.last().unwrap().1["outcome"]["is"], "completed");
+}
+
+/// A run that is killed between two steps, once for each kind of recipe, ends with the bytes of one that was not.
+/// `SHRINKLAB_SLOW_TESTS=1` asks for it.
+#[test]
+fn a_killed_run_ends_bit_for_bit_as_one_that_was_not() {
+    if std::env::var_os("SHRINKLAB_SLOW_TESTS").is_none() {
+        return;
+    }
+    let study: &[&str] = &[
+        "run",
+        "-d",
+        "glyphs",
+        "-a",
+        "lenet5",
+        "--epochs",
+        "3",
+        "--train-limit",
+        "2000",
+        "--test-limit",
+        "100",
+        "--threads",
+        "2",
+        "--json",
+    ];
+    let recipes: [&[&str]; 4] = [
+        &[],
+        &[
+            "--set",
+            "schedule=one-cycle",
+            "--set",
+            "cycle-momentum=true",
+            "--set",
+            "augmentation=crop-flip",
+            "--set",
+            "label-smoothing=0.1",
+        ],
+        &[
+            "--set",
+            "optimizer=adamw",
+            "--set",
+            "learning-rate=0.001",
+            "--set",
+            "augmentation=crop",
+        ],
+        &[
+            "--set",
+            "schedule=step",
+            "--set",
+            "patience=1",
+            "--set",
+            "learning-rate=0.3",
+        ],
+    ];
+    for (at, recipe) in recipes.iter().enumerate() {
+        let (whole, broken) = (Sandbox::new(), Sandbox::new());
+        let arguments: Vec<&str> = study.iter().chain(*recipe).copied().collect();
+        let session = |sandbox: &Sandbox| sandbox.path("a.jsonl");
+        let mut all = whole.process();
+        all.args(&arguments).arg("--session").arg(session(&whole));
+        Ran::of(&all.output().unwrap()).well();
+
+        let mut process = broken.process();
+        process
+            .args(&arguments)
+            .arg("--session")
+            .arg(session(&broken));
+        let mut process = process.stdout(Stdio::piped()).spawn().unwrap();
+        // Somewhere in the second epoch: 1,800 images are 29 steps of 64, and so four reports.
+        let said = BufReader::new(process.stdout.take().unwrap());
+        let reports = said
+            .lines()
+            .map_while(Result::ok)
+            .filter(|line| line.contains("\"steps-trained\""))
+            .take(5 + at % 3)
+            .count();
+        assert_eq!(reports, 5 + at % 3);
+        process.kill().unwrap();
+        process.wait().unwrap();
+        broken
+            .run_on(&["run", "--resume"], &session(&broken))
+            .well();
+
+        let facts = |sandbox: &Sandbox| -> Vec<(String, serde_json::Value)> {
+            let mut facts = records(&session(sandbox));
+            facts.retain(|(kind, fact)| {
+                let metric = fact["metric"].as_str().unwrap_or_default();
+                let reads_the_clock = metric.contains("latency") || metric.contains("throughput");
+                kind != "continued" && !reads_the_clock
+            });
+            facts
+        };
+        assert_eq!(facts(&broken), facts(&whole), "{recipe:?}");
+        let networks = |sandbox: &Sandbox| {
+            let folder = sandbox.path("cache").join("shrinklab/networks");
+            let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .map(|path| (path.display().to_string(), std::fs::read(path).unwrap()))
+                // What was measured holds latencies; weights and outputs do not.
+                .filter(|(_, bytes)| !bytes.windows(7).any(|word| word == b"latency"))
+                .map(|(path, bytes)| {
+                    (
+                        path.rsplit('/').next().unwrap_or_default().to_owned(),
+                        bytes,
+                    )
+                })
+                .collect();
+            files.sort();
+            files
+        };
+        assert!(networks(&broken).len() >= 3, "{recipe:?}");
+        assert!(networks(&broken) == networks(&whole), "{recipe:?}");
+    }
 }

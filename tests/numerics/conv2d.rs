@@ -1,5 +1,6 @@
 //! Convolution: the definition in 64 bits, its central differences, and PyTorch.
 
+use proptest::prelude::*;
 use shrinklab::nn::op::Scratch;
 use shrinklab::nn::op::conv2d::{Conv2d, Geometry, Operands, Saved, Then, Wanted};
 use shrinklab::nn::op::max_pool2d::{self, Windows};
@@ -264,5 +265,170 @@ fn what_follows_in_the_same_pass_changes_no_bit() {
         assert_eq!(fused.dx, plain.dx);
         assert_eq!(fused.dw, plain.dw);
         assert_eq!(fused.db, plain.db);
+    }
+}
+
+/// y and the gradients by the definition in 64 bits, channels last, with whatever the pass takes along: a factor and a
+/// bias per output, a residual, the ReLU, a pooling of 2x2.
+struct Definition {
+    y: Vec<f64>,
+    dx: Vec<f64>,
+    dw: Vec<f64>,
+    db: Vec<f64>,
+}
+
+fn define(conv: &Conv2d, batch: usize, [x, w, b, dy, scale, residual]: [&[f32]; 6]) -> Definition {
+    let g = &conv.geometry;
+    let (k, outputs, depth) = (g.kernel, conv.outputs, g.channels * g.kernel * g.kernel);
+    let (height, width) = (g.out_height(), g.out_width());
+    let wide = |v: f32| f64::from(v);
+    // Each term of the sums: image and position of y, output, place in x, place in w.
+    let terms = |each: &mut dyn FnMut(usize, usize, usize)| {
+        for at in 0..batch * height * width {
+            let (n, oy, ox) = (at / (height * width), at / width % height, at % width);
+            for tap in 0..k * k {
+                let (iy, ix) = (oy * g.stride + tap / k, ox * g.stride + tap % k);
+                let inside = (g.padding..g.padding + g.height).contains(&iy)
+                    && (g.padding..g.padding + g.width).contains(&ix);
+                if !inside {
+                    continue;
+                }
+                let pixel = (n * g.height + iy - g.padding) * g.width + ix - g.padding;
+                for c in 0..g.channels {
+                    each(at * outputs, pixel * g.channels + c, c * k * k + tap);
+                }
+            }
+        }
+    };
+    let n = batch * height * width * outputs;
+    let mut raw: Vec<f64> = (0..n)
+        .map(|at| wide(b[at % outputs]) + residual.get(at).map_or(0.0, |r| wide(*r)))
+        .collect();
+    terms(&mut |at, pixel, weight| {
+        for o in 0..outputs {
+            raw[at + o] += wide(x[pixel]) * wide(w[o * depth + weight]) * wide(scale[o]);
+        }
+    });
+    let mut d_raw = vec![0.0; n];
+    let mut y = raw.clone();
+    match conv.then {
+        Then::Nothing => d_raw = dy.iter().map(|dy| wide(*dy)).collect(),
+        Then::Relu => {
+            for (at, y) in y.iter_mut().enumerate() {
+                *y = y.max(0.0);
+                d_raw[at] = if raw[at] > 0.0 { wide(dy[at]) } else { 0.0 };
+            }
+        }
+        Then::ReluMaxPool(windows) => {
+            let (down, across) = (windows.out_height(), windows.out_width());
+            y.clear();
+            for at in 0..batch * down * across * outputs {
+                let (position, o) = (at / outputs, at % outputs);
+                let (image, py, px) = (
+                    position / (down * across),
+                    position / across % down,
+                    position % across,
+                );
+                let taps = (0..windows.kernel * windows.kernel).map(|tap| {
+                    let line = py * windows.stride + tap / windows.kernel;
+                    let column = px * windows.stride + tap % windows.kernel;
+                    ((image * height + line) * width + column) * outputs + o
+                });
+                let first = taps
+                    .rev()
+                    .max_by(|a, b| raw[*a].total_cmp(&raw[*b]))
+                    .unwrap();
+                y.push(raw[first].max(0.0));
+                if raw[first] > 0.0 {
+                    d_raw[first] += wide(dy[at]);
+                }
+            }
+        }
+    }
+    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+    terms(&mut |at, pixel, weight| {
+        for o in 0..outputs {
+            let d = d_raw[at + o];
+            dx[pixel] += d * wide(w[o * depth + weight]) * wide(scale[o]);
+            dw[o * depth + weight] += d * wide(x[pixel]);
+        }
+    });
+    let mut db = vec![0.0; outputs];
+    for (at, d) in d_raw.iter().enumerate() {
+        db[at % outputs] += d;
+    }
+    Definition { y, dx, dw, db }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever the shape, what follows in the pass, and the number of threads.
+    #[test]
+    fn every_shape_is_computed_as_defined(
+        (batch, channels, height, width) in (1_usize..6, 1_usize..40, 1_usize..13, 1_usize..13),
+        (outputs, kernel, stride, padding) in (1_usize..40, 1_usize..8, 1_usize..4, 0_usize..3),
+        (then, adds, scaled, residual) in (0_u8..3, any::<bool>(), any::<bool>(), any::<bool>()),
+        (count, stream) in (1_usize..5, any::<u32>()),
+    ) {
+        prop_assume!(height.min(width) + 2 * padding >= kernel);
+        let shape = [batch, channels, height, width, outputs, kernel, stride, padding];
+        let mut conv = convolution(shape);
+        let (oh, ow) = (conv.geometry.out_height(), conv.geometry.out_width());
+        let windows = Windows { height: oh, width: ow, kernel: 2, stride: 2, padding: 0 };
+        conv.then = match then {
+            0 => Then::Nothing,
+            1 => Then::Relu,
+            _ if oh >= 2 && ow >= 2 => Then::ReluMaxPool(windows),
+            _ => Then::Relu,
+        };
+        let pools = matches!(conv.then, Then::ReluMaxPool(_));
+        let n = batch * conv.values();
+        let draws = |at: u64, n: usize| draw(u64::from(stream) * 10 + at, n, -1.0, 1.0);
+        let (x, b, dy) = (draws(0, batch * channels * height * width), draws(1, outputs), draws(2, n));
+        let w = draws(3, outputs * channels * kernel * kernel);
+        let scale = if scaled { draws(4, outputs) } else { vec![1.0; outputs] };
+        let added = if residual && !pools { draws(5, n) } else { Vec::new() };
+        let expected = define(&conv, batch, [&x, &w, &b, &dy, &scale, &added]);
+        let nan = |n| vec![f32::NAN; n];
+        let (mut y, mut place) = (nan(n), vec![255; if pools { n } else { 0 }]);
+        let (mut dx, mut dw, mut db) = (nan(x.len()), nan(w.len()), nan(outputs));
+        if adds {
+            dx.fill(3.0);
+        }
+        threads(count, || {
+            let mut scratch = Scratch::default();
+            let operands = Operands {
+                w: &w,
+                scale: scaled.then_some(&scale),
+                b: Some(&b),
+                add: (!added.is_empty()).then_some(&added),
+            };
+            conv.forward(&x, operands, &mut y, &mut place, &mut scratch);
+            let saved = Saved {
+                x: &x,
+                w: &w,
+                scale: scaled.then_some(&scale),
+                y: &y,
+                place: &place,
+                dy: &dy,
+            };
+            let wanted = Wanted {
+                dx: Some(&mut dx),
+                adds,
+                dw: Some(&mut dw),
+                db: Some(&mut db),
+            };
+            conv.backward(saved, wanted, &mut scratch);
+        });
+        if adds {
+            for dx in &mut dx {
+                *dx -= 3.0;
+            }
+        }
+        assert_close(&y, &expected.y, 2e-6, "y");
+        assert_close(&dx, &expected.dx, 2e-6, "dx");
+        assert_close(&dw, &expected.dw, 2e-6, "dw");
+        assert_close(&db, &expected.db, 2e-6, "db");
     }
 }

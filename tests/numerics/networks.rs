@@ -56,8 +56,9 @@ pub(crate) fn labels() -> Vec<u32> {
     (0..BATCH as u32).map(|i| i * 7 % 10).collect()
 }
 
-/// The reference computes in 64 bits; ours in 32, over up to 2,048 terms and eight layers.
-const TOLERANCE: f64 = 2e-5;
+/// The reference computes in 64 bits; ours in 32, over up to 2,048 terms and eight layers, some of them filtered by
+/// Winograd's way, whose transforms round a little more.
+const TOLERANCE: f64 = 1e-4;
 
 fn follows_pytorch(id: &str) {
     let fixture = fixture();

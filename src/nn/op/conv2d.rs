@@ -27,9 +27,10 @@ mod data;
 mod lines;
 mod pack;
 mod weights;
+mod winograd;
 
-/// Lines are copied as many at a time as have about this many values: 192 KiB, so that they are still in a core's own
-/// cache (512 KiB and more) when they are read, together with a panel of weights and the results.
+/// Lines are copied as many at a time as have, or give, about this many values: 192 KiB, so that they are still in a core's own
+/// cache (512 KiB and more) when they are read, together with a panel of weights and as many results.
 const CHUNK: usize = 48 * 1024;
 
 /// What follows a convolution in the same pass.
@@ -122,6 +123,10 @@ impl Conv2d {
         place: &mut [u8],
         scratch: &mut Scratch,
     ) {
+        if winograd::suits(self) {
+            winograd::forward(self, x, operands, y, place, scratch);
+            return;
+        }
         let g = &self.geometry;
         let batch = x.len() / g.image();
         let (height, width) = self.end();
@@ -168,7 +173,8 @@ impl Conv2d {
             Then::ReluMaxPool(windows) => g.stride * windows.stride,
             _ => g.stride,
         };
-        let wanted = CHUNK / (stride * lines::padded_width(g) * g.channels);
+        let copied = stride * lines::padded_width(g) * g.channels;
+        let wanted = CHUNK / copied.max(g.out_width() * self.outputs);
         let (mut rows, mut c_rows) = (Vec::new(), Vec::new());
         for chunk in chunks(part, height, wanted) {
             let of_chunk = (chunk.start - begin) * line..(chunk.end - begin) * line;
@@ -209,17 +215,15 @@ impl Conv2d {
             product(left, packed, self.outputs, raw, &c_rows, finish);
             let mut place = place[of_chunk].chunks_exact_mut(line);
             let mut y = y.chunks_exact_mut(line);
-            let mut raw = raw.chunks_exact(g.out_width() * self.outputs);
+            let pitch = g.out_width() * self.outputs;
+            let mut raw = &*raw;
             for piece in pieces(chunk.clone(), height) {
-                let raw_lines = raw.by_ref().take(self.under(piece).count);
-                lines::pool(
-                    &windows,
-                    raw_lines,
-                    y.by_ref(),
-                    place.by_ref(),
-                    piece.count,
-                    self.outputs,
-                );
+                let of_piece = y.by_ref().zip(place.by_ref()).take(piece.count);
+                for (at, (y, place)) in of_piece.enumerate() {
+                    let raw = &raw[at * windows.stride * pitch..];
+                    lines::pool(&windows, raw, pitch, y, place, self.outputs);
+                }
+                raw = &raw[self.under(piece).count * pitch..];
             }
         }
     }

@@ -10,7 +10,7 @@ use super::{
     Add, Conv2d, Finish, Left, Piece, Saved, Segment, Then, chunks, lines, pack, panels, pieces,
     product,
 };
-use super::{CHUNK, Geometry};
+use super::{CHUNK, Geometry, winograd};
 use crate::nn::op::{Scratch, grown, parts, shares};
 
 /// Positions of x with the same remainders, and the taps that they see.
@@ -72,6 +72,10 @@ pub(super) fn backward(
         narrow(conv, saved, dx, adds, scratch);
         return;
     }
+    if winograd::suits_data(conv) {
+        winograd::data(conv, saved, dx, adds, scratch);
+        return;
+    }
     let batch = dx.len() / g.image();
     let parts = parts(batch * g.height);
     let [shared, buffers @ ..] = scratch.parts(parts.len() + 1) else {
@@ -101,7 +105,7 @@ pub(super) fn backward(
         .for_each(|((part, dx), buffer)| {
             let source = Source::new(conv, &saved);
             let begin = part.start;
-            let wanted = CHUNK * g.stride / source.pitch;
+            let wanted = (CHUNK * g.stride / source.pitch).min(CHUNK / line);
             let mut room = Room::default();
             for chunk in chunks(part, g.height, wanted) {
                 let dx = &mut dx[(chunk.start - begin) * line..(chunk.end - begin) * line];
@@ -362,26 +366,28 @@ fn narrow(conv: &Conv2d, saved: Saved<'_>, dx: &mut [f32], adds: bool, scratch: 
 
 /// Adds one output line's gifts to the input's lines.
 fn gather(g: &Geometry, oy: usize, given: &[f32], dx: &mut [f32]) {
-    let across = g.kernel * g.channels;
+    let (depth, across) = (g.depth(), g.kernel * g.channels);
     for ky in 0..g.kernel {
         let iy = (oy * g.stride + ky).wrapping_sub(g.padding);
         if iy >= g.height {
             continue;
         }
         let dx = &mut dx[iy * g.width * g.channels..][..g.width * g.channels];
-        for (ox, given) in given.chunks_exact(g.depth()).enumerate() {
-            let given = &given[ky * across..][..across];
-            // Taps in front of the line and behind it fall away.
-            let first = ox * g.stride;
-            let skipped = g.padding.saturating_sub(first);
-            let kept = g.kernel.min((g.width + g.padding).saturating_sub(first));
-            if skipped >= kept {
+        for kx in 0..g.kernel {
+            // Positions whose tap lies within the line.
+            let first = g.padding.saturating_sub(kx).div_ceil(g.stride);
+            let end = (g.width + g.padding).saturating_sub(kx).div_ceil(g.stride);
+            let end = end.min(g.out_width());
+            if first >= end {
                 continue;
             }
-            let target = (first + skipped - g.padding) * g.channels;
-            let given = &given[skipped * g.channels..kept * g.channels];
-            for (dx, given) in dx[target..].iter_mut().zip(given) {
-                *dx += given;
+            let target = (first * g.stride + kx - g.padding) * g.channels;
+            let given = &given[first * depth + ky * across + kx * g.channels..];
+            let taps = given.chunks(depth).take(end - first);
+            for (dx, given) in dx[target..].chunks_mut(g.stride * g.channels).zip(taps) {
+                for (dx, given) in dx.iter_mut().zip(&given[..g.channels]) {
+                    *dx += given;
+                }
             }
         }
     }

@@ -82,54 +82,57 @@ pub(super) fn windows(g: &Geometry) -> Vec<Segment> {
     (0..g.kernel).map(row).collect()
 }
 
-/// Pools the convolution's lines: `count` lines of windows, and the places of the maxima.
-pub(super) fn pool<'a>(
-    windows: &Windows,
-    mut raw: impl Iterator<Item = &'a [f32]>,
-    y: impl Iterator<Item = &'a mut [f32]>,
-    place: impl Iterator<Item = &'a mut [u8]>,
-    count: usize,
-    channels: usize,
-) {
-    for (at, (y, place)) in y.zip(place).take(count).enumerate() {
-        if at > 0 {
-            // Lines between the windows.
-            for _ in windows.kernel..windows.stride {
-                raw.next();
+vectorized! {
+    /// One line of windows: the maxima of the convolution's lines `raw`, and the places of the first of them.
+    pub(super) fn pool<V>(windows: &Windows, raw: &[f32], pitch: usize, y: &mut [f32], place: &mut [u8], channels: usize) {
+        let windows_of_line = y.chunks_exact_mut(channels).zip(place.chunks_exact_mut(channels));
+        for (ox, (y, place)) in windows_of_line.enumerate() {
+            let first = ox * windows.stride * channels;
+            let (y, y_rest) = y.as_chunks_mut::<BLOCK>();
+            let (place, place_rest) = place.as_chunks_mut::<BLOCK>();
+            let whole = y.len() * BLOCK;
+            for (block, (y, place)) in y.iter_mut().zip(place).enumerate() {
+                maxima(windows, &raw[first + block * BLOCK..], pitch, channels, y, place);
             }
-        }
-        for ky in 0..windows.kernel {
-            if let Some(raw) = raw.next() {
-                pool_line(windows, ky, raw, y, place, channels);
+            for (c, (y, place)) in y_rest.iter_mut().zip(place_rest).enumerate() {
+                let (mut of_y, mut of_place) = ([0.0], [0]);
+                maxima(windows, &raw[first + whole + c..], pitch, channels, &mut of_y, &mut of_place);
+                (*y, *place) = (of_y[0], of_place[0]);
             }
         }
     }
 }
 
-vectorized! {
-    /// One line of a row of windows joins the maxima.
-    fn pool_line<V>(windows: &Windows, ky: usize, raw: &[f32], y: &mut [f32], place: &mut [u8], channels: usize) {
-        let windows_of_line = y.chunks_exact_mut(channels).zip(place.chunks_exact_mut(channels));
-        for (ox, (y, place)) in windows_of_line.enumerate() {
-            for kx in 0..windows.kernel {
-                let raw = &raw[(ox * windows.stride + kx) * channels..][..channels];
-                let tap = (ky * windows.kernel + kx) as u8;
-                if tap == 0 {
-                    y.copy_from_slice(raw);
-                    place.fill(0);
-                    continue;
-                }
-                for (place, (y, x)) in place.iter_mut().zip(y.iter().zip(raw)) {
-                    let later = (*x > *y) | x.is_nan();
-                    *place = if later { tap } else { *place };
-                }
-                for (y, x) in y.iter_mut().zip(raw) {
-                    let later = (*x > *y) | x.is_nan();
-                    *y = if later { *x } else { *y };
-                }
+/// Channels that are pooled together: enough for the widest registers.
+const BLOCK: usize = 16;
+
+/// The maxima of one window in neighboring channels. A NaN wins, so that a diverged network does not look healthy.
+#[expect(clippy::inline_always, reason = "part of a vectorized body")]
+#[inline(always)]
+fn maxima<const N: usize>(
+    windows: &Windows,
+    raw: &[f32],
+    pitch: usize,
+    channels: usize,
+    y: &mut [f32; N],
+    place: &mut [u8; N],
+) {
+    let (mut best, mut at) = ([f32::NEG_INFINITY; N], [0_u32; N]);
+    for ky in 0..windows.kernel {
+        for kx in 0..windows.kernel {
+            let tap = (ky * windows.kernel + kx) as u32;
+            let Some(x) = raw[ky * pitch + kx * channels..].first_chunk::<N>() else {
+                return;
+            };
+            for i in 0..N {
+                let later = (x[i] > best[i]) | x[i].is_nan();
+                at[i] = if later { tap } else { at[i] };
+                best[i] = if later { x[i] } else { best[i] };
             }
         }
     }
+    *y = best;
+    *place = at.map(|at| at as u8);
 }
 
 /// A line of the gradient of the convolution's own output: what came back through the ReLU and the pooling.

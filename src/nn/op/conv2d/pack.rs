@@ -14,7 +14,7 @@ pub(super) fn by_output<'a>(
     buffer: &'a mut Vec<f32>,
 ) -> &'a [f32] {
     let g = &conv.geometry;
-    let (depth, area) = (g.depth(), g.kernel * g.kernel);
+    let depth = g.depth();
     let packed = grown(buffer, size(depth, conv.outputs));
     packed
         .par_chunks_mut(depth * width())
@@ -25,13 +25,16 @@ pub(super) fn by_output<'a>(
             if outputs < width() {
                 packed.fill(0.0);
             }
-            for j in 0..outputs {
-                let w = &w[(from + j) * depth..(from + j + 1) * depth];
-                let scale = scale.map_or(1.0, |scale| scale[from + j]);
-                for (c, w) in w.chunks_exact(area).enumerate() {
-                    for (tap, w) in w.iter().enumerate() {
-                        packed[(tap * g.channels + c) * width() + j] = w * scale;
-                    }
+            // Output by output would write to another cache line every time.
+            let (w, area) = (&w[from * depth..], g.kernel * g.kernel);
+            let scales: Vec<f32> = (from..from + outputs)
+                .map(|o| scale.map_or(1.0, |scale| scale[o]))
+                .collect();
+            for (c, tap) in (0..g.channels).flat_map(|c| (0..area).map(move |tap| (c, tap))) {
+                let row = &mut packed[(tap * g.channels + c) * width()..][..outputs];
+                let w = w[c * area + tap..].iter().step_by(depth);
+                for (packed, (w, scale)) in row.iter_mut().zip(w.zip(&scales)) {
+                    *packed = w * scale;
                 }
             }
         });
@@ -55,13 +58,14 @@ pub(super) fn by_channel(
         .for_each(|(panel, packed)| {
             let from = panel * width();
             let channels = width().min(g.channels - from);
-            for (at, (ky, kx)) in taps.iter().enumerate() {
-                let rows = packed[at * conv.outputs * width()..].chunks_exact_mut(width());
-                for (o, row) in rows.take(conv.outputs).enumerate() {
-                    let w = &w[(o * g.channels + from) * area + ky * g.kernel + kx..];
-                    let scale = scale.map_or(1.0, |scale| scale[o]);
+            for o in 0..conv.outputs {
+                let w = &w[(o * g.channels + from) * area..][..channels * area];
+                let scale = scale.map_or(1.0, |scale| scale[o]);
+                for (at, (ky, kx)) in taps.iter().enumerate() {
+                    let row = &mut packed[(at * conv.outputs + o) * width()..][..width()];
                     let (row, rest) = row.split_at_mut(channels);
-                    for (packed, w) in row.iter_mut().zip(w.iter().step_by(area)) {
+                    let w = w[ky * g.kernel + kx..].iter().step_by(area);
+                    for (packed, w) in row.iter_mut().zip(w) {
                         *packed = w * scale;
                     }
                     rest.fill(0.0);

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     Add, CHUNK, Conv2d, Finish, Left, Saved, Segment, chunks, lines, panels, pieces, product,
+    winograd,
 };
 use crate::nn::op::panels::rows as tile_rows;
 use crate::nn::op::simd::vectorized;
@@ -23,6 +24,13 @@ pub(super) fn backward(
     db: Option<&mut [f32]>,
     scratch: &mut Scratch,
 ) {
+    let mut dw = dw;
+    if let Some(dw) = dw.as_deref_mut()
+        && winograd::suits_weights(conv)
+    {
+        winograd::weights(conv, &saved, dw, db, scratch);
+        return;
+    }
     let g = &conv.geometry;
     let (outputs, depth) = (conv.outputs, g.depth());
     let batch = saved.x.len() / g.image();
@@ -52,15 +60,23 @@ pub(super) fn backward(
         of_threads.par_iter().zip(dws).for_each(|(of, dw)| {
             let mut total = vec![0.0; depth];
             for (o, dw) in of.clone().zip(dw.chunks_exact_mut(depth)) {
+                let of_output = o * depth..(o + 1) * depth;
                 // Parts in their order, whatever thread adds them.
-                total.copy_from_slice(&sums[0][o * depth..(o + 1) * depth]);
-                for sums in &sums[1..] {
-                    for (total, sum) in total.iter_mut().zip(&sums[o * depth..]) {
-                        *total += sum;
+                let add_all = |total: &mut [f32]| {
+                    total.copy_from_slice(&sums[0][of_output.clone()]);
+                    for sums in &sums[1..] {
+                        for (total, sum) in total.iter_mut().zip(&sums[of_output.clone()]) {
+                            *total += sum;
+                        }
                     }
-                }
-                // (ky, kx, c) becomes (c, ky, kx).
+                };
                 let area = g.kernel * g.kernel;
+                if area == 1 {
+                    add_all(dw);
+                    continue;
+                }
+                add_all(&mut total);
+                // (ky, kx, c) becomes (c, ky, kx).
                 for (tap, total) in total.chunks_exact(g.channels).enumerate() {
                     for (dw, total) in dw[tap..].iter_mut().step_by(area).zip(total) {
                         *dw = *total;
@@ -153,11 +169,11 @@ impl Part<'_> {
 }
 
 /// Values copied at once.
-const SPARE: usize = 8;
+pub(super) const SPARE: usize = 8;
 
 vectorized! {
     /// sums += every row of `values`.
-    fn add_up<V>(values: &[f32], sums: &mut [f32]) {
+    pub(super) fn add_up<V>(values: &[f32], sums: &mut [f32]) {
         for row in values.chunks_exact(sums.len()) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += value;
@@ -167,7 +183,13 @@ vectorized! {
 }
 
 /// Lays the rows of a line, one per position, side by side in groups of a tile's rows: (groups, positions, rows).
-fn interleave(line: &[f32], outputs: usize, at: usize, pitch: usize, interleaved: &mut [f32]) {
+pub(super) fn interleave(
+    line: &[f32],
+    outputs: usize,
+    at: usize,
+    pitch: usize,
+    interleaved: &mut [f32],
+) {
     let each = tile_rows();
     for (position, row) in line.chunks_exact(outputs).enumerate() {
         for (group, values) in row.chunks(each).enumerate() {
@@ -194,38 +216,47 @@ fn fill_panel(
     panel: &mut [f32],
 ) {
     let width = panels::width();
+    // Stretches of the windows' rows: where from, to which columns.
     let row = windows.first().map_or(1, |window| window.length);
-    let rows = panel.chunks_exact_mut(width).zip(begins);
-    let (ky, at) = (from / row, from % row);
-    if at + columns <= row {
-        let offset = windows[ky].offset + at;
-        if (width, columns) == (16, 16) {
-            for (panel, begin) in rows {
-                if let (Some(panel), Some(source)) = (
-                    panel.first_chunk_mut::<16>(),
-                    values[begin + offset..].first_chunk::<16>(),
-                ) {
-                    *panel = *source;
-                }
-            }
-            return;
-        }
-        for (panel, begin) in rows {
-            let (panel, rest) = panel.split_at_mut(columns);
-            panel.copy_from_slice(&values[begin + offset..][..columns]);
-            rest.fill(0.0);
-        }
-        return;
+    let mut stretches = Vec::new();
+    let mut column = 0;
+    while column < columns {
+        let (ky, at) = ((from + column) / row, (from + column) % row);
+        let length = (row - at).min(columns - column);
+        stretches.push((windows[ky].offset + at, column, length));
+        column += length;
     }
-    // The columns lie in several rows of the window.
-    let offsets: Vec<usize> = (from..from + columns)
-        .map(|column| windows[column / row].offset + column % row)
-        .collect();
-    for (panel, begin) in rows {
-        let (panel, rest) = panel.split_at_mut(columns);
-        for (panel, offset) in panel.iter_mut().zip(&offsets) {
-            *panel = values[begin + offset];
+    // What lies behind the last stretch is computed with and never written, so no zeros are needed there; but the
+    // numbers that an earlier use has left may be slow ones (denormal).
+    if columns < width {
+        panel.fill(0.0);
+    }
+    for (source, target, length) in stretches {
+        match length {
+            9..=16 => copy::<16>(values, begins, source, panel, width, target, length),
+            5..=8 => copy::<8>(values, begins, source, panel, width, target, length),
+            0..=4 => copy::<4>(values, begins, source, panel, width, target, length),
+            _ => copy::<32>(values, begins, source, panel, width, target, length),
         }
-        rest.fill(0.0);
+    }
+}
+
+/// Copies a stretch of every position's patch to its columns: N values at once where there is room for them, of which
+/// later stretches overwrite the surplus.
+pub(super) fn copy<const N: usize>(
+    values: &[f32],
+    begins: &[usize],
+    source: usize,
+    panel: &mut [f32],
+    width: usize,
+    target: usize,
+    length: usize,
+) {
+    for (panel, begin) in panel.chunks_exact_mut(width).zip(begins) {
+        let (panel, values) = (&mut panel[target..], &values[begin + source..]);
+        match (panel.first_chunk_mut::<N>(), values.first_chunk::<N>()) {
+            (Some(panel), Some(values)) => *panel = *values,
+            _ => panel[..length].copy_from_slice(&values[..length]),
+        }
     }
 }
