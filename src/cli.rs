@@ -123,6 +123,28 @@ pub(crate) struct RunArguments {
     /// Architecture
     #[arg(short, long, value_name = "ID")]
     pub architecture: Option<String>,
+    /// Weights to start from: safetensors with PyTorch's names; a classifier for other classes is replaced
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<String>,
+    /// Mean per channel of pixels from 0 to 1 that those weights were trained with [default: of the training images]
+    #[arg(
+        long,
+        value_name = "M[,M…]",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel, likewise
+    #[arg(
+        long,
+        value_name = "S[,S…]",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub std: Vec<f64>,
+    /// Enlarge all images to this side in pixels
+    #[arg(long, value_name = "N")]
+    pub resize: Option<u32>,
     /// Compression; opens a branch, and the flags after it belong to it
     #[arg(long, value_name = "METHOD")]
     pub compress: Vec<String>,
@@ -179,7 +201,8 @@ pub(crate) struct RunArguments {
         long,
         value_name = "FILE",
         conflicts_with_all = ["spec", "dataset", "architecture", "compress", "epochs", "twins", "seed", "threads",
-                              "train_limit", "test_limit", "full", "device", "set", "same_start_twin"]
+                              "train_limit", "test_limit", "full", "device", "set", "same_start_twin",
+                              "from", "mean", "std", "resize"]
     )]
     pub resume: Option<PathBuf>,
     /// Print one event per line as JSON

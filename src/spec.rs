@@ -197,13 +197,37 @@ pub struct Branch {
     pub stages: Vec<Stage>,
 }
 
-/// A network trained from scratch, with the networks that are compared with it.
+/// Weights that were trained elsewhere, for a reference to start from: a safetensors file with PyTorch's names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Weights {
+    /// Where it is, seen from the folder in which the program was started.
+    pub file: String,
+    /// Per channel of pixels in [0, 1], what the weights were trained with, or one for all; the training images' own
+    /// when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mean: Vec<f64>,
+    /// Likewise the standard deviation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub std: Vec<f64>,
+    /// The file's SHA-256 in hexadecimal, filled in when a study begins; a file with another one is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// A network that is trained, from scratch or from weights at hand, with the networks that are compared with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Reference {
     /// Data set and domain.
     pub dataset: Method,
     pub architecture: Method,
+    /// Weights to start from; random ones when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Weights>,
+    /// Side in pixels to which all images are enlarged; as they are when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<u32>,
     /// The recipe: knobs of a training.
     #[serde(default)]
     pub training: Setting,
@@ -286,6 +310,8 @@ impl Default for Study {
             references: vec![Reference {
                 dataset: Method::plain("glyphs"),
                 architecture: Method::plain("lenet5"),
+                from: None,
+                resize: None,
                 training: Setting::default(),
                 seed: None,
                 twins: 1,

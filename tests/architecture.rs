@@ -147,7 +147,7 @@ const RULES: &[Never] = &[
             "report",
             "lab/data",
             "lab/cache.rs",
-            "nn/parameters.rs",
+            "nn/parameters/pretrained.rs",
             "cli.rs",
             "cli/",
             "app.rs",

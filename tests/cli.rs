@@ -21,3 +21,5 @@ mod reports;
 mod sandbox;
 #[path = "cli/studies.rs"]
 mod studies;
+#[path = "cli/weights.rs"]
+mod weights;

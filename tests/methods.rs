@@ -36,6 +36,8 @@ use shrinklab::spec::{
 mod compressions;
 #[path = "methods/probes.rs"]
 mod probes;
+#[path = "methods/residual.rs"]
+mod residual;
 
 const REFERENCE: NetworkId = NetworkId(0);
 const CANDIDATE: NetworkId = NetworkId(9);
@@ -188,6 +190,11 @@ impl Bench {
             trained(&mut network, &data, &RECIPE, 7);
             [initial, network]
         });
+        Self::of(data, initial, network)
+    }
+
+    /// With this reference, trained from that start.
+    fn of(data: Data, initial: &Network, network: &Network) -> Self {
         let initial = initial.duplicate().unwrap();
         let reference = kept(
             plan(REFERENCE, Role::Reference, 7),

@@ -9,6 +9,8 @@
 
 use serde_json::Value;
 
+#[path = "numerics/architectures.rs"]
+mod architectures;
 #[path = "numerics/batch_norm.rs"]
 mod batch_norm;
 #[path = "numerics/conv2d.rs"]

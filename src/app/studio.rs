@@ -11,6 +11,7 @@ use crate::event::{Event, Outcome, Said};
 use crate::lab::context::Sink;
 use crate::lab::run::Means;
 use crate::lab::worker::{Job, Spoken, available_threads, spawn_into};
+use crate::nn::parameters::pretrained;
 use crate::session::{Header, Writer, store};
 use crate::session::{Recorded, Recorder};
 use crate::spec::{CheckedStudy, Command, Study};
@@ -31,12 +32,27 @@ pub(crate) struct Studio {
     recorder: Recorder,
 }
 
-/// The study as this machine will run it: threads and device settled.
+/// The study as this machine will run it: threads, device and the weights at hand settled.
 ///
 /// # Errors
-/// When the device is not to be had.
+/// When the device is not to be had, or a file of weights is not, or another one lies there.
 pub(crate) fn settle(mut study: Study) -> Result<Study> {
     study.threads.get_or_insert_with(available_threads);
+    let weights = study
+        .references
+        .iter_mut()
+        .filter_map(|reference| reference.from.as_mut());
+    for from in weights {
+        let found =
+            pretrained::digest(Path::new(&from.file)).map_err(|error| anyhow!("{error}"))?;
+        match &from.sha256 {
+            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => bail!(
+                "{}: its SHA-256 is {found}, and the study asks for {wanted}",
+                from.file
+            ),
+            _ => from.sha256 = Some(found),
+        }
+    }
     match study.device.as_str() {
         // This build computes on the CPU.
         "auto" => "cpu".clone_into(&mut study.device),

@@ -11,7 +11,7 @@ use super::{RunArguments, UsageError};
 use crate::catalog::Catalog;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage,
-    Study, Suite,
+    Study, Suite, Weights,
 };
 
 /// Where each flag stood on the command line, in order of appearance.
@@ -107,6 +107,22 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         if let Some(id) = &arguments.architecture {
             reference.architecture = Method::plain(id);
         }
+        if let Some(file) = &arguments.from {
+            reference.from = Some(Weights {
+                file: file.clone(),
+                ..Weights::default()
+            });
+        }
+        if !(arguments.mean.is_empty() && arguments.std.is_empty()) {
+            let Some(from) = &mut reference.from else {
+                let problem =
+                    "--mean and --std: stand beside no --from, whose weights they are for";
+                return Err(anyhow!(UsageError(problem.to_owned())));
+            };
+            from.mean.clone_from(&arguments.mean);
+            from.std.clone_from(&arguments.std);
+        }
+        reference.resize = arguments.resize.or(reference.resize);
         if let Some(epochs) = arguments.epochs {
             reference
                 .training

@@ -1,10 +1,17 @@
 //! `shrinklab list`: what the lab knows.
+//!
+//! What an architecture costs is said for a color image of 32x32 pixels and ten classes. "GFLOPs" are billions of
+//! multiply-accumulates, as "Analyzing the robustness of model compression techniques to noise" and torchvision count
+//! them; a multiplication and an addition by themselves are twice as many operations.
 
 use anyhow::Result;
 
 use super::{Ending, print};
 use crate::catalog::Described;
 use crate::lab;
+use crate::lab::architecture;
+use crate::nn::ImageShape;
+use crate::spec::Setting;
 
 /// Prints one table of the catalog or all of them.
 pub(crate) fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
@@ -39,6 +46,11 @@ pub(crate) fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
                 "  {:28} {} ({}){counts}\n",
                 info.id, info.summary, info.reference
             ))?;
+            if name == "architectures"
+                && let Some(cost) = cost(method)
+            {
+                print(&format!("  {:28}   {cost}\n", ""))?;
+            }
             for knob in method.knobs.iter().filter(|knob| knob.id != "ratio") {
                 print(&format!(
                     "  {:28}   --set {}=…  {}; {}\n",
@@ -51,4 +63,41 @@ pub(crate) fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
         }
     }
     Ok(Ending::Success)
+}
+
+/// What an architecture costs as it stands, in words.
+fn cost(method: &Described) -> Option<String> {
+    let entry = architecture::ALL
+        .iter()
+        .find(|entry| entry.info.id == method.info.id)?;
+    let knobs = entry.knobs.iter();
+    let setting = knobs.fold(Setting::default(), |setting, knob| {
+        setting.with(&knob.id, knob.range.default())
+    });
+    let image = ImageShape {
+        channels: 3,
+        height: 32,
+        width: 32,
+    };
+    let network = (entry.build)(&setting).outline(image, 10).ok()?;
+    let macs = network.macs() as f64;
+    Some(format!(
+        "{} parameters; {:.2} M multiply-accumulates, or {:.3} \"GFLOPs\" (3x32x32, 10 classes)",
+        grouped(network.parameters().count()),
+        macs / 1e6,
+        macs / 1e9
+    ))
+}
+
+/// A count with a comma before every three digits.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut words = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            words.push(',');
+        }
+        words.push(digit);
+    }
+    words
 }

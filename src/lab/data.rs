@@ -23,6 +23,7 @@ mod glyphs;
 mod idx;
 mod mnist;
 pub mod remote;
+mod resize;
 mod usps;
 pub mod verify;
 
@@ -309,7 +310,15 @@ mod tests {
             assert!(!entry.info.reference.is_empty(), "{}", entry.info.id);
             assert!(["built-in", "files"].contains(&entry.info.family.as_ref()));
         }
-        let shared = ["cifar_binary", "fetch", "file", "idx", "remote", "verify"];
+        let shared = [
+            "cifar_binary",
+            "fetch",
+            "file",
+            "idx",
+            "remote",
+            "resize",
+            "verify",
+        ];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/data");
         let files: BTreeSet<String> = std::fs::read_dir(folder)
             .unwrap()

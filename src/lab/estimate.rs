@@ -52,9 +52,12 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     let entry = architecture::ALL
         .iter()
         .find(|entry| entry.info.id == reference.architecture.id)?;
-    let flat = vec![0.5; facts.shape.channels];
+    let mut shape = facts.shape;
+    if let Some(side) = reference.resize {
+        (shape.height, shape.width) = (side as usize, side as usize);
+    }
     let network = (entry.build)(&reference.architecture.setting)
-        .build(facts.shape, facts.classes, (&flat, &flat), 0)
+        .outline(shape, facts.classes)
         .ok()?;
     let macs = network.macs() as f64;
     let epoch = train * 0.9 * 3.0 + train * 0.1 + test;

@@ -215,6 +215,10 @@ impl<'a> Running<'a> {
         let mut dataset = (entry.build)(&asked.setting).load(&self.means.folders)?;
         dataset.train = dataset.train.limited(study.train_limit);
         dataset.test = dataset.test.limited(study.test_limit);
+        if let Some(side) = study.references[reference as usize].resize {
+            dataset.train = dataset.train.enlarged(side as usize)?;
+            dataset.test = dataset.test.enlarged(side as usize)?;
+        }
         for warning in std::mem::take(&mut dataset.warnings) {
             sink.state(Event::Warned {
                 network: None,

@@ -1,9 +1,10 @@
 //! What lies on the bench while the networks of one reference are made: its data, the networks so far, their landscape.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 
-use crate::event::{Cost, Event, Outcome};
+use crate::event::{Cost, Event, Outcome, Warning};
 use crate::lab::architecture;
 use crate::lab::cache::{Cache, Kept as Cached, Key};
 use crate::lab::compression::{self, Start};
@@ -17,6 +18,7 @@ use crate::lab::run::cache_trouble;
 use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use crate::lab::train::{Life, Objective, Recipe, Training, train};
 use crate::nn::network::Network;
+use crate::nn::parameters::pretrained;
 use crate::spec::{
     Branch, Checkpoint, Method, NetworkId, NetworkPlan, Reference, Role, Setting, Stage, Study,
 };
@@ -29,6 +31,7 @@ pub struct Workbench<'a> {
     pub data: Data,
     /// Hash of the data in use.
     digest: String,
+    /// Mean and deviation of the training images.
     normalization: (Vec<f32>, Vec<f32>),
     corrupted: CorruptedSets,
     corrupted_subset: Vec<usize>,
@@ -138,18 +141,24 @@ impl<'a> Workbench<'a> {
             recipe.steps(self.data.split.train.len()),
             cx,
         )?;
-        let network = self.build(plan.init_seed)?;
+        let network = self.build(plan.init_seed, cx)?;
         cx.emit(self.built(&network, cx.network))?;
-        let key = Key::of(&[
-            "train",
-            &self.digest,
-            &self.study.seed.to_string(),
-            &json(&self.reference.architecture)?,
-            &json(&self.reference.training)?,
-            &plan.init_seed.to_string(),
-            &plan.order_seed.to_string(),
-            &rayon::current_num_threads().to_string(),
-        ]);
+        let mut parts = vec![
+            "train".to_owned(),
+            self.digest.clone(),
+            self.study.seed.to_string(),
+            json(&self.reference.architecture)?,
+            json(&self.reference.training)?,
+            plan.init_seed.to_string(),
+            plan.order_seed.to_string(),
+            rayon::current_num_threads().to_string(),
+        ];
+        if let Some(from) = &self.reference.from {
+            // Where the file lies is no part of what comes out.
+            parts.push(json(&(&from.sha256, &from.mean, &from.std))?);
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let key = Key::of(&parts);
         let initial = Some(network.duplicate()?);
         let best = network.duplicate()?;
         let piece = Piece {
@@ -494,7 +503,38 @@ impl<'a> Workbench<'a> {
         })
     }
 
-    fn build(&self, seed: u64) -> Result<Network> {
+    /// Mean and deviation that the network takes off: those that its weights came with, or the training images' own.
+    fn normalization(&self) -> Result<(Vec<f32>, Vec<f32>)> {
+        let channels = self.data.train.shape.channels;
+        let Some(from) = self
+            .reference
+            .from
+            .as_ref()
+            .filter(|from| !from.mean.is_empty())
+        else {
+            return Ok(self.normalization.clone());
+        };
+        let each = |numbers: &[f64]| -> Vec<f32> {
+            match numbers {
+                [one] => vec![*one as f32; channels],
+                several => several.iter().map(|number| *number as f32).collect(),
+            }
+        };
+        let (mean, std) = (each(&from.mean), each(&from.std));
+        if mean.len() == channels && std.len() == channels {
+            return Ok((mean, std));
+        }
+        Err(Error::Impossible {
+            knob: "mean".into(),
+            problem: format!(
+                "{} numbers are given and the images have {channels} channels; one for each is needed, or one for all",
+                from.mean.len()
+            ),
+        })
+    }
+
+    /// A network before its first step: drawn from the seed, or as it was trained elsewhere.
+    fn build(&self, seed: u64, cx: &mut Context<'_>) -> Result<Network> {
         let asked = &self.reference.architecture;
         let entry = architecture::ALL
             .iter()
@@ -502,14 +542,25 @@ impl<'a> Workbench<'a> {
             .ok_or_else(|| {
                 Error::Internal(format!("architecture {} is not in the table", asked.id))
             })?;
-        let (mean, deviation) = &self.normalization;
+        let (mean, deviation) = self.normalization()?;
         let shape = self.data.train.shape;
-        Ok((entry.build)(&asked.setting).build(
+        let mut network = (entry.build)(&asked.setting).build(
             shape,
             self.data.classes.len(),
-            (mean, deviation),
+            (&mean, &deviation),
             seed,
-        )?)
+        )?;
+        if let Some(from) = &self.reference.from {
+            let file = Path::new(&from.file);
+            for replaced in pretrained::load(&mut network, file, from.sha256.as_deref())? {
+                let message = format!(
+                    "{} starts from random values: it is {:?}, and {:?} in {}",
+                    replaced.name, replaced.needed, replaced.stored, from.file
+                );
+                cx.warn(Warning::Other { message })?;
+            }
+        }
+        Ok(network)
     }
 
     fn built(&self, network: &Network, id: NetworkId) -> Event {

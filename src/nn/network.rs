@@ -55,13 +55,17 @@ impl Network {
         seed: u64,
     ) -> Result<Self> {
         let mut builder = Builder::new(name, input, classes, seed);
-        for (name, layer) in layers {
-            builder.then(name, layer)?;
-        }
+        builder.chain(layers)?;
         builder.finish()
     }
 
-    fn push(&mut self, name: &str, layer: Layer, inputs: Vec<usize>, seed: u64) -> Result<()> {
+    fn push(
+        &mut self,
+        name: &str,
+        layer: Layer,
+        inputs: Vec<usize>,
+        seed: Option<u64>,
+    ) -> Result<()> {
         let input = match inputs.first() {
             Some(input) => self.shapes[*input].clone(),
             None => vec![self.input.channels, self.input.height, self.input.width],
@@ -76,11 +80,18 @@ impl Network {
             .find(|needed| needed.role == ParameterRole::Weight)
             .map_or(1, |weight| weight.shape[1..].iter().product());
         for needed in needs {
-            let mut rng = Rng::stream(seed, "init", &[self.parameters.len() as u64]);
+            let value = match seed {
+                Some(seed) => {
+                    let mut rng = Rng::stream(seed, "init", &[self.parameters.len() as u64]);
+                    initial(&needed, fan_in, &mut rng)?
+                }
+                // Memory that nobody writes to is never really taken.
+                None => tensor(vec![0.0; needed.shape.iter().product()], &needed.shape)?,
+            };
             let parameter = Parameter {
                 name: format!("{name}.{}", needed.suffix),
                 role: needed.role,
-                value: initial(&needed, fan_in, &mut rng)?,
+                value,
                 mask: None,
                 levels: None,
             };
@@ -286,12 +297,20 @@ fn initial(needed: &Needed, fan_in: usize, rng: &mut Rng) -> Result<Tensor> {
 #[derive(Debug)]
 pub struct Builder {
     network: Network,
-    seed: u64,
+    seed: Option<u64>,
 }
 
 impl Builder {
     /// Nothing yet. The seed alone decides the initial weights, as [`Network::chain`] says.
     pub fn new(name: &str, input: ImageShape, classes: usize, seed: u64) -> Self {
+        Self {
+            seed: Some(seed),
+            ..Self::outline(name, input, classes)
+        }
+    }
+
+    /// Nothing yet, of a network whose weights are all zero: for what its shapes alone say, at no cost.
+    pub fn outline(name: &str, input: ImageShape, classes: usize) -> Self {
         let network = Network {
             name: name.to_owned(),
             input,
@@ -300,7 +319,19 @@ impl Builder {
             shapes: Vec::new(),
             parameters: Parameters::default(),
         };
-        Self { network, seed }
+        Self {
+            network,
+            seed: None,
+        }
+    }
+
+    /// The shape of the images.
+    pub fn input(&self) -> ImageShape {
+        self.network.input
+    }
+
+    pub fn classes(&self) -> usize {
+        self.network.classes
     }
 
     /// A layer that takes the last one's output, or the images; its place.
@@ -313,6 +344,14 @@ impl Builder {
             .into_iter()
             .collect();
         self.after(&inputs, name, layer)
+    }
+
+    /// Layers that each take the one before.
+    pub fn chain(&mut self, layers: Vec<(&str, Layer)>) -> Result<()> {
+        for (name, layer) in layers {
+            self.then(name, layer)?;
+        }
+        Ok(())
     }
 
     /// A layer that takes the outputs of the nodes at those places; its own place.

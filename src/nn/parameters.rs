@@ -12,6 +12,8 @@ use super::op::fake_quant::Levels;
 use super::op::{read, tensor, write};
 use super::{Result, invalid};
 
+pub mod pretrained;
+
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParameterRole {

@@ -34,6 +34,8 @@ fn study() -> Study {
         references: vec![Reference {
             dataset: Method::plain("glyphs"),
             architecture: Method::plain("lenet5"),
+            from: None,
+            resize: None,
             training: Setting::default().with("epochs", KnobValue::Integer(2)),
             seed: None,
             twins: 1,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, Method, Setting, Stage, Study};
+use super::{Branch, Method, Setting, Stage, Study, Weights};
 use crate::catalog::{Catalog, Described, Knob};
 
 /// One thing that is wrong with a study.
@@ -139,6 +139,16 @@ impl Study {
                 "architecture",
                 &mut errors,
             );
+            if let Some(weights) = &reference.from {
+                check_weights(weights, &place, &mut errors);
+            }
+            if let Some(side) = reference.resize
+                && !(1..=LARGEST_SIDE).contains(&side)
+            {
+                let problem =
+                    format!("{side} is not allowed; a side from 1 to {LARGEST_SIDE} pixels");
+                errors.push(SpecError::new(&place, "resize", problem));
+            }
             check_setting(
                 &mut reference.training,
                 &catalog.training,
@@ -215,6 +225,51 @@ impl Branch {
                 }
             }
         }
+    }
+}
+
+/// Twice the side for which ImageNet's networks were made, and a little more.
+const LARGEST_SIDE: u32 = 512;
+
+fn check_weights(weights: &Weights, place: &str, errors: &mut Vec<SpecError>) {
+    let mut wrong = |field: &str, problem: String| {
+        errors.push(SpecError::new(place, field, problem));
+    };
+    if weights.file.is_empty() {
+        wrong("from", "a file is needed".to_owned());
+    }
+    if weights.mean.len() != weights.std.len() {
+        let problem = format!(
+            "{} means stand beside {} deviations; as many of both are needed, or neither",
+            weights.mean.len(),
+            weights.std.len()
+        );
+        let field = if weights.mean.is_empty() {
+            "mean"
+        } else {
+            "std"
+        };
+        wrong(field, problem);
+    }
+    if let Some(mean) = weights.mean.iter().find(|mean| !mean.is_finite()) {
+        wrong(
+            "mean",
+            format!("{mean} is not allowed; a number, of pixels from 0 to 1"),
+        );
+    }
+    let positive = |std: &&f64| !(std.is_finite() && **std > 0.0);
+    if let Some(std) = weights.std.iter().find(positive) {
+        wrong(
+            "std",
+            format!("{std} is not allowed; a number above 0, of pixels from 0 to 1"),
+        );
+    }
+    let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(text) = weights.sha256.as_ref().filter(|text| !is_digest(text)) {
+        wrong(
+            "sha256",
+            format!("{} is no SHA-256; 64 hexadecimal digits", printable(text)),
+        );
     }
 }
 

@@ -66,6 +66,19 @@ fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
             say("--set", format!("{id}={value}"));
         }
     }
+    if let Some(from) = &reference.from {
+        // A file is named here and not held against its digest.
+        say("--from", from.file.clone());
+        for (flag, numbers) in [("--mean", &from.mean), ("--std", &from.std)] {
+            if !numbers.is_empty() {
+                let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+                say(flag, numbers.join(","));
+            }
+        }
+    }
+    if let Some(side) = reference.resize {
+        say("--resize", side.to_string());
+    }
     for (id, value) in turned(&reference.training, &catalog.training) {
         if id != "epochs" {
             say("--set", format!("{id}={value}"));

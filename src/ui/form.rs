@@ -98,6 +98,8 @@ impl Form {
             references: vec![Reference {
                 dataset: first(&catalog.datasets),
                 architecture: first(&catalog.architectures),
+                from: None,
+                resize: None,
                 training: Setting::default(),
                 seed: None,
                 twins: 1,
@@ -118,6 +120,8 @@ impl Form {
             study.references.push(Reference {
                 dataset: Method::plain(""),
                 architecture: Method::plain(""),
+                from: None,
+                resize: None,
                 training: Setting::default(),
                 seed: None,
                 twins: 0,

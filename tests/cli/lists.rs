@@ -26,6 +26,9 @@ fn the_catalog_is_listed() {
     }
     let one = sandbox.run(&["list", "architectures"]).well();
     assert!(one.contains("cnn8") && !one.contains("glyphs"), "{one}");
+    // Definitions O-38: CIFAR's ResNet-18.
+    let cost = "11,173,962 parameters; 555.42 M multiply-accumulates, or 0.555 \"GFLOPs\"";
+    assert!(one.contains(cost), "{one}");
     let error = sandbox.run(&["list", "optimizers"]).refused(2);
     assert!(error.contains("optimizers") && error.contains("compressions"));
 }

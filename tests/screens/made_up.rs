@@ -200,6 +200,8 @@ pub(crate) fn study() -> Study {
         references: vec![Reference {
             dataset: Method::plain("glyphs"),
             architecture: Method::plain("lenet5"),
+            from: None,
+            resize: None,
             training: Setting::default(),
             seed: None,
             twins: 1,

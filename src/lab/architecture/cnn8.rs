@@ -17,9 +17,9 @@
 
 use super::{Architecture, normalize};
 use crate::catalog::{Entry, Info, text};
+use crate::nn::Result;
 use crate::nn::layer::Layer::{self, Flatten, Relu};
-use crate::nn::network::Network;
-use crate::nn::{ImageShape, Result};
+use crate::nn::network::Builder;
 
 pub const ENTRY: Entry<dyn Architecture> = Entry {
     info: Info {
@@ -39,13 +39,11 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
 struct Cnn8;
 
 impl Architecture for Cnn8 {
-    fn build(
-        &self,
-        input: ImageShape,
-        classes: usize,
-        normalization: (&[f32], &[f32]),
-        seed: u64,
-    ) -> Result<Network> {
+    fn id(&self) -> &'static str {
+        "cnn8"
+    }
+
+    fn lay_out(&self, network: &mut Builder, normalization: (&[f32], &[f32])) -> Result<()> {
         #[rustfmt::skip]
         let layers = vec![
             //                                         1x28x28            3x32x32
@@ -65,8 +63,8 @@ impl Architecture for Cnn8 {
             ("flatten", Flatten),                   // 2048               2048
             ("fc1", Layer::linear(128)),            // 128
             ("relu7", Relu),
-            ("fc2", Layer::linear(classes)),        // K
+            ("fc2", Layer::linear(network.classes())),        // K
         ];
-        Network::chain("cnn8", input, classes, layers, seed)
+        network.chain(layers)
     }
 }

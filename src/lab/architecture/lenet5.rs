@@ -14,11 +14,11 @@
 //! | fc2 | 128·10 + 10 = 1,290 | 1,280 |
 //! | together | 225,034 | 2,631,040 |
 
-use super::{Architecture, normalize};
+use super::{Architecture, at_least, normalize};
 use crate::catalog::{Entry, Info, text};
+use crate::nn::Result;
 use crate::nn::layer::Layer::{self, Flatten, Relu};
-use crate::nn::network::Network;
-use crate::nn::{ImageShape, Result, invalid};
+use crate::nn::network::Builder;
 
 pub const ENTRY: Entry<dyn Architecture> = Entry {
     info: Info {
@@ -39,19 +39,12 @@ struct LeNet5;
 const LEAST_SIDE: usize = 10;
 
 impl Architecture for LeNet5 {
-    fn build(
-        &self,
-        input: ImageShape,
-        classes: usize,
-        normalization: (&[f32], &[f32]),
-        seed: u64,
-    ) -> Result<Network> {
-        if input.height < LEAST_SIDE || input.width < LEAST_SIDE {
-            return Err(invalid(format!(
-                "lenet5 takes images of at least {LEAST_SIDE}x{LEAST_SIDE} pixels, not {}x{}",
-                input.height, input.width
-            )));
-        }
+    fn id(&self) -> &'static str {
+        "lenet5"
+    }
+
+    fn lay_out(&self, network: &mut Builder, normalization: (&[f32], &[f32])) -> Result<()> {
+        at_least(self.id(), network.input(), LEAST_SIDE)?;
         let pool = Layer::max_pool(2, 2);
         #[rustfmt::skip]
         let layers = vec![
@@ -66,8 +59,8 @@ impl Architecture for LeNet5 {
             ("flatten", Flatten),                   // 1600               2304
             ("fc1", Layer::linear(128)),            // 128
             ("relu3", Relu),
-            ("fc2", Layer::linear(classes)),        // K
+            ("fc2", Layer::linear(network.classes())),        // K
         ];
-        Network::chain("lenet5", input, classes, layers, seed)
+        network.chain(layers)
     }
 }

@@ -6,9 +6,10 @@
 //! widened to hold 0, s = (max - min) / (2^b - 1), z = -round(min / s).
 //! Biases: 32-bit integers at the scale of the products they are added to, s_x s_w.
 //!
-//! Activations are rounded where integer inference would store them: the normalized images, and after each
-//! convolution or linear layer with the ReLU that follows it. Pooling and flattening keep the levels they are given.
-//! The logits leave as the 32-bit sums they are. Ranges come from the network before its weights are rounded, on a
+//! Activations are rounded where integer inference would store them: the normalized images, after each convolution or
+//! linear layer with the batch normalization and the ReLU that follow it, after each sum with its ReLU, and after means.
+//! Maxima and flattening keep the levels they are given. The logits leave as the 32-bit sums they are.
+//! A batch normalization stays in floats: in use it is a factor and an offset for each channel's integer sums. Ranges come from the network before its weights are rounded, on a
 //! stratified sample of the training images without the validation split; nothing is chosen on the test images.
 
 use crate::catalog::{Entry, Info, Knob, Range, text};
@@ -121,7 +122,7 @@ impl Compression for PostTrainingQuantization {
             }
             None => None,
         };
-        // The activation that each layer with parameters reads: the last one stored before it.
+        // A bias is on the levels of the sums that it is added to.
         for (at, node) in start.network.nodes().iter().enumerate() {
             let Some(weight) = parameter(start.network, at, ParameterRole::Weight) else {
                 continue;
@@ -131,12 +132,9 @@ impl Compression for PostTrainingQuantization {
                 continue;
             };
             let Some(scales) = &scales else { continue };
-            let read = places
-                .iter()
-                .rposition(|&place| place < at)
-                .ok_or_else(|| {
-                    Error::Internal(format!("no activation is stored before {}", node.name))
-                })?;
+            let read = stored_before(start.network, at, &places).ok_or_else(|| {
+                Error::Internal(format!("no activation is stored before {}", node.name))
+            })?;
             let levels = of_sums(scales[read].scale * levels.scale);
             network.parameters_mut().set_levels(&bias, Some(levels))?;
         }
@@ -211,22 +209,51 @@ impl PostTrainingQuantization {
     }
 }
 
-/// The nodes whose outputs integer inference would store: the first one, and every layer with parameters but the
-/// last, or the ReLU that takes its output at once.
+/// The nodes whose outputs integer inference would store, in order: the first one; every product but the last, every
+/// sum and every mean, or what takes its output at once: a batch normalization and a ReLU.
 fn stored(network: &Network) -> Vec<usize> {
     let nodes = network.nodes();
-    let last = (0..nodes.len())
-        .rev()
-        .find(|&at| !nodes[at].parameters.is_empty());
-    let layers =
-        (0..nodes.len()).filter(|&at| !nodes[at].parameters.is_empty() && Some(at) != last);
-    let fused = |at: usize| {
-        let next = nodes
-            .iter()
-            .position(|node| node.inputs.contains(&at) && node.layer == Layer::Relu);
-        next.unwrap_or(at)
+    let is_product = |at: usize| {
+        let layer = &nodes[at].layer;
+        let convolves = matches!(layer, Layer::Conv2d { .. } | Layer::DepthwiseConv2d { .. });
+        convolves || matches!(layer, Layer::Linear { .. })
     };
-    std::iter::once(0).chain(layers.map(fused)).collect()
+    let last = (0..nodes.len()).rev().find(|&at| is_product(at));
+    let begins = |at: &usize| match nodes[*at].layer {
+        Layer::Add | Layer::AveragePool2d { .. } | Layer::GlobalAveragePool => true,
+        _ => is_product(*at) && Some(*at) != last,
+    };
+    // The only reader of a node, if it is of the kind that integer inference computes together with it.
+    let joined = |at: usize| {
+        let mut readers = (0..nodes.len()).filter(|&reader| nodes[reader].inputs.contains(&at));
+        let only = readers.next().filter(|_| readers.next().is_none())?;
+        match nodes[only].layer {
+            Layer::BatchNorm2d { .. } | Layer::Relu => Some(only),
+            _ => None,
+        }
+    };
+    let end = |mut at: usize| {
+        while let Some(next) = joined(at) {
+            at = next;
+        }
+        at
+    };
+    let mut places: Vec<usize> = (1..nodes.len()).filter(begins).map(end).collect();
+    places.push(0);
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+/// Which of these places holds the activation that a node reads: the nearest one up its inputs.
+fn stored_before(network: &Network, node: usize, places: &[usize]) -> Option<usize> {
+    let mut at = node;
+    loop {
+        at = *network.nodes()[at].inputs.first()?;
+        if let Ok(place) = places.binary_search(&at) {
+            return Some(place);
+        }
+    }
 }
 
 /// The name of a node's parameter of this role.
