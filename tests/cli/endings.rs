@@ -173,11 +173,11 @@ fn a_killed_run_ends_bit_for_bit_as_one_that_was_not() {
         let (whole, broken) = (Sandbox::new(), Sandbox::new());
         let arguments: Vec<&str> = study.iter().chain(*recipe).copied().collect();
         let session = |sandbox: &Sandbox| sandbox.path("a.jsonl");
-        let mut all = whole.process();
+        let mut all = whole.program();
         all.args(&arguments).arg("--session").arg(session(&whole));
         Ran::of(&all.output().unwrap()).well();
 
-        let mut process = broken.process();
+        let mut process = broken.program();
         process
             .args(&arguments)
             .arg("--session")
