@@ -9,6 +9,8 @@
 
 use serde_json::Value;
 
+#[path = "numerics/candle.rs"]
+mod candle;
 #[path = "numerics/conv2d.rs"]
 mod conv2d;
 #[path = "numerics/losses.rs"]
