@@ -13,6 +13,8 @@ use serde_json::Value;
 mod architectures;
 #[path = "numerics/batch_norm.rs"]
 mod batch_norm;
+#[path = "numerics/candle.rs"]
+mod candle;
 #[path = "numerics/conv2d.rs"]
 mod conv2d;
 #[path = "numerics/depthwise_conv2d.rs"]
@@ -23,6 +25,8 @@ mod losses;
 mod networks;
 #[path = "numerics/pooling.rs"]
 mod pooling;
+#[path = "numerics/pooling_channels_last.rs"]
+mod pooling_channels_last;
 #[path = "numerics/quantization.rs"]
 mod quantization;
 #[path = "numerics/recipes.rs"]

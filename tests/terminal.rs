@@ -400,7 +400,10 @@ fn a_study_left_running_says_where_it_is_and_prints_as_run_does() {
     assert_eq!(seat.exit(), 0);
     let screen = seat.screen();
     assert!(screen.contains("nearer than a twin?"), "{screen}");
-    assert!(screen.contains("magnitude pruning 50 %: "), "{screen}");
+    assert!(
+        screen.contains("magnitude pruning 50 % + 1 epoch: "),
+        "{screen}"
+    );
     assert_restored(&seat.seen.lock().expect("no reader panics").0);
     assert_eq!(state(&file).outcome, Some(Outcome::Completed));
 }

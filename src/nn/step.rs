@@ -243,7 +243,7 @@ impl Step {
             }
             Layer::GlobalAveragePool => {
                 write(y, |y| {
-                    average_pool2d::forward_global(input[0], input[1] * input[2], &x, y)
+                    average_pool2d::forward_global(input[1] * input[2], input[0], &x, y)
                 })?;
             }
             Layer::Flatten => write(y, |y| flatten::forward(&input, &x, y))?,
@@ -446,7 +446,7 @@ impl Step {
                         average_pool2d::backward(&layer.windows(&input)?, input[0], &dy, dx);
                     }
                     Layer::GlobalAveragePool => {
-                        average_pool2d::backward_global(input[0], input[1] * input[2], &dy, dx);
+                        average_pool2d::backward_global(input[1] * input[2], input[0], &dy, dx);
                     }
                     Layer::FakeQuant { .. } => fake_quant::backward(&levels(layer)?, &x, &dy, dx),
                     Layer::Flatten => flatten::backward(&input, &dy, dx),
