@@ -134,6 +134,7 @@ const RULES: &[Never] = &[
             "session/log.rs",
             "lab/probe/latency.rs",
             "lab/bench.rs",
+            "lab/bench/",
             "lab/cache.rs",
             "session/store.rs",
         ],
