@@ -197,9 +197,8 @@ impl Layer {
                 Ok(vec![input[0], windows.out_height(), windows.out_width()])
             }
             Self::GlobalAveragePool => Ok(vec![image(input, self)?[0]]),
-            Self::Add => Ok(input.to_vec()),
             Self::Flatten => Ok(vec![input.iter().product()]),
-            Self::Relu => Ok(input.to_vec()),
+            Self::Relu | Self::Add => Ok(input.to_vec()),
             Self::FakeQuant {
                 scale,
                 zero_point,

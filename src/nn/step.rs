@@ -142,8 +142,8 @@ impl Step {
         let nodes = network.nodes();
         let inputs = &nodes[self.first].inputs;
         let mut added = inputs.get(1).copied();
-        for at in self.first + 1..=self.last {
-            let other = nodes[at].inputs.iter().find(|input| **input < self.first);
+        for node in &nodes[self.first + 1..=self.last] {
+            let other = node.inputs.iter().find(|input| **input < self.first);
             added = added.or(other.copied());
         }
         (inputs.first().copied(), added)
@@ -243,7 +243,7 @@ impl Step {
             }
             Layer::GlobalAveragePool => {
                 write(y, |y| {
-                    average_pool2d::forward_global(input[1] * input[2], input[0], &x, y)
+                    average_pool2d::forward_global(input[1] * input[2], input[0], &x, y);
                 })?;
             }
             Layer::Flatten => write(y, |y| flatten::forward(&input, &x, y))?,
@@ -356,7 +356,7 @@ impl Step {
                 let constants = Constants::of(network, fused)?;
                 let w = read(&network.parameters().at(node.parameters[0]).value)?;
                 let [mut dw, mut db] = own;
-                let [mut d_scale, mut d_shift] = norm;
+                let [d_scale, mut d_shift] = norm;
                 // The bias's gradient is the shift's, if there is a normalization.
                 let of_shift = d_shift.as_deref_mut().or(db.as_deref_mut());
                 let scale = constants.scale.as_deref();
@@ -403,7 +403,7 @@ impl Step {
                         .get(1)
                         .map(|at| read(&network.parameters().at(*at).value));
                     let b = b.transpose()?;
-                    norm.unfold(&w, b.as_deref(), dw, db, d_scale.as_deref_mut(), d_shift);
+                    norm.unfold(&w, b.as_deref(), dw, db, d_scale, d_shift);
                 }
             }
             Layer::BatchNorm2d { .. } => {
@@ -553,7 +553,7 @@ impl Norm {
             Mode::Eval => {
                 let (scale, shift) = self.fold();
                 write(y, |y| {
-                    batch_norm2d::forward_eval(&scale, &shift, x, residual, relu, y)
+                    batch_norm2d::forward_eval(&scale, &shift, x, residual, relu, y);
                 })?;
                 Ok(None)
             }
@@ -620,11 +620,14 @@ impl Norm {
     }
 }
 
+/// Writes what was lent, in the order asked for.
+type Filling<'f> = dyn FnMut(Vec<Option<&mut [f32]>>) + 'f;
+
 /// Lends some tensors for writing, all at once.
 fn lend_all<'a>(
     tensors: &[Option<&Tensor>],
     lent: Vec<Option<&'a mut [f32]>>,
-    fill: &mut dyn FnMut(Vec<Option<&mut [f32]>>),
+    fill: &mut Filling<'_>,
 ) -> Result<()> {
     let mut lent = lent;
     match tensors {

@@ -67,14 +67,14 @@ pub(super) fn all(batch: usize, quickest: &mut dyn FnMut(&mut dyn FnMut()) -> f6
             strided(stride)
         );
         dense(
-            "conv2d", geometry, outputs, shape, batch, quickest, &mut paces,
+            "conv2d", geometry, outputs, &shape, batch, quickest, &mut paces,
         );
     }
     for (inputs, outputs) in LINEAR {
         let shape = format!("{batch}x{inputs} -> {outputs}");
         let geometry = Geometry::pixel(inputs);
         dense(
-            "linear", geometry, outputs, shape, batch, quickest, &mut paces,
+            "linear", geometry, outputs, &shape, batch, quickest, &mut paces,
         );
     }
     for (channels, side, stride) in DEPTHWISE {
@@ -105,7 +105,7 @@ fn dense(
     op: &'static str,
     geometry: Geometry,
     outputs: usize,
-    shape: String,
+    shape: &str,
     batch: usize,
     quickest: &mut dyn FnMut(&mut dyn FnMut()) -> f64,
     paces: &mut Vec<OpPace>,
@@ -135,7 +135,7 @@ fn dense(
         paces.push(OpPace {
             op,
             pass,
-            shape: shape.clone(),
+            shape: shape.to_owned(),
             operations,
             bytes,
             seconds,

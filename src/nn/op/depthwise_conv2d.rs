@@ -251,7 +251,8 @@ mod tests {
             ..Wanted::default()
         };
         backward(&g, saved, wanted);
-        let expected = |at: usize| f32::from(at / 5 % 2 == 0 && at % 5 % 2 == 0);
+        let expected =
+            |at: usize| f32::from((at / 5).is_multiple_of(2) && (at % 5).is_multiple_of(2));
         assert!((0..25).all(|at| dx[at] == expected(at)), "{dx:?}");
     }
 }

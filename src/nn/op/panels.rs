@@ -125,7 +125,7 @@ mod tests {
     fn products_are_those_of_the_definition() {
         for (m, k, n) in [(1, 1, 1), (6, 5, 16), (13, 7, 37), (8, 3, 32)] {
             let value = |i: usize| ((i * 37) % 19) as f32 - 9.0;
-            let a: Vec<f32> = (0..2 * m * k + 1).map(value).collect();
+            let a: Vec<f32> = (0..=2 * m * k).map(value).collect();
             let mut panels = vec![0.0; size(k, n)];
             for (at, panel) in panels.chunks_exact_mut((k * width()).max(1)).enumerate() {
                 for (k, row) in panel.chunks_exact_mut(width()).enumerate() {
@@ -161,11 +161,11 @@ mod tests {
                 };
                 product(left, &panels, n, &mut c, &c_rows, finish);
                 for i in 0..m {
-                    for j in 0..n {
+                    for (j, bias) in bias.iter().enumerate() {
                         let mut y: f32 =
                             (0..k).map(|t| a[rows[i] + 2 * t] * value(5 * t + j)).sum();
                         let at = i * (n + 1) + j;
-                        y += bias[j];
+                        y += bias;
                         y += match add {
                             Add::Nothing => 0.0,
                             Add::Itself => old[at],

@@ -191,7 +191,9 @@ vectorized! {
             for (kx, out) in out[first..done].chunks_exact_mut(channels).enumerate() {
                 let tap = (ky * windows.kernel + kx) as u8;
                 for (out, ((y, place), dy)) in out.iter_mut().zip(y.iter().zip(place).zip(dy)) {
-                    *out = if (*place == tap) & (*y > 0.0) { *dy } else { 0.0 };
+                    // Two choices instead of one of both: a short circuit would keep the compiler from vectors.
+                    let positive = if *y > 0.0 { *dy } else { 0.0 };
+                    *out = if *place == tap { positive } else { 0.0 };
                 }
             }
         }

@@ -11,6 +11,10 @@
     unsafe_code,
     reason = "registers are loaded and stored through pointers, whose slices are checked first"
 )]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices that the compiler unrolls keep tiles in registers"
+)]
 
 use std::ops::Range;
 
@@ -259,15 +263,19 @@ vectorized! {
             unsafe {
                 let mut half = [[V::splat(0.0); 3]; SPAN];
                 for kx in 0..3 {
-                    let g = [0, 3, 6].map(|ky| V::load(taps[ky + kx][j..].as_ptr()));
+                    let mut g = [V::splat(0.0); 3];
+                    for ky in 0..3 {
+                        g[ky] = V::load(taps[3 * ky + kx][j..].as_ptr());
+                    }
                     let column = kernel_side(g);
                     for i in 0..SPAN {
                         half[i][kx] = column[i];
                     }
                 }
-                for (i, row) in half.into_iter().enumerate() {
-                    for (k, value) in kernel_side(row).into_iter().enumerate() {
-                        value.store(panels[i * SPAN + k][at + j..].as_mut_ptr());
+                for i in 0..SPAN {
+                    let row = kernel_side(half[i]);
+                    for k in 0..SPAN {
+                        row[k].store(panels[i * SPAN + k][at + j..].as_mut_ptr());
                     }
                 }
             }
@@ -486,16 +494,20 @@ vectorized! {
                     let mut half = [[V::splat(0.0); SPAN]; SPAN];
                     for j in 0..SPAN {
                         let column = (tile * TILE + j) * channels + c;
-                        let d = [0, 1, 2, 3, 4, 5].map(|i| V::load(copied[i * pitch + column..][..V::LANES].as_ptr()));
+                        let mut d = [V::splat(0.0); SPAN];
+                        for i in 0..SPAN {
+                            d[i] = V::load(copied[i * pitch + column..][..V::LANES].as_ptr());
+                        }
                         let column = input_side(d);
                         for i in 0..SPAN {
                             half[i][j] = column[i];
                         }
                     }
-                    for (i, row) in half.into_iter().enumerate() {
-                        for (j, value) in input_side(row).into_iter().enumerate() {
+                    for i in 0..SPAN {
+                        let row = input_side(half[i]);
+                        for j in 0..SPAN {
                             let at = ((i * SPAN + j) * tiles + first + tile) * channels + c;
-                            value.store(transformed[at..][..V::LANES].as_mut_ptr());
+                            row[j].store(transformed[at..][..V::LANES].as_mut_ptr());
                         }
                     }
                 }
@@ -536,10 +548,11 @@ vectorized! {
                 unsafe {
                     let mut half = [[V::splat(0.0); SPAN]; TILE];
                     for j in 0..SPAN {
-                        let m = [0, 1, 2, 3, 4, 5].map(|i| {
+                        let mut m = [V::splat(0.0); SPAN];
+                        for i in 0..SPAN {
                             let at = ((i * SPAN + j) * row.tiles + row.first + tile) * outputs + o;
-                            V::load(products[at..][..V::LANES].as_ptr())
-                        });
+                            m[i] = V::load(products[at..][..V::LANES].as_ptr());
+                        }
                         let column = output_side(m);
                         for i in 0..TILE {
                             half[i][j] = column[i];
@@ -550,10 +563,17 @@ vectorized! {
                         Some(bias) => V::load(bias[o..][..V::LANES].as_ptr()),
                         None => V::splat(0.0),
                     };
-                    for (i, half) in half.into_iter().enumerate().take(row.lines) {
-                        for (j, value) in output_side(half).into_iter().enumerate().take(columns) {
+                    for i in 0..TILE {
+                        if i >= row.lines {
+                            break;
+                        }
+                        let values = output_side(half[i]);
+                        for j in 0..TILE {
+                            if j >= columns {
+                                break;
+                            }
                             let at = (i * width + tile * TILE + j) * outputs + o;
-                            let mut value = value.plus_product(bias, one);
+                            let mut value = values[j].plus_product(bias, one);
                             if let Some(add) = end.add {
                                 value = value.plus_product(V::load(add[at..][..V::LANES].as_ptr()), one);
                             }

@@ -7,6 +7,10 @@
     unsafe_code,
     reason = "registers are loaded and stored through pointers, whose slices are checked first"
 )]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices that the compiler unrolls keep tiles in registers"
+)]
 
 use std::ops::Range;
 
@@ -228,16 +232,20 @@ vectorized! {
                     let mut half = [[V::splat(0.0); TILE]; SPAN];
                     for j in 0..TILE {
                         let column = (tile * TILE + j) * outputs + o;
-                        let y = [0, 1, 2, 3].map(|i| V::load(dy[i * pitch + column..][..V::LANES].as_ptr()));
+                        let mut y = [V::splat(0.0); TILE];
+                        for i in 0..TILE {
+                            y[i] = V::load(dy[i * pitch + column..][..V::LANES].as_ptr());
+                        }
                         let column = gradient_side(y);
                         for i in 0..SPAN {
                             half[i][j] = column[i];
                         }
                     }
-                    for (i, row) in half.into_iter().enumerate() {
-                        for (j, value) in gradient_side(row).into_iter().enumerate() {
+                    for i in 0..SPAN {
+                        let row = gradient_side(half[i]);
+                        for j in 0..SPAN {
                             let at = ((i * SPAN + j) * tiles + first + tile) * outputs + o;
-                            value.store(transformed[at..][..V::LANES].as_mut_ptr());
+                            row[j].store(transformed[at..][..V::LANES].as_mut_ptr());
                         }
                     }
                 }
@@ -276,17 +284,19 @@ vectorized! {
             unsafe {
                 let mut half = [[V::splat(0.0); SPAN]; 3];
                 for j in 0..SPAN {
-                    let u = [0, 1, 2, 3, 4, 5].map(|i| {
-                        V::load(sums[(i * SPAN + j) * stride + c..][..V::LANES].as_ptr())
-                    });
+                    let mut u = [V::splat(0.0); SPAN];
+                    for i in 0..SPAN {
+                        u[i] = V::load(sums[(i * SPAN + j) * stride + c..][..V::LANES].as_ptr());
+                    }
                     let column = kernel_back_side(u);
                     for i in 0..3 {
                         half[i][j] = column[i];
                     }
                 }
-                for (i, row) in half.into_iter().enumerate() {
-                    for (j, value) in kernel_back_side(row).into_iter().enumerate() {
-                        value.store(taps[i * 3 + j].as_mut_ptr());
+                for i in 0..3 {
+                    let row = kernel_back_side(half[i]);
+                    for j in 0..3 {
+                        row[j].store(taps[i * 3 + j].as_mut_ptr());
                     }
                 }
             }
