@@ -624,9 +624,9 @@ impl Norm {
 type Filling<'f> = dyn FnMut(Vec<Option<&mut [f32]>>) + 'f;
 
 /// Lends some tensors for writing, all at once.
-fn lend_all<'a>(
+fn lend_all(
     tensors: &[Option<&Tensor>],
-    lent: Vec<Option<&'a mut [f32]>>,
+    lent: Vec<Option<&mut [f32]>>,
     fill: &mut Filling<'_>,
 ) -> Result<()> {
     let mut lent = lent;

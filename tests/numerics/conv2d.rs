@@ -322,7 +322,7 @@ fn define(conv: &Conv2d, batch: usize, [x, w, b, dy, scale, residual]: [&[f32]; 
         Then::ReluMaxPool(windows) => {
             let (down, across) = (windows.out_height(), windows.out_width());
             y.clear();
-            for at in 0..batch * down * across * outputs {
+            for (at, dy) in dy.iter().enumerate() {
                 let (position, o) = (at / outputs, at % outputs);
                 let (image, py, px) = (
                     position / (down * across),
@@ -340,7 +340,7 @@ fn define(conv: &Conv2d, batch: usize, [x, w, b, dy, scale, residual]: [&[f32]; 
                     .unwrap();
                 y.push(raw[first].max(0.0));
                 if raw[first] > 0.0 {
-                    d_raw[first] += wide(dy[at]);
+                    d_raw[first] += wide(*dy);
                 }
             }
         }
