@@ -521,13 +521,14 @@ impl<'a> Workbench<'a> {
             }
         };
         let (mean, std) = (each(&from.mean), each(&from.std));
+        let plural = if channels == 1 { "" } else { "s" };
         if mean.len() == channels && std.len() == channels {
             return Ok((mean, std));
         }
         Err(Error::Impossible {
             knob: "mean".into(),
             problem: format!(
-                "{} numbers are given and the images have {channels} channels; one for each is needed, or one for all",
+                "{} numbers are given for images with {channels} channel{plural}; one for each is needed, or one for all",
                 from.mean.len()
             ),
         })

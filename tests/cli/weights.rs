@@ -38,6 +38,13 @@ fn study<'a>(architecture: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
     tiny.chain(flags.iter().copied()).collect()
 }
 
+/// What a study that began and failed says.
+fn failing(sandbox: &Sandbox, flags: &[&str]) -> String {
+    let ran = sandbox.run(flags);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    ran.out
+}
+
 #[test]
 fn a_network_starts_from_a_file_and_the_session_says_which() {
     let sandbox = Sandbox::new();
@@ -98,12 +105,8 @@ fn a_network_starts_from_a_file_and_the_session_says_which() {
 fn what_does_not_fit_is_listed() {
     let sandbox = Sandbox::new();
     sandbox.file("mine.safetensors", weights("mlp", 28, 10));
-    let error = sandbox
-        .run(&study(
-            "cnn8",
-            &["--from", "mine.safetensors", "--session", "made.jsonl"],
-        ))
-        .refused(1);
+    let flags = ["--from", "mine.safetensors", "--session", "made.jsonl"];
+    let error = failing(&sandbox, &study("cnn8", &flags));
     for words in [
         "mine.safetensors: the weights do not fit cnn8",
         "conv1.weight [32, 1, 3, 3] is missing",
@@ -124,11 +127,10 @@ fn what_does_not_fit_is_listed() {
         "--std",
         ".2,.2,.2",
     ];
-    let error = sandbox
-        .run(&[study("mlp", &flags), vec!["--session", "other.jsonl"]].concat())
-        .refused(1);
+    let other = [study("mlp", &flags), vec!["--session", "other.jsonl"]].concat();
+    let error = failing(&sandbox, &other);
     assert!(
-        error.contains("mean: 3 numbers are given and the images have 1 channels"),
+        error.contains("mean: 3 numbers are given for images with 1 channel;"),
         "{error}"
     );
 }
@@ -175,11 +177,7 @@ fn images_are_enlarged_for_weights_of_larger_ones() {
     let ready = records(&sandbox.path("made.jsonl"));
     let ready = ready.iter().find(|(kind, _)| kind == "data-ready").unwrap();
     assert_eq!(ready.1["shape"], serde_json::json!([1, 40, 40]));
-    let error = sandbox
-        .run(&study(
-            "mlp",
-            &["--resize", "8", "--session", "small.jsonl"],
-        ))
-        .refused(1);
+    let flags = ["--resize", "8", "--session", "small.jsonl"];
+    let error = failing(&sandbox, &study("mlp", &flags));
     assert!(error.contains("resize: 8 pixels are fewer"), "{error}");
 }

@@ -7,20 +7,20 @@
 //! convolution and its normalization; in block N = 1 to 13 `features.N.0` and `.1` are the depthwise convolution and its
 //! normalization, `.3` and `.4` the pointwise ones; `classifier` gives the logits.
 //!
-//! By hand, for 3x32x32 and ten classes (in brackets the two numbers of a block: depthwise, pointwise):
+//! By hand, for 3x32x32 and ten classes; of a block the weights of both convolutions, then both normalizations:
 //!
-//! | layer | parameters, with 4·C for two normalizations or 2·C | multiply-accumulates |
+//! | layer | parameters | multiply-accumulates |
 //! |---|---|---|
 //! | features.0 | 27·32 + 2·32 = 928 | 864·1024 = 884,736 |
-//! | features.1 | (288 + 2,048) + 2·32 + 2·64 = 2,528 | 2,336·1024 = 2,392,064 |
-//! | features.2 | (576, 8,192) + 2·64 + 2·128 = 9,152 | 8,768·256 = 2,244,608 |
-//! | features.3 | (1,152, 16,384) + 2·128 + 2·128 = 18,048 | 17,536·256 = 4,489,216 |
-//! | features.4 | (1,152, 32,768) + 2·128 + 2·256 = 34,688 | 33,920·64 = 2,170,880 |
-//! | features.5 | (2,304, 65,536) + 2·256 + 2·256 = 68,864 | 67,840·64 = 4,341,760 |
-//! | features.6 | (2,304, 131,072) + 2·256 + 2·512 = 134,912 | 133,376·16 = 2,134,016 |
-//! | features.7 to 11 | 5 ((4,608, 262,144) + 2·512 + 2·512) = 1,344,000 | 5·266,752·16 = 21,340,160 |
-//! | features.12 | (4,608, 524,288) + 2·512 + 2·1024 = 531,968 | 528,896·4 = 2,115,584 |
-//! | features.13 | (9,216, 1,048,576) + 2·1024 + 2·1024 = 1,061,888 | 1,057,792·4 = 4,231,168 |
+//! | features.1 | 288 + 2,048 + 2·32 + 2·64 = 2,528 | 2,336·1024 = 2,392,064 |
+//! | features.2 | 576 + 8,192 + 2·64 + 2·128 = 9,152 | 8,768·256 = 2,244,608 |
+//! | features.3 | 1,152 + 16,384 + 2·128 + 2·128 = 18,048 | 17,536·256 = 4,489,216 |
+//! | features.4 | 1,152 + 32,768 + 2·128 + 2·256 = 34,688 | 33,920·64 = 2,170,880 |
+//! | features.5 | 2,304 + 65,536 + 2·256 + 2·256 = 68,864 | 67,840·64 = 4,341,760 |
+//! | features.6 | 2,304 + 131,072 + 2·256 + 2·512 = 134,912 | 133,376·16 = 2,134,016 |
+//! | features.7 to 11 | 5 (4,608 + 262,144 + 2·512 + 2·512) = 1,344,000 | 5·266,752·16 = 21,340,160 |
+//! | features.12 | 4,608 + 524,288 + 2·512 + 2·1024 = 531,968 | 528,896·4 = 2,115,584 |
+//! | features.13 | 9,216 + 1,048,576 + 2·1024 + 2·1024 = 1,061,888 | 1,057,792·4 = 4,231,168 |
 //! | classifier | 1024·10 + 10 = 10,250 | 10,240 |
 //! | together | 3,217,226 | 46,354,432 |
 //!
@@ -41,7 +41,7 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
         id: text("mobilenet-v1"),
         title: text("MobileNet V1"),
         summary: text(
-            "Depthwise and pointwise convolutions in turn: a fifth of a residual network's parameters and a twelfth of its work.",
+            "Depthwise and pointwise convolutions in turn: under a third of ResNet-18's parameters and a twelfth of its work.",
         ),
         reference: text("arXiv:1704.04861"),
         family: text("convolutional"),
