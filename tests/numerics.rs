@@ -19,8 +19,12 @@ mod depthwise_conv2d;
 mod losses;
 #[path = "numerics/networks.rs"]
 mod networks;
+#[path = "numerics/optimizers.rs"]
+mod optimizers;
 #[path = "numerics/pooling.rs"]
 mod pooling;
+#[path = "numerics/pooling_channels_last.rs"]
+mod pooling_channels_last;
 #[path = "numerics/quantization.rs"]
 mod quantization;
 #[path = "numerics/repeatability.rs"]

@@ -13,6 +13,9 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Storag
 
 use super::{Result, invalid};
 
+pub mod adamw;
+pub mod add;
+pub mod average_pool2d;
 pub mod batch_norm2d;
 pub mod conv2d;
 pub mod depthwise_conv2d;
@@ -20,6 +23,7 @@ pub mod fake_quant;
 pub mod gemm;
 pub mod linear;
 pub mod max_pool2d;
+pub mod max_pool2d_channels_last;
 pub mod normalize;
 pub mod patches;
 pub mod relu;

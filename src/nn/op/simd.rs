@@ -62,6 +62,9 @@ pub(crate) trait Vector: Copy {
 
     /// max(self, floor), keeping a NaN as `relu::rectified` does.
     fn at_least(self, floor: Self) -> Self;
+
+    /// `other` where `x` is above `y` or is no number, else self.
+    fn or_where_above(self, other: Self, x: Self, y: Self) -> Self;
 }
 
 /// Vectors of the baseline, which the compiler maps to whatever the target has.
@@ -103,6 +106,17 @@ impl Vector for Four {
         Self(std::array::from_fn(|i| {
             if self.0[i] < floor.0[i] {
                 floor.0[i]
+            } else {
+                self.0[i]
+            }
+        }))
+    }
+
+    #[inline(always)]
+    fn or_where_above(self, other: Self, x: Self, y: Self) -> Self {
+        Self(std::array::from_fn(|i| {
+            if (x.0[i] > y.0[i]) | x.0[i].is_nan() {
+                other.0[i]
             } else {
                 self.0[i]
             }
@@ -163,20 +177,46 @@ impl<V: Vector> Vector for One<V> {
             self
         }
     }
+
+    #[inline(always)]
+    fn or_where_above(self, other: Self, x: Self, y: Self) -> Self {
+        if (x.value > y.value) | x.value.is_nan() {
+            other
+        } else {
+            self
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_set1_ps,
-        _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_set1_ps,
-        _mm512_storeu_ps,
+        __m256, __m512, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_max_ps, _mm256_or_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_max_ps,
+        _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::Vector;
 
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn choose_of_eight(one: __m256, other: __m256, x: __m256, y: __m256) -> __m256 {
+        let above = _mm256_cmp_ps::<_CMP_GT_OQ>(x, y);
+        let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+        _mm256_blendv_ps(one, other, _mm256_or_ps(above, nan))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn choose_of_sixteen(one: __m512, other: __m512, x: __m512, y: __m512) -> __m512 {
+        let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, y);
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        _mm512_mask_blend_ps(above | nan, one, other)
+    }
+
     macro_rules! vector {
-        ($name:ident, $lanes:literal, $register:ident, $load:ident, $splat:ident, $store:ident, $fmadd:ident, $max:ident) => {
+        ($name:ident = $lanes:literal in $register:ident: $load:ident $splat:ident $store:ident $fmadd:ident $max:ident $choose:ident) => {
             #[derive(Clone, Copy)]
             pub(crate) struct $name($register);
 
@@ -218,30 +258,24 @@ mod x86 {
                     // SAFETY: a value exists only where the processor has the level.
                     Self(unsafe { $max(floor.0, self.0) })
                 }
+
+                #[inline(always)]
+                fn or_where_above(self, other: Self, x: Self, y: Self) -> Self {
+                    // SAFETY: a value exists only where the processor has the level.
+                    Self(unsafe { $choose(self.0, other.0, x.0, y.0) })
+                }
             }
         };
     }
 
-    vector!(
-        Eight,
-        8,
-        __m256,
-        _mm256_loadu_ps,
-        _mm256_set1_ps,
-        _mm256_storeu_ps,
-        _mm256_fmadd_ps,
-        _mm256_max_ps
-    );
-    vector!(
-        Sixteen,
-        16,
-        __m512,
-        _mm512_loadu_ps,
-        _mm512_set1_ps,
-        _mm512_storeu_ps,
-        _mm512_fmadd_ps,
-        _mm512_max_ps
-    );
+    vector! {
+        Eight = 8 in __m256:
+        _mm256_loadu_ps _mm256_set1_ps _mm256_storeu_ps _mm256_fmadd_ps _mm256_max_ps choose_of_eight
+    }
+    vector! {
+        Sixteen = 16 in __m512:
+        _mm512_loadu_ps _mm512_set1_ps _mm512_storeu_ps _mm512_fmadd_ps _mm512_max_ps choose_of_sixteen
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,112 @@
+//! Sum of two tensors of one shape, with the ReLU that follows it in the same pass.
+//!
+//! y = a + b, or max(a + b, 0); da = db = dy, where y > 0 if rectified.
+
+use rayon::prelude::*;
+
+use super::relu::CHUNK;
+use super::simd::vectorized;
+
+/// y = a + b, rectified where asked for.
+pub fn forward(a: &[f32], b: &[f32], relu: bool, y: &mut [f32]) {
+    y.par_chunks_mut(CHUNK)
+        .zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)))
+        .for_each(|(y, (a, b))| sum(a, b, floor(relu), y));
+}
+
+/// a = a + b: for gradients that meet, or a sum whose first term nobody needs any more.
+pub fn forward_in_place(a: &mut [f32], b: &[f32], relu: bool) {
+    a.par_chunks_mut(CHUNK)
+        .zip(b.par_chunks(CHUNK))
+        .for_each(|(a, b)| sum_in_place(a, b, floor(relu)));
+}
+
+/// da = db = dy where y > 0, else 0; without a ReLU dy itself is the gradient of both.
+pub fn backward(y: &[f32], dy: &[f32], d: &mut [f32]) {
+    d.par_chunks_mut(CHUNK)
+        .zip(y.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK)))
+        .for_each(|(d, (y, dy))| mask(y, dy, d));
+}
+
+/// The same in the place of dy.
+pub fn backward_in_place(y: &[f32], dy: &mut [f32]) {
+    dy.par_chunks_mut(CHUNK)
+        .zip(y.par_chunks(CHUNK))
+        .for_each(|(dy, y)| mask_in_place(y, dy));
+}
+
+fn floor(relu: bool) -> f32 {
+    if relu { 0.0 } else { f32::NEG_INFINITY }
+}
+
+vectorized! {
+    fn sum<V>(a: &[f32], b: &[f32], floor: f32, y: &mut [f32]) {
+        for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {
+            let sum = V::fused(*a, 1.0, *b);
+            // Not `max`, which would hide a NaN.
+            *y = if sum < floor { floor } else { sum };
+        }
+    }
+}
+
+vectorized! {
+    fn sum_in_place<V>(a: &mut [f32], b: &[f32], floor: f32) {
+        for (a, b) in a.iter_mut().zip(b) {
+            let sum = V::fused(*a, 1.0, *b);
+            *a = if sum < floor { floor } else { sum };
+        }
+    }
+}
+
+vectorized! {
+    fn mask<V>(y: &[f32], dy: &[f32], d: &mut [f32]) {
+        for ((d, y), dy) in d.iter_mut().zip(y).zip(dy) {
+            *d = f32::from_bits(dy.to_bits() & u32::from(*y > 0.0).wrapping_neg());
+        }
+    }
+}
+
+vectorized! {
+    fn mask_in_place<V>(y: &[f32], dy: &mut [f32]) {
+        for (dy, y) in dy.iter_mut().zip(y) {
+            *dy = f32::from_bits(dy.to_bits() & u32::from(*y > 0.0).wrapping_neg());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Longer than a chunk, so that its seam is seen.
+    #[test]
+    fn sums_and_their_gradients() {
+        let n = CHUNK + 5;
+        let a: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 3.0).collect();
+        let b: Vec<f32> = (0..n).map(|i| (i % 5) as f32 - 2.0).collect();
+        let (mut y, mut dx) = (vec![f32::NAN; n], vec![f32::NAN; n]);
+        for relu in [false, true] {
+            forward(&a, &b, relu, &mut y);
+            let expected = |i: usize| {
+                let sum = a[i] + b[i];
+                if relu { sum.max(0.0) } else { sum }
+            };
+            assert!((0..n).all(|i| y[i] == expected(i)));
+            let mut alone = a.clone();
+            forward_in_place(&mut alone, &b, relu);
+            assert_eq!(alone, y);
+        }
+        backward(&y, &b, &mut dx);
+        assert!((0..n).all(|i| dx[i] == if a[i] + b[i] > 0.0 { b[i] } else { 0.0 }));
+        let mut alone = b.clone();
+        backward_in_place(&y, &mut alone);
+        assert_eq!(alone, dx);
+    }
+
+    #[test]
+    fn nan_stays() {
+        let mut y = [0.0];
+        forward(&[f32::NAN], &[1.0], true, &mut y);
+        assert!(y[0].is_nan());
+    }
+}
