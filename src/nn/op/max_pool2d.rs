@@ -113,14 +113,55 @@ pub fn forward(windows: &Windows, channels: usize, x: &[f32], y: &mut [f32], pla
         let mut at = vec![0.0; row];
         for (i, (of_all, y)) in part.zip(y.chunks_exact_mut(row)).enumerate() {
             let x = &x[of_all / rows * image..][..image];
-            maxima(windows, of_all % rows, channels, x, y, &mut at);
+            if windows.quarters() {
+                let pixels = &x[of_all % rows * 2 * windows.width * channels..];
+                quarters(pixels, windows.width * channels, channels, y, &mut at);
+            } else {
+                maxima(windows, of_all % rows, channels, x, y, &mut at);
+            }
             if let Some(place) = place.get_mut(i * row..(i + 1) * row) {
-                for (place, at) in place.iter_mut().zip(&at) {
-                    *place = *at as u8;
-                }
+                whole(&at, place);
             }
         }
     });
+}
+
+vectorized! {
+    /// Places as bytes: beside 2^23 a float's last bits are the number.
+    fn whole<V>(at: &[f32], place: &mut [u8]) {
+        for (place, at) in place.iter_mut().zip(at) {
+            *place = (at + 8_388_608.0).to_bits() as u8;
+        }
+    }
+}
+
+vectorized! {
+    /// A row of windows of two by two.
+    fn quarters<V>(pixels: &[f32], width: usize, channels: usize, y: &mut [f32], at: &mut [f32]) {
+        let (top, bottom) = pixels.split_at(width);
+        let pairs = top.chunks_exact(2 * channels).zip(bottom.chunks_exact(2 * channels));
+        let outputs = y.chunks_exact_mut(channels).zip(at.chunks_exact_mut(channels));
+        for ((top, bottom), (y, at)) in pairs.zip(outputs) {
+            let ((a, b), (c, d)) = (top.split_at(channels), bottom.split_at(channels));
+            let (b, d) = (&b[..channels], &d[..channels]);
+            for i in 0..channels {
+                let (upper, at_upper) = later(a[i], 0.0, b[i], 1.0);
+                let (lower, at_lower) = later(c[i], 2.0, d[i], 3.0);
+                (y[i], at[i]) = later(upper, at_upper, lower, at_lower);
+            }
+        }
+    }
+}
+
+/// The larger of two, the first of equals; a NaN wins, so that a diverged network does not look healthy.
+#[inline(always)]
+fn later(first: f32, at_first: f32, second: f32, at_second: f32) -> (f32, f32) {
+    // Without a short circuit: which of two is larger is hard to predict.
+    if (second > first) | second.is_nan() {
+        (second, at_second)
+    } else {
+        (first, at_first)
+    }
 }
 
 vectorized! {
@@ -138,15 +179,19 @@ vectorized! {
                 row: windows.width * channels,
                 column: channels,
                 kernel: windows.kernel,
-                rows: rows.clone(),
-                columns,
+                place: rows.start * windows.kernel + columns.start,
             };
+            let size = (rows.len(), columns.len());
             // SAFETY: the window's pixels were checked; this is a vectorized body.
             unsafe {
                 if channels < V::LANES {
-                    maximum::<One<V>>(&window, y, at);
-                } else {
-                    maximum::<V>(&window, y, at);
+                    maximum::<One<V>>(&window, size, y, at);
+                    continue;
+                }
+                // The same with the size as a constant: then the compiler spells the loops out.
+                match size {
+                    (3, 3) => maximum::<V>(&window, (3, 3), y, at),
+                    size => maximum::<V>(&window, size, y, at),
                 }
             }
         }
@@ -160,14 +205,18 @@ struct Window {
     row: usize,
     column: usize,
     kernel: usize,
-    /// The offsets of the kernel that lie inside.
-    rows: Range<usize>,
-    columns: Range<usize>,
+    /// Of the first pixel in the window.
+    place: usize,
 }
 
-/// The maximum of one window and its place, for all channels.
+/// The maximum of one window of rows and columns, and its place, for all channels.
 #[inline(always)]
-unsafe fn maximum<V: Vector>(window: &Window, y: &mut [f32], at: &mut [f32]) {
+unsafe fn maximum<V: Vector>(
+    window: &Window,
+    (rows, columns): (usize, usize),
+    y: &mut [f32],
+    at: &mut [f32],
+) {
     let mut c = 0;
     while c < y.len() {
         // The last vector overlaps its neighbor rather than being cut.
@@ -176,13 +225,12 @@ unsafe fn maximum<V: Vector>(window: &Window, y: &mut [f32], at: &mut [f32]) {
         unsafe {
             let pixels = window.pixels.add(first);
             let mut best = V::load(pixels);
-            let offset = window.rows.start * window.kernel + window.columns.start;
-            let mut place = V::splat(offset as f32);
-            for (row, ky) in window.rows.clone().enumerate() {
-                for (column, kx) in window.columns.clone().enumerate() {
+            let mut place = V::splat(window.place as f32);
+            for row in 0..rows {
+                for column in 0..columns {
                     let x = V::load(pixels.add(row * window.row + column * window.column));
-                    let offset = V::splat((ky * window.kernel + kx) as f32);
-                    place = place.or_where_above(offset, x, best);
+                    let offset = window.place + row * window.kernel + column;
+                    place = place.or_where_above(V::splat(offset as f32), x, best);
                     best = best.or_where_above(x, x, best);
                 }
             }

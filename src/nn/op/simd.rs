@@ -216,7 +216,7 @@ mod x86 {
     }
 
     macro_rules! vector {
-        ($name:ident, $lanes:literal, $register:ident, $load:ident, $splat:ident, $store:ident, $fmadd:ident, $max:ident, $choose:ident) => {
+        ($name:ident = $lanes:literal in $register:ident: $load:ident $splat:ident $store:ident $fmadd:ident $max:ident $choose:ident) => {
             #[derive(Clone, Copy)]
             pub(crate) struct $name($register);
 
@@ -268,28 +268,14 @@ mod x86 {
         };
     }
 
-    vector!(
-        Eight,
-        8,
-        __m256,
-        _mm256_loadu_ps,
-        _mm256_set1_ps,
-        _mm256_storeu_ps,
-        _mm256_fmadd_ps,
-        _mm256_max_ps,
-        choose_of_eight
-    );
-    vector!(
-        Sixteen,
-        16,
-        __m512,
-        _mm512_loadu_ps,
-        _mm512_set1_ps,
-        _mm512_storeu_ps,
-        _mm512_fmadd_ps,
-        _mm512_max_ps,
-        choose_of_sixteen
-    );
+    vector! {
+        Eight = 8 in __m256:
+        _mm256_loadu_ps _mm256_set1_ps _mm256_storeu_ps _mm256_fmadd_ps _mm256_max_ps choose_of_eight
+    }
+    vector! {
+        Sixteen = 16 in __m512:
+        _mm512_loadu_ps _mm512_set1_ps _mm512_storeu_ps _mm512_fmadd_ps _mm512_max_ps choose_of_sixteen
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
