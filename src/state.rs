@@ -24,7 +24,7 @@ mod summary;
 pub mod timeline;
 
 pub use comparison::{Comparison, closing_sentence};
-pub use landscape::{Landscape, Map, Nearness, Point};
+pub use landscape::{Landscape, Map, NOBODY, Nearness, Point};
 pub use measurements::Measurements;
 pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
 pub use pace::Pace;
@@ -75,8 +75,8 @@ pub struct State {
     pub networks: Vec<Arc<NetworkState>>,
     /// What the data sets turned out to be.
     pub data: Vec<DataFacts>,
-    /// Who lies how near to whom.
-    pub landscape: Landscape,
+    /// Who lies how near to whom, by reference: answers to the images of different data sets have no distance.
+    pub landscapes: BTreeMap<u32, Landscape>,
     pub warnings: Vec<Warned>,
     pub notes: Vec<Note>,
     /// Whether training is held at a step.
@@ -118,6 +118,13 @@ impl State {
     pub fn name(&self, id: NetworkId) -> String {
         self.network(id)
             .map_or_else(|| id.to_string(), |network| network.plan.name.clone())
+    }
+
+    /// Who lies how near to whom among the networks of this one's reference.
+    pub fn landscape(&self, id: NetworkId) -> &Landscape {
+        self.network(id)
+            .and_then(|network| self.landscapes.get(&network.plan.reference))
+            .unwrap_or(&NOBODY)
     }
 
     /// The branches, in the order of the plan.
@@ -350,11 +357,25 @@ impl State {
     }
 
     fn measured(&mut self, record: &Record, measurement: &Measurement) {
+        if let Value::Scalar(_) = measurement.value {
+            self.at_network(record, measurement.network, |network| {
+                network.measurements.insert(measurement.clone());
+            });
+            return;
+        }
+        let Some(reference) = self
+            .network(measurement.network)
+            .map(|network| network.plan.reference)
+        else {
+            let problem = format!("network {} was never planned", measurement.network);
+            return self.odd(record, problem);
+        };
+        let landscape = self.landscapes.entry(reference).or_default();
         let problem = match &measurement.value {
             Value::Scalar(_) => None,
-            Value::Row(distances) => self.landscape.join(measurement, distances),
+            Value::Row(distances) => landscape.join(measurement, distances),
             Value::Scatter { method, points } => {
-                self.landscape.draw(record.seq, method, points);
+                landscape.draw(record.seq, method, points);
                 None
             }
             Value::Verdict {
@@ -362,18 +383,12 @@ impl State {
                 difference,
                 twins,
             } => {
-                self.landscape
-                    .judge(measurement, *verdict, *difference, *twins);
+                landscape.judge(measurement, *verdict, *difference, *twins);
                 None
             }
         };
         if let Some(problem) = problem {
             self.odd(record, problem);
-        }
-        if let Value::Scalar(_) = measurement.value {
-            self.at_network(record, measurement.network, |network| {
-                network.measurements.insert(measurement.clone());
-            });
         }
     }
 
@@ -529,12 +544,52 @@ mod tests {
         assert_eq!(state.oddities, []);
         assert_eq!(state.outcome, Some(Outcome::Completed));
         assert!(state.networks.iter().all(|n| n.status == Status::Done));
-        assert_eq!(state.landscape.points.len(), 3);
-        assert_eq!(state.landscape.distance(1, 2), Some(0.03));
-        assert_eq!(state.landscape.distance(2, 1), Some(0.03));
-        assert_eq!(state.landscape.distance(1, 1), Some(0.0));
-        assert_eq!(state.landscape.distance(3, 1), None);
-        assert_eq!(state.landscape.map("mds").unwrap().points.len(), 3);
+        let landscape = state.landscape(NetworkId(1));
+        assert_eq!(landscape.points.len(), 3);
+        assert_eq!(landscape.distance(1, 2), Some(0.03));
+        assert_eq!(landscape.distance(2, 1), Some(0.03));
+        assert_eq!(landscape.distance(1, 1), Some(0.0));
+        assert_eq!(landscape.distance(3, 1), None);
+        assert_eq!(landscape.map("mds").unwrap().points.len(), 3);
+    }
+
+    #[test]
+    fn networks_of_two_data_sets_lie_in_two_landscapes() {
+        let mut events = sample::story();
+        // The end of the study, then a network of a second reference with an own landscape of one point.
+        let Some(Event::StudyStarted { networks, .. }) = events.first_mut() else {
+            panic!("a story begins with its study");
+        };
+        let mut other = networks[0].clone();
+        (other.id, other.against, other.reference) = (NetworkId(9), NetworkId(9), 1);
+        networks.push(other);
+        let row = |network, distances: &[f64]| {
+            Event::Measured(Measurement {
+                network,
+                value: Value::Row(distances.iter().map(|&d| d.into()).collect()),
+                ..sample::scalar(network, 0, Metric::Landscape, 0.0)
+            })
+        };
+        let place = events.len() - 1;
+        events.splice(
+            place..place,
+            [row(NetworkId(9), &[]), row(NetworkId(9), &[0.2])],
+        );
+        let state = folded(events.clone());
+        let complaint = |oddity: &Oddity| oddity.problem.contains("distances");
+        assert!(
+            !state.oddities.iter().any(complaint),
+            "{:?}",
+            state.oddities
+        );
+        assert_eq!(state.landscape(NetworkId(0)).points.len(), 3);
+        assert_eq!(state.landscape(NetworkId(9)).distance(0, 1), Some(0.2));
+        assert_eq!(state.landscape(NetworkId(77)), &NOBODY);
+
+        // A row that does not fit its own landscape is as odd as ever.
+        events.insert(place + 2, row(NetworkId(9), &[0.1; 5]));
+        let state = folded(events);
+        assert!(state.oddities.iter().any(complaint), "{:?}", state.oddities);
     }
 
     #[test]

@@ -69,22 +69,24 @@ pub(super) fn render(report: &Report<'_>) -> String {
                 .epochs
                 .extend(epochs(network, is_joined.then_some(&*chapter.name)));
         }
-        document
-            .verdicts
-            .extend(state.landscape.verdicts.iter().map(|found| {
-                let verdict = json!({
-                    "network": state.name(found.network),
-                    "epoch": found.epoch,
-                    "verdict": found.verdict,
-                    "difference": found.difference,
-                    "unit": "nats",
-                    "low": found.interval.map(|(low, _)| low),
-                    "high": found.interval.map(|(_, high)| high),
-                    "twins": found.twins,
-                    "n": found.n,
-                });
-                of_session(chapter, verdict)
-            }));
+        let verdicts = state
+            .landscapes
+            .values()
+            .flat_map(|landscape| &landscape.verdicts);
+        document.verdicts.extend(verdicts.map(|found| {
+            let verdict = json!({
+                "network": state.name(found.network),
+                "epoch": found.epoch,
+                "verdict": found.verdict,
+                "difference": found.difference,
+                "unit": "nats",
+                "low": found.interval.map(|(low, _)| low),
+                "high": found.interval.map(|(_, high)| high),
+                "twins": found.twins,
+                "n": found.n,
+            });
+            of_session(chapter, verdict)
+        }));
         document
             .warnings
             .extend(state.warnings.iter().map(|warned| {

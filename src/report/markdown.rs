@@ -188,7 +188,7 @@ fn write_comparison(
             "Jensen-Shannon divergence from the reference: {divergence:.4} nats.\n"
         )?;
     }
-    if let Some(found) = state.landscape.verdict(branch.plan.id) {
+    if let Some(found) = state.landscape(branch.plan.id).verdict(branch.plan.id) {
         let verdict = match found.verdict {
             Verdict::Nearer => "yes",
             Verdict::Farther => "no",

@@ -40,7 +40,7 @@ pub struct Nearness {
     pub n: Option<u64>,
 }
 
-/// Who lies how near to whom.
+/// Who lies how near to whom among the networks of one reference.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Landscape {
     /// In the order in which they joined.
@@ -52,6 +52,14 @@ pub struct Landscape {
     /// The latest verdict on each branch.
     pub verdicts: Vec<Nearness>,
 }
+
+/// A landscape in which nobody is yet.
+pub static NOBODY: Landscape = Landscape {
+    points: Vec::new(),
+    rows: Vec::new(),
+    maps: Vec::new(),
+    verdicts: Vec::new(),
+};
 
 impl Landscape {
     /// The distance of two points in the order of joining: the root of their mean Jensen-Shannon divergence.

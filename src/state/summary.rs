@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Comparison, NetworkState, Smoothing, State, Status, closing_sentence, say};
+use super::{Comparison, Landscape, NetworkState, Smoothing, State, Status, closing_sentence, say};
 use crate::event::Outcome;
 use crate::measurement::Measurement;
 
@@ -50,7 +50,12 @@ fn write(state: &State, text: &mut String) -> fmt::Result {
     for network in &state.networks {
         write_network(state, network, text)?;
     }
-    write_landscape(state, text)?;
+    for (reference, landscape) in &state.landscapes {
+        if state.landscapes.len() > 1 {
+            writeln!(text, "landscape of reference {}", reference + 1)?;
+        }
+        write_landscape(state, landscape, text)?;
+    }
     for warned in &state.warnings {
         let about = warned
             .network
@@ -220,8 +225,7 @@ fn write_measured(state: &State, found: &Measurement, text: &mut String) -> fmt:
     writeln!(text)
 }
 
-fn write_landscape(state: &State, text: &mut String) -> fmt::Result {
-    let landscape = &state.landscape;
+fn write_landscape(state: &State, landscape: &Landscape, text: &mut String) -> fmt::Result {
     for (index, point) in landscape.points.iter().enumerate() {
         let row: Vec<String> = (0..index)
             .map(|other| {

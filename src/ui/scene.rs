@@ -9,7 +9,7 @@ use super::theme::{self, Theme};
 use super::view::View;
 use crate::catalog::Catalog;
 use crate::spec::{NetworkId, NetworkPlan, Role};
-use crate::state::{NetworkState, State, Timeline};
+use crate::state::{Landscape, NOBODY, NetworkState, State, Timeline};
 
 /// Whether somebody writes a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,13 @@ impl<'a> Scene<'a> {
                 .map(|network| &**network)
                 .find(|network| network.plan.role == Role::Reference),
         }
+    }
+
+    /// The landscape in which the shown candidate lies; only networks of one reference have distances.
+    pub fn landscape(&self, view: &View) -> &'a Landscape {
+        self.candidate(view)
+            .or_else(|| self.reference(view))
+            .map_or(&NOBODY, |shown| self.state().landscape(shown.plan.id))
     }
 
     /// Every network that can stand beside a reference, in order: branches, then twins.

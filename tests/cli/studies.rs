@@ -197,6 +197,37 @@ fn a_spec_is_checked_and_run_and_flags_turn_it() {
     assert_eq!(count(&records, "network-built"), 2);
 }
 
+/// Each reference has a landscape of its own, so that its session is whole and both parts reach the report.
+#[test]
+fn two_data_sets_in_one_study_make_a_session_without_oddities() {
+    let sandbox = Sandbox::new();
+    let reference = |domain: &str| {
+        format!(
+            "[[references]]\ndataset = {{ id = \"glyphs\", domain = \"{domain}\" }}\narchitecture = \"lenet5\"\n\
+             training = {{ epochs = 1 }}\ntwins = 1\n[[references.branches]]\n\
+             stages = [{{ compress = {{ id = \"magnitude-pruning\", ratio = 0.5 }} }}]\n"
+        )
+    };
+    let spec = format!(
+        "seed = 3\ntrain-limit = 200\ntest-limit = 50\n{}{}[suite]\nprobes = [\"functional-landscape\"]\n",
+        reference("ink"),
+        reference("chalk")
+    );
+    let spec = sandbox.file("study.toml", spec);
+    let flags = ["--no-cache", "--quiet", "--session", "made.jsonl"];
+    let mut run = sandbox.program();
+    Ran::of(&run.arg("run").arg(&spec).args(flags).output().unwrap()).well();
+    let session = sandbox.path("made.jsonl");
+    let checked = sandbox.run_on(&["check"], &session).well();
+    assert!(checked.contains("a session of"), "{checked}");
+    assert!(!checked.contains("joins the landscape"), "{checked}");
+    let report = sandbox
+        .run_on(&["report", "--format", "json"], &session)
+        .well();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["verdicts"].as_array().unwrap().len(), 2, "{report}");
+}
+
 #[test]
 fn the_same_seed_makes_the_same_records_and_the_cache_only_saves_time() {
     let sandbox = Sandbox::new();

@@ -5,13 +5,20 @@ use super::canvas::{Canvas, Look};
 use super::{MARGIN, WIDTH};
 use crate::measurement::{MapPoint, Verdict};
 use crate::spec::NetworkId;
-use crate::state::{State, counted};
+use crate::state::{Landscape, State, counted};
 
 /// The square in which the points lie.
 const SIDE: f64 = 420.0;
 
+/// One map for each reference, below each other.
 pub(super) fn draw(state: &State, canvas: &mut Canvas, top: f64) -> f64 {
-    let landscape = &state.landscape;
+    state
+        .landscapes
+        .values()
+        .fold(top, |top, landscape| map(state, landscape, canvas, top))
+}
+
+fn map(state: &State, landscape: &Landscape, canvas: &mut Canvas, top: f64) -> f64 {
     let Some(map) = landscape.map("mds").or(landscape.maps.first()) else {
         return top;
     };
@@ -78,7 +85,7 @@ pub(super) fn draw(state: &State, canvas: &mut Canvas, top: f64) -> f64 {
 }
 
 fn verdict(state: &State, network: NetworkId) -> String {
-    let Some(found) = state.landscape.verdict(network) else {
+    let Some(found) = state.landscape(network).verdict(network) else {
         return String::new();
     };
     let answer = match found.verdict {

@@ -15,7 +15,7 @@ use crate::ui::widget::grid::{ACROSS, DOWN, Grid};
 /// What the title line says on the right.
 pub fn note(scene: &Scene<'_>, view: &View) -> String {
     let method = MAPS[view.map.min(MAPS.len() - 1)];
-    match scene.state().landscape.map(method) {
+    match scene.landscape(view).map(method) {
         Some(map) => {
             let points = counted(map.points.len() as u64, "point");
             format!("{method} · {points}")
@@ -38,7 +38,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         y += 1;
     }
     let mut lower = pen.part(0, y, pen.width(), 1);
-    verdict_line(&mut lower, scene);
+    verdict_line(&mut lower, scene, view);
 }
 
 fn method_words(view: &View) -> &'static str {
@@ -53,7 +53,7 @@ fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let theme = scene.theme();
     let method = MAPS[view.map.min(MAPS.len() - 1)];
     let middle = pen.height() / 2;
-    let landscape = &scene.state().landscape;
+    let landscape = scene.landscape(view);
     let Some(map) = landscape.map(method).filter(|map| map.points.len() > 1) else {
         let words = if landscape.points.is_empty() {
             "waits for the first epoch's answers on the test images".to_owned()
@@ -181,9 +181,9 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
 }
 
 /// `nearer than a twin?  ▲ undecided   ■ no   1 twin`
-fn verdict_line(pen: &mut Pen<'_>, scene: &Scene<'_>) {
+fn verdict_line(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let theme = scene.theme();
-    let verdicts = &scene.state().landscape.verdicts;
+    let verdicts = &scene.landscape(view).verdicts;
     if verdicts.is_empty() {
         pen.put(1, 0, "nearer than a twin?  not measured yet", theme.dim());
         return;
@@ -225,7 +225,7 @@ fn twins(verdicts: &[Nearness]) -> String {
 /// The map beside the distances of where everybody stands now, and every verdict with its interval.
 pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let theme = scene.theme();
-    let verdicts = &scene.state().landscape.verdicts;
+    let verdicts = &scene.landscape(view).verdicts;
     let lines = (verdicts.len() as u16 + 1).min(pen.height() / 3);
     let height = pen.height().saturating_sub(lines + 1);
     let side = (pen.width() / 2).min(10 + 8 * scene.plans().len() as u16 + 8);
@@ -286,7 +286,7 @@ fn matrix(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     if pen.is_empty() {
         return;
     }
-    let landscape = &scene.state().landscape;
+    let landscape = scene.landscape(view);
     let mut last: Vec<(NetworkId, usize)> = Vec::new();
     for (index, point) in landscape.points.iter().enumerate() {
         match last
