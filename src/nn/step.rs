@@ -9,7 +9,7 @@ use candle_core::Tensor;
 
 use super::layer::Layer;
 use super::network::{Network, Node};
-use super::op::batch_norm2d::{self, Affine, Statistics};
+use super::op::batch_norm2d::{self, Statistics};
 use super::op::conv2d::{self, Conv2d, Geometry, Then};
 use super::op::max_pool2d::Windows;
 use super::op::{
@@ -18,64 +18,17 @@ use super::op::{
 };
 use super::{Mode, Result, invalid};
 
+mod norm;
+mod plan;
+
+use norm::{Constants, Norm};
+pub use plan::plan;
+
 /// Nodes computed in one pass: from `first` to `last`, each but the first taking the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub first: usize,
     pub last: usize,
-}
-
-/// The steps of a network; `apart` computes each layer by itself.
-pub fn plan(network: &Network, mode: Mode, apart: bool) -> Vec<Step> {
-    let nodes = network.nodes();
-    let mut consumers = vec![0; nodes.len()];
-    for input in nodes.iter().flat_map(|node| &node.inputs) {
-        consumers[*input] += 1;
-    }
-    let mut steps = Vec::new();
-    let mut first = 0;
-    while first < nodes.len() {
-        let mut last = first;
-        // The layer behind, if it takes the last one, nobody else does, and what else it takes is there by then.
-        let behind = |last: usize| {
-            let next = nodes.get(last + 1)?;
-            let ready = next
-                .inputs
-                .iter()
-                .all(|input| *input == last || *input < first);
-            let takes = next.inputs.iter().filter(|input| **input == last).count() == 1;
-            (!apart && consumers[last] == 1 && ready && takes).then_some(&next.layer)
-        };
-        let layer = &nodes[first].layer;
-        let is_dense = matches!(layer, Layer::Conv2d { .. });
-        let computes =
-            is_dense || matches!(layer, Layer::Linear { .. } | Layer::DepthwiseConv2d { .. });
-        let normalizes = matches!(layer, Layer::BatchNorm2d { .. });
-        if computes && mode == Mode::Eval && matches!(behind(last), Some(Layer::BatchNorm2d { .. }))
-        {
-            last += 1;
-        }
-        let mut sums = matches!(layer, Layer::Add);
-        if (is_dense || normalizes) && matches!(behind(last), Some(Layer::Add)) {
-            last += 1;
-            sums = true;
-        }
-        if (computes || normalizes || sums) && matches!(behind(last), Some(Layer::Relu)) {
-            last += 1;
-            if is_dense
-                && !sums
-                && let Some(pool @ Layer::MaxPool2d { .. }) = behind(last)
-                && pool
-                    .windows(network.shape(last))
-                    .is_ok_and(|windows| windows.are_apart())
-            {
-                last += 1;
-            }
-        }
-        steps.push(Step { first, last });
-        first = last + 1;
-    }
-    steps
 }
 
 /// What a forward pass over a step reads and writes.
@@ -465,159 +418,6 @@ struct Into<'a> {
     residual: Option<&'a mut [f32]>,
     own: [Option<&'a mut [f32]>; 2],
     norm: [Option<&'a mut [f32]>; 2],
-}
-
-/// What a convolution's weights are multiplied by, and what is added, per output.
-#[derive(Default)]
-struct Constants {
-    scale: Option<Vec<f32>>,
-    shift: Option<Vec<f32>>,
-}
-
-impl Constants {
-    fn of(network: &Network, fused: &Fused<'_>) -> Result<Self> {
-        let bias = match fused.main.parameters.get(1) {
-            Some(at) => Some(read(&network.parameters().at(*at).value)?.to_vec()),
-            None => None,
-        };
-        let Some(norm) = fused.norm else {
-            return Ok(Self {
-                scale: None,
-                shift: bias,
-            });
-        };
-        let (scale, mut shift) = Norm::of(network, norm)?.fold();
-        for ((shift, scale), bias) in shift.iter_mut().zip(&scale).zip(bias.iter().flatten()) {
-            *shift += scale * bias;
-        }
-        Ok(Self {
-            scale: Some(scale),
-            shift: Some(shift),
-        })
-    }
-}
-
-/// The parameters of a batch normalization.
-struct Norm {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    mean: Vec<f32>,
-    variance: Vec<f32>,
-    epsilon: f64,
-}
-
-impl Norm {
-    fn of(network: &Network, node: &Node) -> Result<Self> {
-        let Layer::BatchNorm2d { epsilon, .. } = node.layer else {
-            return Err(invalid(format!("{} does not normalize batches", node.name)));
-        };
-        let values = |at: usize| -> Result<Vec<f32>> {
-            Ok(read(&network.parameters().at(node.parameters[at]).value)?.to_vec())
-        };
-        Ok(Self {
-            weight: values(0)?,
-            bias: values(1)?,
-            mean: values(2)?,
-            variance: values(3)?,
-            epsilon,
-        })
-    }
-
-    fn affine(&self) -> Affine<'_> {
-        Affine {
-            weight: &self.weight,
-            bias: &self.bias,
-            epsilon: self.epsilon,
-        }
-    }
-
-    fn fold(&self) -> (Vec<f32>, Vec<f32>) {
-        batch_norm2d::fold(&self.affine(), &self.mean, &self.variance)
-    }
-
-    fn forward(
-        &self,
-        mode: Mode,
-        x: &[f32],
-        residual: Option<&[f32]>,
-        relu: bool,
-        y: &Tensor,
-    ) -> Result<Option<Statistics>> {
-        match mode {
-            Mode::Train => {
-                let of = |y: &mut [f32]| {
-                    batch_norm2d::forward_train(&self.affine(), x, residual, relu, y)
-                };
-                write(y, of).map(Some)
-            }
-            Mode::Eval => {
-                let (scale, shift) = self.fold();
-                write(y, |y| {
-                    batch_norm2d::forward_eval(&scale, &shift, x, residual, relu, y);
-                })?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn backward(
-        &self,
-        mode: Mode,
-        statistics: Option<&Statistics>,
-        saved: batch_norm2d::Saved<'_>,
-        flow: batch_norm2d::Flow<'_>,
-        wanted: batch_norm2d::Wanted<'_>,
-    ) -> Result<()> {
-        match (mode, statistics) {
-            (Mode::Train, Some(statistics)) => {
-                batch_norm2d::backward_train(&self.affine(), statistics, saved, flow, wanted);
-            }
-            (Mode::Train, None) => return Err(invalid("a batch's statistics were not kept")),
-            (Mode::Eval, _) => {
-                let (scale, shift) = self.fold();
-                let running = Some((&*self.mean, &*self.variance, self.epsilon));
-                batch_norm2d::backward_eval((&scale, &shift), running, saved, flow, wanted);
-            }
-        }
-        Ok(())
-    }
-
-    /// From the gradients of the folded weights and shift to those of the four parameters that they are made of.
-    ///
-    /// With s = γ / σ: dW = s dW', db = s dβ, and dγ = Σ dy (Wx + b - mean) / σ, where Σ dy Wx = Σ W dW'.
-    fn unfold(
-        &self,
-        w: &[f32],
-        b: Option<&[f32]>,
-        dw: &mut [f32],
-        db: Option<&mut [f32]>,
-        d_scale: Option<&mut [f32]>,
-        d_shift: &[f32],
-    ) {
-        let depth = w.len() / self.weight.len();
-        let deviation = |o: usize| (f64::from(self.variance[o]) + self.epsilon).sqrt();
-        if let Some(d_scale) = d_scale {
-            let rows = w.chunks_exact(depth).zip(dw.chunks_exact(depth));
-            for (o, (d_scale, (w, dw))) in d_scale.iter_mut().zip(rows).enumerate() {
-                let product: f64 = w
-                    .iter()
-                    .zip(dw)
-                    .map(|(w, dw)| f64::from(*w) * f64::from(*dw))
-                    .sum();
-                let offset = f64::from(b.map_or(0.0, |b| b[o])) - f64::from(self.mean[o]);
-                *d_scale = ((product + offset * f64::from(d_shift[o])) / deviation(o)) as f32;
-            }
-        }
-        let (scale, _) = self.fold();
-        for (dw, scale) in dw.chunks_exact_mut(depth).zip(&scale) {
-            for dw in dw {
-                *dw *= scale;
-            }
-        }
-        for (db, (shift, scale)) in db.into_iter().flatten().zip(d_shift.iter().zip(&scale)) {
-            *db = shift * scale;
-        }
-    }
 }
 
 /// Writes what was lent, in the order asked for.

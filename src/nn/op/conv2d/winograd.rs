@@ -7,26 +7,18 @@
 //! Results differ from the plain sum's by some 1e-6 of the largest, since the transforms add numbers up to 8 times as
 //! large.
 
-#![expect(
-    unsafe_code,
-    reason = "registers are loaded and stored through pointers, whose slices are checked first"
-)]
-#![expect(
-    clippy::needless_range_loop,
-    reason = "indices that the compiler unrolls keep tiles in registers"
-)]
-
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::panels::{self, Finish, Left, Segment, product};
 use super::{Conv2d, Operands, Saved, Then, lines};
-use crate::nn::op::simd::{Vector, vectorized};
 use crate::nn::op::{Scratch, grown, parts};
 
+mod transforms;
 mod weights;
 
+use transforms::{MOST, Row, finish_row, transform_kernels, transform_row};
 pub(super) use weights::{suits_weights, weights};
 
 /// Outputs of a tile along a side.
@@ -252,61 +244,6 @@ fn transformed<'a>(
     kernels
 }
 
-/// The most columns of a panel.
-const MOST: usize = 32;
-
-vectorized! {
-    /// G g Gᵀ of a row of a panel.
-    fn transform_kernels<V>(taps: &[[f32; MOST]; 9], at: usize, width: usize, panels: &mut [&mut [f32]]) {
-        for j in (0..width).step_by(V::LANES) {
-            // SAFETY: `vectorized!` calls at the processor's level; MOST and the panels' rows are at least `width` wide.
-            unsafe {
-                let mut half = [[V::splat(0.0); 3]; SPAN];
-                for kx in 0..3 {
-                    let mut g = [V::splat(0.0); 3];
-                    for ky in 0..3 {
-                        g[ky] = V::load(taps[3 * ky + kx][j..].as_ptr());
-                    }
-                    let column = kernel_side(g);
-                    for i in 0..SPAN {
-                        half[i][kx] = column[i];
-                    }
-                }
-                for i in 0..SPAN {
-                    let row = kernel_side(half[i]);
-                    for k in 0..SPAN {
-                        row[k].store(panels[i * SPAN + k][at + j..].as_mut_ptr());
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// G g along one side.
-#[expect(clippy::inline_always, reason = "part of a vectorized body")]
-#[inline(always)]
-unsafe fn kernel_side<V: Vector>([a, b, c]: [V; 3]) -> [V; SPAN] {
-    // SAFETY: a value exists only where the processor has the level.
-    unsafe {
-        let zero = V::splat(0.0);
-        let times = |x: V, factor: f32| zero.plus_product(x, V::splat(factor));
-        let ends = times(a, -1.0 / 6.0).plus_product(c, V::splat(-1.0 / 6.0));
-        let middle = times(b, 1.0 / 6.0);
-        let wide = times(a, 1.0 / 24.0).plus_product(c, V::splat(1.0 / 6.0));
-        let half = times(b, 1.0 / 12.0);
-        let (one, minus) = (V::splat(1.0), V::splat(-1.0));
-        [
-            times(a, 0.25),
-            ends.plus_product(middle, minus),
-            ends.plus_product(middle, one),
-            wide.plus_product(half, one),
-            wide.plus_product(half, minus),
-            c,
-        ]
-    }
-}
-
 /// Fills a line of a plane.
 type Source<'a> = dyn Fn(usize, usize, &mut [f32]) + Sync + 'a;
 
@@ -471,142 +408,5 @@ impl Filter<'_> {
     /// Transforms a row of tiles back, into lines of the output.
     fn finish(&self, row: Row, products: &[f32], end: End<'_>, y: &mut [f32]) {
         finish_row(row, self.width, self.to, products, end, y);
-    }
-}
-
-/// A row of tiles among those of a product.
-#[derive(Clone, Copy)]
-struct Row {
-    tiles: usize,
-    first: usize,
-    /// Lines of the output that it covers.
-    lines: usize,
-}
-
-vectorized! {
-    /// Bᵀ d B of a row of tiles, channel by channel: (36, tiles, channels).
-    fn transform_row<V>(copied: &[f32], pitch: usize, across: usize, channels: usize, tiles: usize, first: usize, transformed: &mut [f32]) {
-        for tile in 0..across {
-            for c in (0..channels).step_by(V::LANES) {
-                // SAFETY: `vectorized!` calls at the processor's level; slices check their bounds, and channels come in
-                // multiples of LANES.
-                unsafe {
-                    let mut half = [[V::splat(0.0); SPAN]; SPAN];
-                    for j in 0..SPAN {
-                        let column = (tile * TILE + j) * channels + c;
-                        let mut d = [V::splat(0.0); SPAN];
-                        for i in 0..SPAN {
-                            d[i] = V::load(copied[i * pitch + column..][..V::LANES].as_ptr());
-                        }
-                        let column = input_side(d);
-                        for i in 0..SPAN {
-                            half[i][j] = column[i];
-                        }
-                    }
-                    for i in 0..SPAN {
-                        let row = input_side(half[i]);
-                        for j in 0..SPAN {
-                            let at = ((i * SPAN + j) * tiles + first + tile) * channels + c;
-                            row[j].store(transformed[at..][..V::LANES].as_mut_ptr());
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Bᵀ d along one side.
-#[expect(clippy::inline_always, reason = "part of a vectorized body")]
-#[inline(always)]
-unsafe fn input_side<V: Vector>(d: [V; SPAN]) -> [V; SPAN] {
-    // SAFETY: a value exists only where the processor has the level.
-    unsafe {
-        let plus = |x: V, factor: f32, y: V| x.plus_product(y, V::splat(factor));
-        let even = plus(d[4], -4.0, d[2]);
-        let odd = plus(d[3], -4.0, d[1]);
-        let near = plus(d[4], -1.0, d[2]);
-        let far = plus(d[3], -1.0, d[1]);
-        [
-            plus(plus(d[4], -5.0, d[2]), 4.0, d[0]),
-            plus(even, 1.0, odd),
-            plus(even, -1.0, odd),
-            plus(near, 2.0, far),
-            plus(near, -2.0, far),
-            plus(plus(d[5], -5.0, d[3]), 4.0, d[1]),
-        ]
-    }
-}
-
-vectorized! {
-    /// Aᵀ m A of a row of tiles, finished.
-    fn finish_row<V>(row: Row, width: usize, outputs: usize, products: &[f32], end: End<'_>, y: &mut [f32]) {
-        for tile in 0..width.div_ceil(TILE) {
-            let columns = TILE.min(width - tile * TILE);
-            for o in (0..outputs).step_by(V::LANES) {
-                // SAFETY: as above.
-                unsafe {
-                    let mut half = [[V::splat(0.0); SPAN]; TILE];
-                    for j in 0..SPAN {
-                        let mut m = [V::splat(0.0); SPAN];
-                        for i in 0..SPAN {
-                            let at = ((i * SPAN + j) * row.tiles + row.first + tile) * outputs + o;
-                            m[i] = V::load(products[at..][..V::LANES].as_ptr());
-                        }
-                        let column = output_side(m);
-                        for i in 0..TILE {
-                            half[i][j] = column[i];
-                        }
-                    }
-                    let one = V::splat(1.0);
-                    let bias = match end.bias {
-                        Some(bias) => V::load(bias[o..][..V::LANES].as_ptr()),
-                        None => V::splat(0.0),
-                    };
-                    for i in 0..TILE {
-                        if i >= row.lines {
-                            break;
-                        }
-                        let values = output_side(half[i]);
-                        for j in 0..TILE {
-                            if j >= columns {
-                                break;
-                            }
-                            let at = (i * width + tile * TILE + j) * outputs + o;
-                            let mut value = values[j].plus_product(bias, one);
-                            if let Some(add) = end.add {
-                                value = value.plus_product(V::load(add[at..][..V::LANES].as_ptr()), one);
-                            }
-                            let y = &mut y[at..][..V::LANES];
-                            if end.adds {
-                                value = value.plus_product(V::load(y.as_ptr()), one);
-                            }
-                            if end.relu {
-                                value = value.at_least(V::splat(0.0));
-                            }
-                            value.store(y.as_mut_ptr());
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Aᵀ m along one side.
-#[expect(clippy::inline_always, reason = "part of a vectorized body")]
-#[inline(always)]
-unsafe fn output_side<V: Vector>(m: [V; SPAN]) -> [V; TILE] {
-    // SAFETY: a value exists only where the processor has the level.
-    unsafe {
-        let plus = |x: V, factor: f32, y: V| x.plus_product(y, V::splat(factor));
-        let (near, far) = (plus(m[1], 1.0, m[2]), plus(m[3], 1.0, m[4]));
-        let (odd, wide) = (plus(m[1], -1.0, m[2]), plus(m[3], -1.0, m[4]));
-        [
-            plus(plus(m[0], 1.0, near), 1.0, far),
-            plus(odd, 2.0, wide),
-            plus(near, 4.0, far),
-            plus(plus(odd, 8.0, wide), 1.0, m[5]),
-        ]
     }
 }

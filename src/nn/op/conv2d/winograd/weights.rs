@@ -3,23 +3,14 @@
 //! For each frequency a product over tiles: outputs by tiles by channels. First the threads divide the tiles and transform
 //! them, then they divide the frequencies.
 
-#![expect(
-    unsafe_code,
-    reason = "registers are loaded and stored through pointers, whose slices are checked first"
-)]
-#![expect(
-    clippy::needless_range_loop,
-    reason = "indices that the compiler unrolls keep tiles in registers"
-)]
-
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::super::weights::{SPARE, add_up, copy, interleave};
 use super::super::{Add, Conv2d, Finish, Left, Saved, Segment, lines, panels, product};
-use super::{FREQUENCIES, SPAN, TILE, pays, suits, transform_row};
-use crate::nn::op::simd::{Vector, vectorized};
+use super::transforms::{kernels_back, transform_gradients, transform_row};
+use super::{FREQUENCIES, SPAN, TILE, pays, suits};
 use crate::nn::op::{Scratch, grown, parts, shares};
 
 /// Transformed tiles of one part up to this many values: a share of the cache that the cores have in common.
@@ -217,112 +208,5 @@ impl Tiles<'_> {
             }
             product(left, panel, columns, &mut sums[first..], &c_rows, finish);
         }
-    }
-}
-
-vectorized! {
-    /// A dy Aᵀ of a row of tiles: (36, tiles, outputs).
-    fn transform_gradients<V>(dy: &[f32], across: usize, outputs: usize, tiles: usize, first: usize, transformed: &mut [f32]) {
-        let pitch = across * TILE * outputs;
-        for tile in 0..across {
-            for o in (0..outputs).step_by(V::LANES) {
-                // SAFETY: `vectorized!` calls at the processor's level; slices check their bounds, and outputs come in
-                // multiples of LANES.
-                unsafe {
-                    let mut half = [[V::splat(0.0); TILE]; SPAN];
-                    for j in 0..TILE {
-                        let column = (tile * TILE + j) * outputs + o;
-                        let mut y = [V::splat(0.0); TILE];
-                        for i in 0..TILE {
-                            y[i] = V::load(dy[i * pitch + column..][..V::LANES].as_ptr());
-                        }
-                        let column = gradient_side(y);
-                        for i in 0..SPAN {
-                            half[i][j] = column[i];
-                        }
-                    }
-                    for i in 0..SPAN {
-                        let row = gradient_side(half[i]);
-                        for j in 0..SPAN {
-                            let at = ((i * SPAN + j) * tiles + first + tile) * outputs + o;
-                            row[j].store(transformed[at..][..V::LANES].as_mut_ptr());
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A y along one side.
-#[expect(clippy::inline_always, reason = "part of a vectorized body")]
-#[inline(always)]
-unsafe fn gradient_side<V: Vector>(y: [V; TILE]) -> [V; SPAN] {
-    // SAFETY: a value exists only where the processor has the level.
-    unsafe {
-        let plus = |x: V, factor: f32, y: V| x.plus_product(y, V::splat(factor));
-        let (even, odd) = (plus(y[0], 1.0, y[2]), plus(y[1], 1.0, y[3]));
-        let (far, wide) = (plus(y[0], 4.0, y[2]), plus(y[1], 4.0, y[3]));
-        [
-            y[0],
-            plus(even, 1.0, odd),
-            plus(even, -1.0, odd),
-            plus(far, 2.0, wide),
-            plus(far, -2.0, wide),
-            y[3],
-        ]
-    }
-}
-
-vectorized! {
-    /// Gᵀ u G of one output's kernels: `sums` has frequencies `stride` apart, `dw` is (C, 3, 3).
-    fn kernels_back<V>(sums: &[f32], stride: usize, dw: &mut [f32]) {
-        let channels = dw.len() / 9;
-        for c in (0..channels).step_by(V::LANES) {
-            let mut taps = [[0.0_f32; super::LANES]; 9];
-            // SAFETY: as above; the widest register has LANES values.
-            unsafe {
-                let mut half = [[V::splat(0.0); SPAN]; 3];
-                for j in 0..SPAN {
-                    let mut u = [V::splat(0.0); SPAN];
-                    for i in 0..SPAN {
-                        u[i] = V::load(sums[(i * SPAN + j) * stride + c..][..V::LANES].as_ptr());
-                    }
-                    let column = kernel_back_side(u);
-                    for i in 0..3 {
-                        half[i][j] = column[i];
-                    }
-                }
-                for i in 0..3 {
-                    let row = kernel_back_side(half[i]);
-                    for j in 0..3 {
-                        row[j].store(taps[i * 3 + j].as_mut_ptr());
-                    }
-                }
-            }
-            let of_channels = dw[c * 9..][..V::LANES * 9].as_chunks_mut::<9>().0;
-            for (lane, dw) in of_channels.iter_mut().enumerate() {
-                *dw = std::array::from_fn(|tap| taps[tap][lane]);
-            }
-        }
-    }
-}
-
-/// Gᵀ u along one side.
-#[expect(clippy::inline_always, reason = "part of a vectorized body")]
-#[inline(always)]
-unsafe fn kernel_back_side<V: Vector>(u: [V; SPAN]) -> [V; 3] {
-    // SAFETY: a value exists only where the processor has the level.
-    unsafe {
-        let plus = |x: V, factor: f32, y: V| x.plus_product(y, V::splat(factor));
-        let zero = V::splat(0.0);
-        let (near, far) = (plus(u[1], 1.0, u[2]), plus(u[3], 1.0, u[4]));
-        let (odd, wide) = (plus(u[2], -1.0, u[1]), plus(u[3], -1.0, u[4]));
-        let sixth = plus(zero, -1.0 / 6.0, near);
-        [
-            plus(plus(sixth, 1.0 / 24.0, far), 0.25, u[0]),
-            plus(plus(zero, 1.0 / 6.0, odd), 1.0 / 12.0, wide),
-            plus(plus(sixth, 1.0 / 6.0, far), 1.0, u[5]),
-        ]
     }
 }
