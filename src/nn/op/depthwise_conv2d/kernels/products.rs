@@ -87,21 +87,31 @@ unsafe fn products<V: Vector, const TAPS: usize, const STEP: usize, const POSITI
     let mut c = 0;
     // SAFETY: the caller's promises.
     unsafe {
-        while c < whole {
+        while c + 2 * V::LANES <= whole {
             let to = dw.add(c);
-            products_of::<V, TAPS, STEP, POSITIONS>(line, &columns, c, dy, to, line.channels);
-            c += V::LANES;
+            products_of::<V, TAPS, STEP, POSITIONS, 2>(line, &columns, c, dy, to, line.channels);
+            c += 2 * V::LANES;
         }
-        if c < line.channels {
+        if c < whole {
+            let to = dw.add(c);
+            products_of::<V, TAPS, STEP, POSITIONS, 1>(line, &columns, c, dy, to, line.channels);
+        }
+        if whole < line.channels {
             let c = line.channels - V::LANES;
-            products_of::<V, TAPS, STEP, POSITIONS>(line, &columns, c, dy, last, V::LANES);
+            products_of::<V, TAPS, STEP, POSITIONS, 1>(line, &columns, c, dy, last, V::LANES);
         }
     }
 }
 
-/// The same for a vector of channels from `c` on; the sums of one weight and the next lie `pitch` apart.
+/// The same for `PARTS` vectors of channels from `c` on; the sums of one weight and the next lie `pitch` apart.
 #[inline(always)]
-unsafe fn products_of<V: Vector, const TAPS: usize, const STEP: usize, const POSITIONS: usize>(
+unsafe fn products_of<
+    V: Vector,
+    const TAPS: usize,
+    const STEP: usize,
+    const POSITIONS: usize,
+    const PARTS: usize,
+>(
     line: &Line<'_>,
     columns: &Columns,
     c: usize,
@@ -111,30 +121,40 @@ unsafe fn products_of<V: Vector, const TAPS: usize, const STEP: usize, const POS
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        let mut dys = [V::splat(0.0); POSITIONS];
-        for (p, value) in dys.iter_mut().enumerate() {
-            *value = V::load(dy.add(p * line.channels + c));
+        let mut dys = [[V::splat(0.0); PARTS]; POSITIONS];
+        for (p, dys) in dys.iter_mut().enumerate() {
+            for (part, value) in dys.iter_mut().enumerate() {
+                *value = V::load(dy.add(p * line.channels + c + part * V::LANES));
+            }
         }
         for (row, columns) in line.rows.iter().zip(columns) {
-            // Forward's weights are in order.
-            let dw = dw.add((row.weight + line.class.weights[0]) * pitch);
-            let mut sums = [V::splat(0.0); TAPS];
-            for (tap, sum) in sums.iter_mut().enumerate() {
-                *sum = V::load(dw.add(tap * pitch));
+            // Forward's weights are in order from the first on.
+            let dw = dw.add(row.weight * pitch);
+            let mut sums = [[V::splat(0.0); PARTS]; TAPS];
+            for (tap, sums) in sums.iter_mut().enumerate() {
+                for (part, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::load(dw.add(tap * pitch + part * V::LANES));
+                }
             }
             for column in 0..(POSITIONS - 1) * STEP + TAPS {
-                let x = V::load(columns[column].add(c));
-                for tap in 0..TAPS {
-                    if column >= tap
-                        && (column - tap) % STEP == 0
-                        && (column - tap) / STEP < POSITIONS
-                    {
-                        sums[tap] = sums[tap].plus_product(x, dys[(column - tap) / STEP]);
+                let x = columns[column].add(c);
+                for part in 0..PARTS {
+                    let x = V::load(x.add(part * V::LANES));
+                    for tap in 0..TAPS {
+                        if column >= tap
+                            && (column - tap) % STEP == 0
+                            && (column - tap) / STEP < POSITIONS
+                        {
+                            let sum = &mut sums[tap][part];
+                            *sum = sum.plus_product(x, dys[(column - tap) / STEP][part]);
+                        }
                     }
                 }
             }
-            for (tap, sum) in sums.iter().enumerate() {
-                sum.store(dw.add(tap * pitch));
+            for (tap, sums) in sums.iter().enumerate() {
+                for (part, sum) in sums.iter().enumerate() {
+                    sum.store(dw.add(tap * pitch + part * V::LANES));
+                }
             }
         }
     }
