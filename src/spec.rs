@@ -23,7 +23,7 @@ mod check;
 mod plan;
 
 pub use check::{CheckedStudy, SpecError};
-pub use plan::{NetworkPlan, Role, StageKind, StagePlan};
+pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
 
 /// A network of a study, for life. Numbered in the order of the plan; branches added later follow.
 #[derive(

@@ -99,6 +99,43 @@ fn what_cannot_be_verified_says_why() {
     assert!(verify("x", &[]).unwrap_err().to_string().contains("mnist"));
 }
 
+/// No official sum of USPS is known, so that its files are held against their format.
+#[test]
+fn verify_reads_usps_where_there_is_no_sum_to_compare_with() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("usps");
+    fs::create_dir(&place).unwrap();
+    let idx = |sizes: &[u32], value: u8| {
+        let mut file = vec![0, 0, 8, sizes.len() as u8];
+        file.extend(sizes.iter().flat_map(|size| size.to_be_bytes()));
+        let content: u32 = sizes.iter().product();
+        file.extend(std::iter::repeat_n(value, content as usize));
+        file
+    };
+    let write = |train: u32, label: u8| {
+        for (name, bytes) in [
+            ("train-images-idx3-ubyte", idx(&[train, 16, 16], 200)),
+            ("train-labels-idx1-ubyte", idx(&[train], 9)),
+            ("t10k-images-idx3-ubyte", idx(&[2_007, 16, 16], 200)),
+            ("t10k-labels-idx1-ubyte", idx(&[2_007], label)),
+        ] {
+            fs::write(place.join(name), bytes).unwrap();
+        }
+        verify("usps", &[root.path().to_path_buf()]).unwrap()
+    };
+    let sound = write(7_291, 0);
+    assert!(
+        sound.is_sound() && sound.has_nothing_to_compare(),
+        "{sound:?}"
+    );
+    for (train, label, words) in [(7_290, 0, "7290 + 2007 images"), (7_291, 10, "label 10")] {
+        let verified = write(train, label);
+        assert!(!verified.is_sound());
+        let trouble = verified.trouble.unwrap();
+        assert!(trouble.contains(words), "{trouble}");
+    }
+}
+
 #[test]
 fn the_list_shows_what_is_here() {
     let root = tempfile::tempdir().unwrap();

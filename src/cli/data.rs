@@ -63,6 +63,15 @@ pub(crate) fn verify(name: &str, folders: &[PathBuf]) -> Result<Ending> {
             file.name, file.bytes, file.sha256, file.verdict
         ))?;
     }
+    match &verified.trouble {
+        Some(trouble) => print(&format!("not sound: {trouble}\n"))?,
+        None if verified.has_nothing_to_compare() => {
+            print(
+                "the format is sound: sizes, labels and numbers of images; values are not compared\n",
+            )?;
+        }
+        None => {}
+    }
     Ok(if verified.is_sound() {
         Ending::Success
     } else {

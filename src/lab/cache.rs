@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 use crate::event::Event;
 use crate::lab::error::{Error, Result};
 
-/// Raised whenever a kernel, an initialization or the order of a sum changes what a seed gives.
-pub const NUMERICS: u32 = 1;
+/// Raised whenever a kernel, an initialization, a split or the order of a sum changes what a seed gives.
+pub const NUMERICS: u32 = 2;
 
 /// Bytes that the cache may hold.
 const CAP: u64 = 2 << 30;

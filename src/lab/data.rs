@@ -120,21 +120,7 @@ impl Examples {
             return (0..self.len()).collect();
         }
         let mut classes = self.by_class();
-        let exact: Vec<f64> = classes
-            .iter()
-            .map(|members| members.len() as f64 * n as f64 / self.len() as f64)
-            .collect();
-        let mut counts: Vec<usize> = exact.iter().map(|share| share.floor() as usize).collect();
-        let mut order: Vec<usize> = (0..classes.len()).collect();
-        order.sort_by(|&a, &b| {
-            (exact[b].fract())
-                .total_cmp(&exact[a].fract())
-                .then(a.cmp(&b))
-        });
-        let missing = n - counts.iter().sum::<usize>();
-        for &class in order.iter().take(missing) {
-            counts[class] += 1;
-        }
+        let counts = shares(&classes, n);
         let mut chosen = Vec::with_capacity(n);
         for (class, members) in classes.iter_mut().enumerate() {
             Rng::stream(seed, "stratified", &[class as u64]).shuffle(members);
@@ -157,6 +143,27 @@ impl Examples {
         }
         members
     }
+}
+
+/// How many of each class when there are `n` of all: its share, rounded by largest remainders.
+fn shares(classes: &[Vec<usize>], n: usize) -> Vec<usize> {
+    let all: usize = classes.iter().map(Vec::len).sum();
+    let exact: Vec<f64> = classes
+        .iter()
+        .map(|members| members.len() as f64 * n as f64 / all.max(1) as f64)
+        .collect();
+    let mut counts: Vec<usize> = exact.iter().map(|share| share.floor() as usize).collect();
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.sort_by(|&a, &b| {
+        (exact[b].fract())
+            .total_cmp(&exact[a].fract())
+            .then(a.cmp(&b))
+    });
+    let missing = n - counts.iter().sum::<usize>();
+    for &class in order.iter().take(missing) {
+        counts[class] += 1;
+    }
+    counts
 }
 
 /// A data set as its source delivers it.
@@ -194,6 +201,11 @@ impl Dataset {
     }
 }
 
+/// How many of so many training images validate: a tenth, rounded, halves upward.
+fn validating(images: usize) -> usize {
+    (images + 5) / 10
+}
+
 /// Which training images are trained on and which validate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
@@ -203,14 +215,18 @@ pub struct Split {
 
 impl Split {
     /// The last tenth of a seeded shuffle validates, class by class, so that every class has its share in both parts.
+    ///
+    /// The tenth is that of all images, rounded; that of each class is rounded by largest remainders.
     pub fn new(examples: &Examples, seed: u64) -> Self {
         let mut split = Self {
             train: Vec::new(),
             validation: Vec::new(),
         };
-        for (class, mut members) in examples.by_class().into_iter().enumerate() {
+        let classes = examples.by_class();
+        let validating = shares(&classes, validating(examples.len()));
+        for (class, (mut members, taken)) in classes.into_iter().zip(validating).enumerate() {
             Rng::stream(seed, "split", &[class as u64]).shuffle(&mut members);
-            let kept = members.len() - members.len() / 10;
+            let kept = members.len() - taken;
             split.validation.extend_from_slice(&members[kept..]);
             members.truncate(kept);
             split.train.extend_from_slice(&members);
@@ -349,6 +365,31 @@ mod tests {
                 |part: &[usize]| part.iter().filter(|&&i| all.labels[i] == class).count();
             let n = of_class(&split.train) + of_class(&split.validation);
             assert_eq!(of_class(&split.validation), n / 10);
+        }
+    }
+
+    /// Of 300 images in classes of 28 to 32 rounding down would leave 25 to validate.
+    #[test]
+    fn a_tenth_of_all_validates_whatever_the_sizes_of_the_classes() {
+        let sizes = [28, 29, 29, 30, 30, 30, 30, 31, 31, 32];
+        let labels: Vec<u32> = (0..10)
+            .flat_map(|class| std::iter::repeat_n(class, sizes[class as usize]))
+            .collect();
+        for n in [300, 297, 294, 149, 95, 20] {
+            let mut all = examples(n);
+            // Spread over the classes.
+            all.labels = (0..n).map(|i| labels[i * 300 / n]).collect();
+            let split = Split::new(&all, 7);
+            assert_eq!(split.validation.len(), (n as f64 / 10.0).round() as usize);
+            assert_eq!(split.train.len() + split.validation.len(), n);
+            for class in 0..10 {
+                let of_class =
+                    |part: &[usize]| part.iter().filter(|&&i| all.labels[i] == class).count();
+                let taken = of_class(&split.validation);
+                let members = taken + of_class(&split.train);
+                let exact = (members * split.validation.len()) as f64 / n as f64;
+                assert!((taken as f64 - exact).abs() < 1.0, "{taken} of {members}");
+            }
         }
     }
 

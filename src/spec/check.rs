@@ -291,8 +291,8 @@ fn check_batch(
     else {
         return;
     };
-    // A tenth of the images is kept for validation.
-    let images = i64::from(limit) * 9 / 10;
+    // A tenth of the images, rounded, is kept for validation.
+    let images = i64::from(limit) - (i64::from(limit) + 5) / 10;
     if *batch > images {
         let problem = format!(
             "a batch of {batch} is larger than the {images} training images left by train-limit"

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, CheckedStudy, KnobValue, Method, NetworkId, Stage, Study, distinct};
+use super::{
+    Branch, CheckedStudy, Checkpoint, KnobValue, Method, NetworkId, Setting, Stage, Study, distinct,
+};
 use crate::catalog::Catalog;
 
 /// What a network is to its study, for life.
@@ -103,10 +105,11 @@ impl CheckedStudy {
         let several = study.references.len() > 1;
         let mut networks: Vec<NetworkPlan> = Vec::new();
         for (index, reference) in study.references.iter().enumerate() {
-            let of = if several {
-                format!(" {}", index + 1)
+            let (own_number, of) = if several {
+                let number = index + 1;
+                (format!(" {number}"), format!(" of reference {number}"))
             } else {
-                String::new()
+                (String::new(), String::new())
             };
             let seed = reference.seed.unwrap_or(study.seed);
             let own = NetworkId(networks.len() as u32);
@@ -134,10 +137,15 @@ impl CheckedStudy {
                     stages: trained.clone(),
                 });
             };
-            push(format!("reference{of}"), Role::Reference, seed, seed);
+            push(
+                format!("reference{own_number}"),
+                Role::Reference,
+                seed,
+                seed,
+            );
             for twin in 1..=u64::from(reference.twins) {
                 let other = seed.wrapping_add(twin);
-                push(format!("twin{of} {twin}"), Role::Twin, other, other);
+                push(format!("twin {twin}{of}"), Role::Twin, other, other);
             }
             if reference.same_start_twin {
                 // Far from the seeds of the twins, so that the two kinds never share a data order.
@@ -181,7 +189,7 @@ impl CheckedStudy {
             branch.name.clone()
         };
         let name = if study.references.len() > 1 {
-            format!("{name} of {}", reference + 1)
+            format!("{name} of reference {}", reference + 1)
         } else {
             name
         };
@@ -237,20 +245,55 @@ impl Study {
 
 impl Branch {
     /// What people call it: its compressions and what is unusual about them, `magnitude pruning 50 %`.
+    ///
+    /// Fine-tuning is named where it is not what each method comes with, and the checkpoint where it is not the last.
     pub fn label(&self, catalog: &Catalog) -> String {
-        let parts: Vec<String> = self
-            .stages
-            .iter()
-            .filter_map(|stage| match stage {
-                Stage::Compress(method) => Some(method_label(method, catalog)),
-                Stage::FineTune(_) => None,
-            })
-            .collect();
-        if parts.is_empty() {
-            "fine-tuned".to_owned()
-        } else {
-            parts.join(" + ")
+        let tunings = self.tunings();
+        let usual = |at: usize| match &self.stages[at] {
+            Stage::Compress(method) => usual_tuning(&method.id, catalog),
+            Stage::FineTune(_) => 1,
+        };
+        let is_usual = tunings.iter().all(|&(at, epochs)| epochs == usual(at));
+        let is_tuned = tunings.iter().any(|&(_, epochs)| epochs > 0);
+        let mut parts = Vec::new();
+        for &(at, epochs) in &tunings {
+            parts.push(match &self.stages[at] {
+                Stage::Compress(method) => method_label(method, catalog),
+                Stage::FineTune(_) => "fine-tuned".to_owned(),
+            });
+            if !is_usual && epochs > 0 {
+                parts.push(epochs_label(epochs));
+            }
         }
+        let mut remarks = Vec::new();
+        if self.checkpoint == Checkpoint::Best {
+            remarks.push("best epoch");
+        }
+        if !is_usual && !is_tuned {
+            remarks.push("not tuned");
+        }
+        let label = parts.join(" + ");
+        if remarks.is_empty() {
+            label
+        } else {
+            format!("{label} ({})", remarks.join(", "))
+        }
+    }
+
+    /// Each compression by its place among the stages, with the epochs of fine-tuning that follow it; a fine-tuning
+    /// before any compression stands for itself.
+    fn tunings(&self) -> Vec<(usize, u32)> {
+        let mut tunings: Vec<(usize, u32)> = Vec::new();
+        for (at, stage) in self.stages.iter().enumerate() {
+            match (stage, tunings.last_mut()) {
+                (Stage::Compress(_), _) => tunings.push((at, 0)),
+                (Stage::FineTune(setting), Some(last)) => {
+                    last.1 = last.1.saturating_add(tuning(setting));
+                }
+                (Stage::FineTune(setting), None) => tunings.push((at, tuning(setting))),
+            }
+        }
+        tunings
     }
 
     fn family(&self, catalog: &Catalog) -> String {
@@ -266,22 +309,59 @@ impl Branch {
     }
 }
 
+/// Epochs of fine-tuning that a compression comes with: what it does to a network is seen when nothing else was done
+/// to it, but nobody leaves a pruned network untrained.
+pub fn usual_tuning(compression: &str, catalog: &Catalog) -> u32 {
+    let family = catalog.find(compression).map(|found| &*found.info.family);
+    u32::from(!matches!(family, Some("quantization" | "distillation")))
+}
+
+/// Epochs of a fine-tuning, of which there is 1 where nothing is said.
+fn tuning(setting: &Setting) -> u32 {
+    match setting.0.get("epochs") {
+        None => 1,
+        Some(_) => epochs(&setting.0),
+    }
+}
+
+fn epochs_label(epochs: u32) -> String {
+    let plural = if epochs == 1 { "" } else { "s" };
+    format!("{epochs} epoch{plural}")
+}
+
+/// The title and the knobs that are not where they stand by themselves; ratio and bits always.
 fn method_label(method: &Method, catalog: &Catalog) -> String {
-    let title = catalog.title(&method.id).to_lowercase();
-    let mut label = title;
-    for (id, value) in &method.setting.0 {
-        let default = catalog
-            .find(&method.id)
-            .and_then(|m| m.knob(id))
-            .map(|knob| knob.range.default());
-        match value {
-            KnobValue::Real(ratio) if id == "ratio" => {
-                label = format!("{label} {} %", (ratio * 1e4).round() / 100.0);
+    let mut label = catalog.title(&method.id).to_lowercase();
+    let knobs = &method.setting.0;
+    let described = catalog.find(&method.id);
+    let activations = knobs.get("activation-bits").map(ToString::to_string);
+    let bits = knobs.get("bits").map(ToString::to_string);
+    for (id, value) in knobs {
+        let knob = described.and_then(|described| described.knob(id));
+        let words = match (id.as_str(), value) {
+            ("ratio", KnobValue::Real(ratio)) => format!("{} %", (ratio * 1e4).round() / 100.0),
+            ("bits", bits) => match &activations {
+                Some(other) if *other != "as-weights" && *other != bits.to_string() => {
+                    let other = match other.as_str() {
+                        "floats" => "float".to_owned(),
+                        other => format!("{other}-bit"),
+                    };
+                    format!("{bits}-bit weights, {other} activations")
+                }
+                _ => format!("{bits} bits"),
+            },
+            // Said beside the bits of the weights.
+            ("activation-bits", _) if bits.is_some() => continue,
+            (_, value) if knob.map(|knob| knob.range.default()).as_ref() == Some(value) => continue,
+            ("epochs", KnobValue::Integer(epochs)) => {
+                epochs_label(u32::try_from(*epochs).unwrap_or(u32::MAX))
             }
-            value if id == "bits" => label = format!("{label} {value} bits"),
-            value if default.as_ref() != Some(value) => label = format!("{label} {id} {value}"),
-            _ => {}
-        }
+            (id, value) => match knob {
+                Some(knob) => format!("{} {value}", knob.title),
+                None => format!("{id} {value}"),
+            },
+        };
+        label = format!("{label} {words}");
     }
     label
 }
@@ -290,5 +370,105 @@ fn epochs(setting: &std::collections::BTreeMap<String, KnobValue>) -> u32 {
     match setting.get("epochs") {
         Some(KnobValue::Integer(n)) => u32::try_from(*n).unwrap_or(0),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prune(ratio: f64) -> Stage {
+        let method = Method::plain("magnitude-pruning");
+        let setting = method.setting.with("ratio", KnobValue::Real(ratio));
+        Stage::Compress(Method {
+            id: method.id,
+            setting,
+        })
+    }
+
+    fn quantize(bits: &str, activations: &str) -> Stage {
+        let setting = Setting::default()
+            .with("bits", KnobValue::Choice(bits.to_owned()))
+            .with("activation-bits", KnobValue::Choice(activations.to_owned()));
+        Stage::Compress(Method {
+            id: "post-training-quantization".to_owned(),
+            setting,
+        })
+    }
+
+    fn tune(epochs: i64) -> Stage {
+        Stage::FineTune(Setting::default().with("epochs", KnobValue::Integer(epochs)))
+    }
+
+    fn label(checkpoint: Checkpoint, stages: Vec<Stage>) -> String {
+        let branch = Branch {
+            name: String::new(),
+            checkpoint,
+            stages,
+        };
+        branch.label(&crate::lab::catalog())
+    }
+
+    #[test]
+    fn branches_that_differ_are_called_differently() {
+        let last = |stages| label(Checkpoint::Last, stages);
+        for (stages, name) in [
+            (vec![prune(0.5), tune(1)], "magnitude pruning 50 %"),
+            (vec![prune(0.5)], "magnitude pruning 50 % (not tuned)"),
+            (
+                vec![prune(0.5), tune(3)],
+                "magnitude pruning 50 % + 3 epochs",
+            ),
+            (
+                vec![prune(0.5), tune(1), quantize("8", "as-weights"), tune(2)],
+                "magnitude pruning 50 % + 1 epoch + post-training quantization 8 bits + 2 epochs",
+            ),
+            (
+                vec![quantize("8", "8")],
+                "post-training quantization 8 bits",
+            ),
+            (
+                vec![quantize("8", "16")],
+                "post-training quantization 8-bit weights, 16-bit activations",
+            ),
+            (
+                vec![quantize("4", "floats"), tune(1)],
+                "post-training quantization 4-bit weights, float activations + 1 epoch",
+            ),
+            (vec![tune(1)], "fine-tuned"),
+            (vec![tune(4)], "fine-tuned + 4 epochs"),
+        ] {
+            assert_eq!(last(stages), name);
+        }
+        assert_eq!(
+            label(Checkpoint::Best, vec![prune(0.25), tune(1)]),
+            "magnitude pruning 25 % (best epoch)"
+        );
+        assert_eq!(
+            label(Checkpoint::Best, vec![prune(0.25)]),
+            "magnitude pruning 25 % (best epoch, not tuned)"
+        );
+    }
+
+    #[test]
+    fn networks_of_several_references_say_whose_they_are() {
+        let mut study = Study::default();
+        study.references.push(study.references[0].clone());
+        study.references[1].same_start_twin = true;
+        let catalog = crate::lab::catalog();
+        let plan = study.check(&catalog).unwrap().plan(&catalog);
+        let names: Vec<&str> = plan.iter().map(|network| &*network.name).collect();
+        assert_eq!(
+            names,
+            [
+                "reference 1",
+                "twin 1 of reference 1",
+                "magnitude pruning 50 % of reference 1",
+                "reference 2",
+                "twin 1 of reference 2",
+                "same-start twin of reference 2",
+                "magnitude pruning 50 % of reference 2",
+            ]
+        );
     }
 }

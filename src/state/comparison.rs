@@ -164,15 +164,13 @@ impl Comparison {
             let tunings = stages.filter(|stage| stage.kind == StageKind::FineTune);
             tunings.map(|stage| u64::from(stage.epochs)).sum()
         });
+        let name = state.name(self.candidate);
         let tuning = match tuned {
             0 => String::new(),
+            _ if tells_tuning(&name) => String::new(),
             epochs => format!(" + {}", counted(epochs, "epoch")),
         };
-        let mut sentence = format!(
-            "{}{tuning}: {} points",
-            state.name(self.candidate),
-            difference.points()
-        );
+        let mut sentence = format!("{name}{tuning}: {} points", difference.points());
         if let Some(n) = clean.candidate.and_then(|estimate| estimate.n) {
             write!(sentence, " (n = {n})").expect("writing to a string cannot fail");
         }
@@ -230,6 +228,13 @@ pub fn closing_sentence(state: &State) -> Option<String> {
         .filter_map(|branch| Comparison::of(state, branch.plan.id)?.sentence(state))
         .collect();
     (!sentences.is_empty()).then(|| sentences.join("; "))
+}
+
+/// Whether a name itself says for how long it was trained further: `… + 2 epochs`.
+fn tells_tuning(name: &str) -> bool {
+    name.split(" + ")
+        .skip(1)
+        .any(|part| part.starts_with(|c: char| c.is_ascii_digit()) && part.contains(" epoch"))
 }
 
 fn accuracies(reference: &NetworkState, candidate: &NetworkState) -> Vec<AccuracyRow> {

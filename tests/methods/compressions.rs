@@ -303,3 +303,39 @@ fn a_student_without_a_teacher_becomes_its_reference() {
     let reverse = bench.compress(bench.reference(), "self-distillation", &reverse);
     assert_ne!(bytes(&reverse.network), bytes(&taught.network));
 }
+
+/// The student starts from the reference's initial weights, but without those that its teacher lost.
+#[test]
+fn a_student_keeps_its_teachers_masks_and_not_its_levels() {
+    let bench = Bench::new();
+    let pruned = bench.prune(bench.reference(), 0.9).network;
+    let epochs = [("epochs", KnobValue::Integer(1))];
+    let student = bench.compress(&pruned, "self-distillation", &epochs);
+    let places = |network: &Network| -> Vec<bool> {
+        weights(network)
+            .iter()
+            .map(|weight| *weight == 0.0)
+            .collect()
+    };
+    assert_eq!(places(&student.network), places(&pruned));
+    assert_ne!(weights(&student.network), weights(&pruned));
+    assert!(
+        student
+            .remarks
+            .iter()
+            .any(|remark| remark.contains("masks"))
+    );
+
+    let quantized = bench
+        .compress(bench.reference(), "post-training-quantization", &[])
+        .network;
+    let student = bench.compress(&quantized, "self-distillation", &epochs);
+    let mut parameters = student.network.parameters().iter();
+    assert!(parameters.all(|parameter| parameter.levels.is_none()));
+    assert!(
+        student
+            .remarks
+            .iter()
+            .any(|remark| remark.contains("not quantized"))
+    );
+}

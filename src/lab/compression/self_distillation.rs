@@ -3,17 +3,21 @@
 //! L = (1 - a) CE(y, p_s) + a T² KL(p_t‖p_s), p = softmax(z / T); Hinton et al. 2015, arXiv:1503.02531.
 //! The student starts from the reference's own initial weights and sees the images in the reference's order, so that
 //! what differs in the end is the teacher's doing alone; a same-start twin is the control for that order.
+//! The student of a pruned network has its masks from the start, so that what was removed stays removed. Levels of a
+//! quantized one belong to its trained values: the student goes without them, which is warned of.
 //!
 //! Nothing becomes smaller. It is among the compressions because it shows what the detour through a teacher does to
 //! the function; the direction KL(p_s‖p_t), written in some reports, can be chosen.
 //! Deviation: momentum and weight decay are the reference's own recipe, which the publication leaves open.
 
 use crate::catalog::{Entry, Info, Knob, Range, text};
+use crate::event::Warning;
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::{Error, Result};
 use crate::lab::train::{Objective, Recipe, Training, train};
 use crate::nn::loss::KlDirection;
+use crate::nn::network::Network;
 
 pub const ENTRY: Entry<dyn Compression> = Entry {
     info: Info {
@@ -21,7 +25,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
         title: text("Self-distillation"),
         summary: text(
             "Trains a student of the same architecture, from the reference's own initial weights, on the labels and on \
-             the network's soft answers. Nothing becomes smaller; the function may change.",
+             the network's soft answers. Nothing becomes smaller; the function may change. Masks of a pruning are kept.",
         ),
         reference: text("arXiv:1503.02531"),
         family: text("distillation"),
@@ -112,6 +116,16 @@ impl Compression for SelfDistillation {
             ))
         })?;
         let mut student = initial.duplicate()?;
+        let has_masks = take_masks(&mut student, start.network)?;
+        let is_dequantized = is_quantized(start.network);
+        if is_dequantized {
+            let message = format!(
+                "{}: the student is not quantized, which undoes the quantization before it; quantize after the \
+                 distillation to keep it",
+                start.subject.network.name
+            );
+            cx.warn(Warning::Other { message })?;
+        }
         let recipe = Recipe {
             epochs: self.epochs,
             ..start.recipe.clone()
@@ -129,20 +143,29 @@ impl Compression for SelfDistillation {
             life: start.life,
         };
         let trained = train(&mut student, &training, observer, cx)?;
+        let mut remarks = vec![format!(
+            "the student has as many parameters as its teacher; it started from the reference's initial weights and \
+             learned for {}",
+            if self.epochs == 1 {
+                "1 epoch".to_owned()
+            } else {
+                format!("{} epochs", self.epochs)
+            }
+        )];
+        if has_masks {
+            remarks.push(
+                "the student kept its teacher's masks: what was pruned is still 0".to_owned(),
+            );
+        }
+        if is_dequantized {
+            remarks.push("the student is not quantized as its teacher was".to_owned());
+        }
         Ok(Compressed {
             network: student,
             best: Some(trained.best),
             asked: None,
             reached: None,
-            remarks: vec![format!(
-                "the student has as many parameters as its teacher; it started from the reference's initial weights \
-                 and learned for {}",
-                if self.epochs == 1 {
-                    "1 epoch".to_owned()
-                } else {
-                    format!("{} epochs", self.epochs)
-                }
-            )],
+            remarks,
             cost: trained.cost,
             life: trained.life,
         })
@@ -151,4 +174,27 @@ impl Compression for SelfDistillation {
     fn epochs(&self) -> u32 {
         self.epochs
     }
+}
+
+/// Gives the student its teacher's masks; whether there were any.
+fn take_masks(student: &mut Network, teacher: &Network) -> Result<bool> {
+    let mut any = false;
+    for parameter in teacher.parameters().iter() {
+        if let Some(mask) = &parameter.mask {
+            let mask = mask.flatten_all()?.to_vec1::<f32>()?;
+            student.parameters_mut().set_mask(&parameter.name, mask)?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+/// Whether weights or activations lie on levels.
+fn is_quantized(network: &Network) -> bool {
+    let mut parameters = network.parameters().iter();
+    parameters.any(|parameter| parameter.levels.is_some())
+        || network
+            .nodes()
+            .iter()
+            .any(|node| node.layer.levels().is_some())
 }

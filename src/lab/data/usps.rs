@@ -52,16 +52,40 @@ const CLASSES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 /// The side of MNIST's images.
 const ENLARGED: usize = 28;
 
+/// Official numbers of training and test images.
+const OFFICIAL: (usize, usize) = (7_291, 2_007);
+
+/// The four files as they are.
+fn read(folders: &[PathBuf]) -> Result<Dataset> {
+    IdxSet {
+        id: "usps",
+        side: 16,
+        classes: &CLASSES,
+        official: OFFICIAL,
+        way_out: WAY_OUT.to_owned(),
+    }
+    .load(folders)
+}
+
+/// What is wrong with the files as far as their format tells, since there is no official sum: sizes, labels, the sums
+/// inside gzip files, and the official numbers of images.
+pub(super) fn trouble(folders: &[PathBuf]) -> Option<String> {
+    let data = match read(folders) {
+        Ok(data) => data,
+        Err(error) => return Some(error.to_string()),
+    };
+    let found = (data.train.len(), data.test.len());
+    (found != OFFICIAL).then(|| {
+        format!(
+            "the files hold {} + {} images; the official set has {} + {}",
+            found.0, found.1, OFFICIAL.0, OFFICIAL.1
+        )
+    })
+}
+
 impl Source for Usps {
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset> {
-        let mut data = IdxSet {
-            id: "usps",
-            side: 16,
-            classes: &CLASSES,
-            official: (7_291, 2_007),
-            way_out: WAY_OUT.to_owned(),
-        }
-        .load(folders)?;
+        let mut data = read(folders)?;
         if self.enlarged {
             data.train = resized(&data.train, ENLARGED);
             data.test = resized(&data.test, ENLARGED);
@@ -71,8 +95,8 @@ impl Source for Usps {
 
     fn extent(&self) -> Extent {
         Extent {
-            train: 7_291,
-            test: 2_007,
+            train: OFFICIAL.0 as u64,
+            test: OFFICIAL.1 as u64,
             shape: ImageShape {
                 channels: 1,
                 height: if self.enlarged { ENLARGED } else { 16 },

@@ -121,7 +121,9 @@ impl fmt::Display for Verdict {
                 official.bytes, official.sha256
             ),
             Self::Missing => f.write_str("missing"),
-            Self::NothingToCompare => f.write_str("no official sum to compare with"),
+            Self::NothingToCompare => {
+                f.write_str("no official SHA-256 is known: compare it with your source's")
+            }
         }
     }
 }
@@ -142,14 +144,24 @@ pub struct FileReport {
 pub struct Verified {
     pub directory: PathBuf,
     pub files: Vec<FileReport>,
+    /// What the format itself tells to be wrong, as one sentence; looked at where no official sum is known.
+    pub trouble: Option<String>,
 }
 
 impl Verified {
-    /// Whether no file is missing or differs.
+    /// Whether there are no official sums.
+    pub fn has_nothing_to_compare(&self) -> bool {
+        let nothing = |file: &FileReport| file.verdict == Verdict::NothingToCompare;
+        self.files.iter().any(nothing)
+    }
+
+    /// Whether no file is missing, differs or cannot be what it should be.
     pub fn is_sound(&self) -> bool {
-        self.files
-            .iter()
-            .all(|file| matches!(file.verdict, Verdict::Official | Verdict::NothingToCompare))
+        self.trouble.is_none()
+            && self
+                .files
+                .iter()
+                .all(|file| matches!(file.verdict, Verdict::Official | Verdict::NothingToCompare))
     }
 }
 
@@ -167,7 +179,13 @@ pub fn verify(id: &str, folders: &[PathBuf]) -> Result<Verified> {
                 .iter()
                 .map(|(_, path)| report(path, |_, _| Verdict::NothingToCompare))
                 .collect::<Result<_>>()?;
-            Ok(Verified { directory, files })
+            let parent = directory.parent().map(Path::to_path_buf);
+            let trouble = usps::trouble(&Vec::from_iter(parent));
+            Ok(Verified {
+                directory,
+                files,
+                trouble,
+            })
         }
         None if remote::is_known(id) => Err(Error::Missing(format!(
             "data set {id} is built in: there are no files to verify"
@@ -215,6 +233,7 @@ pub fn verify_against(home: &Remote, folders: &[PathBuf]) -> Result<Verified> {
     Ok(Verified {
         directory,
         files: reports,
+        trouble: None,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Form, Place, standing};
 use crate::catalog::{Catalog, Described, Knob, Range};
-use crate::spec::{Checkpoint, KnobValue, Method, Setting, Stage};
+use crate::spec::{Checkpoint, KnobValue, Method, Setting, Stage, usual_tuning};
 
 /// Images that one key press adds to a limit.
 const LIMIT_STEP: i64 = 1_000;
@@ -114,9 +114,9 @@ impl Form {
             asked.stages.drain(stage..=stage + usize::from(tuned));
             self.go_to(&Place::Then(branch), catalog);
         } else {
-            let before = tuned_by_default(&method.id, catalog);
+            let before = i64::from(usual_tuning(&method.id, catalog));
             turn_method(method, table, by);
-            let now = tuned_by_default(&method.id, catalog);
+            let now = i64::from(usual_tuning(&method.id, catalog));
             // What somebody turned stays as it was turned.
             if before != now && self.epochs_of_tuning(branch, stage) == before {
                 self.put_fine_tuning(branch, stage, now);
@@ -217,13 +217,6 @@ fn take_limit(limit: &mut Option<u32>, typed: &str, number: Option<u32>) -> bool
 fn turn_limit(limit: &mut Option<u32>, by: i64) {
     let next = i64::from(limit.unwrap_or(0)) + by;
     *limit = u32::try_from(next).ok().filter(|n| *n > 0);
-}
-
-/// Epochs of fine-tuning that a method comes with: what it does to a network is seen when nothing else was done to it,
-/// but nobody leaves a pruned network untrained.
-pub(super) fn tuned_by_default(method: &str, catalog: &Catalog) -> i64 {
-    let family = catalog.find(method).map(|found| &*found.info.family);
-    i64::from(!matches!(family, Some("quantization" | "distillation")))
 }
 
 /// The next method of the table, round at its ends; knobs of the old one are forgotten.
