@@ -33,6 +33,8 @@ use shrinklab::spec::{
 
 #[path = "methods/compressions.rs"]
 mod compressions;
+#[path = "methods/names.rs"]
+mod names;
 #[path = "methods/probes.rs"]
 mod probes;
 

@@ -179,7 +179,7 @@ impl Compression for SelfDistillation {
 /// Gives the student its teacher's masks; whether there were any.
 fn take_masks(student: &mut Network, teacher: &Network) -> Result<bool> {
     let mut any = false;
-    for parameter in teacher.parameters().iter() {
+    for parameter in teacher.parameters() {
         if let Some(mask) = &parameter.mask {
             let mask = mask.flatten_all()?.to_vec1::<f32>()?;
             student.parameters_mut().set_mask(&parameter.name, mask)?;
