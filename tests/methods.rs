@@ -34,6 +34,8 @@ use shrinklab::spec::{
 
 #[path = "methods/compressions.rs"]
 mod compressions;
+#[path = "methods/names.rs"]
+mod names;
 #[path = "methods/probes.rs"]
 mod probes;
 #[path = "methods/residual.rs"]
