@@ -26,6 +26,7 @@ struct Seat {
     is_closed: Arc<AtomicBool>,
     /// Everything that was written to the terminal, and the screen that it makes.
     seen: Arc<Mutex<(Vec<u8>, vt100::Parser)>>,
+    reader: std::thread::JoinHandle<()>,
 }
 
 fn size((rows, cols): (u16, u16)) -> PtySize {
@@ -75,7 +76,7 @@ impl Seat {
         let shared = Arc::clone(&seen);
         let is_closed = Arc::new(AtomicBool::new(false));
         let closed = Arc::clone(&is_closed);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = vec![0; 65536];
             while let Ok(n @ 1..) = output.read(&mut bytes) {
                 if closed.load(Ordering::Acquire) {
@@ -93,6 +94,7 @@ impl Seat {
             keys: Some(keys),
             is_closed,
             seen,
+            reader,
         }
     }
 
@@ -147,6 +149,13 @@ impl Seat {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                // What it wrote last may still be on its way; the end of the terminal's output says that all is here.
+                while self.master.is_some()
+                    && !self.reader.is_finished()
+                    && Instant::now() < deadline
+                {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 return status.exit_code();
             }
             assert!(
