@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::relu::CHUNK;
+use super::simd::vectorized;
 
 /// The levels of a simulated integer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Levels {
 
 impl Levels {
     /// The integer nearest to a value, before it is clamped.
+    #[expect(clippy::inline_always, reason = "part of vectorized bodies")]
+    #[inline(always)]
     fn nearest(&self, x: f32) -> f32 {
         (x / self.scale).round_ties_even() + self.zero_point as f32
     }
@@ -41,12 +44,16 @@ impl Levels {
     }
 
     /// The value that comes back after quantizing; NaN stays NaN.
+    #[expect(clippy::inline_always, reason = "part of vectorized bodies")]
+    #[inline(always)]
     pub fn simulate(&self, x: f32) -> f32 {
         let q = self.nearest(x).clamp(self.q_min as f32, self.q_max as f32);
         self.scale * (q - self.zero_point as f32)
     }
 
     /// Whether a value's integer needs no clamping.
+    #[expect(clippy::inline_always, reason = "part of vectorized bodies")]
+    #[inline(always)]
     pub fn holds(&self, x: f32) -> bool {
         let q = self.nearest(x);
         q >= self.q_min as f32 && q <= self.q_max as f32
@@ -57,20 +64,28 @@ impl Levels {
 pub fn forward(levels: &Levels, x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
-        .for_each(|(y, x)| {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = levels.simulate(*x);
-            }
-        });
+        .for_each(|(y, x)| simulate_all(levels, x, y));
 }
 
 /// dx = dy inside the range, 0 outside.
 pub fn backward(levels: &Levels, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     dx.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK)))
-        .for_each(|(dx, (x, dy))| {
-            for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-                *dx = if levels.holds(*x) { *dy } else { 0.0 };
-            }
-        });
+        .for_each(|(dx, (x, dy))| pass_held(levels, x, dy, dx));
+}
+
+vectorized! {
+    fn simulate_all<V>(levels: &Levels, x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = levels.simulate(*x);
+        }
+    }
+}
+
+vectorized! {
+    fn pass_held<V>(levels: &Levels, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+            *dx = if levels.holds(*x) { *dy } else { 0.0 };
+        }
+    }
 }

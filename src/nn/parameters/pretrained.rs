@@ -77,7 +77,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// How many things that do not fit are named; a file of another network has hundreds.
-const NAMED: usize = 24;
+const NAMED: usize = 12;
 
 fn fill(network: &mut Network, bytes: &[u8]) -> Result<Vec<Replaced>> {
     let file = SafeTensors::deserialize(bytes)
@@ -93,7 +93,7 @@ fn fill(network: &mut Network, bytes: &[u8]) -> Result<Vec<Replaced>> {
             name.strip_prefix(last.as_str())
                 .is_some_and(|rest| rest.starts_with('.'))
         });
-        is_last && shape.len() == needed.len() && shape[1..] == needed[1..]
+        is_last && shape.len() == needed.len() && shape[0] > 0 && shape[1..] == needed[1..]
     };
     let (mut wrong, mut replaced, mut found) = (Vec::new(), Vec::new(), Vec::new());
     for parameter in network.parameters() {
@@ -104,11 +104,16 @@ fn fill(network: &mut Network, bytes: &[u8]) -> Result<Vec<Replaced>> {
                 Ok(values) => found.push((name.clone(), values)),
                 Err(problem) => wrong.push(format!("{name} {problem}")),
             },
-            Some(view) if other_classes(name, needed, view.shape()) => replaced.push(Replaced {
-                name: name.clone(),
-                stored: view.shape().to_vec(),
-                needed: needed.to_vec(),
-            }),
+            Some(view) if other_classes(name, needed, view.shape()) => {
+                if let Err(problem) = values(&view, parameter.role) {
+                    wrong.push(format!("{name} {problem}"));
+                }
+                replaced.push(Replaced {
+                    name: name.clone(),
+                    stored: view.shape().to_vec(),
+                    needed: needed.to_vec(),
+                });
+            }
             Some(view) => wrong.push(format!(
                 "{name} is {:?} instead of {needed:?}",
                 view.shape()
@@ -116,18 +121,48 @@ fn fill(network: &mut Network, bytes: &[u8]) -> Result<Vec<Replaced>> {
         }
     }
     let unknown = stored.iter();
-    wrong.extend(unknown.map(|(name, view)| format!("{name} {:?} is unknown", view.shape())));
-    if !wrong.is_empty() {
-        let more = wrong.len().saturating_sub(NAMED);
-        wrong.truncate(NAMED);
-        if more > 0 {
-            wrong.push(format!("and {more} more"));
+    let mut unknown: Vec<String> = unknown
+        .map(|(name, view)| format!("{name} {:?} is unknown", view.shape()))
+        .collect();
+    if !wrong.is_empty() || !unknown.is_empty() {
+        // Both sides are named: names that only differ by a prefix are seen at once.
+        for list in [&mut wrong, &mut unknown] {
+            let more = list.len().saturating_sub(NAMED);
+            list.truncate(NAMED);
+            if more > 0 {
+                list.push(format!("and {more} more"));
+            }
         }
+        wrong.extend(unknown);
         return Err(invalid(format!(
             "the weights do not fit {}: {}",
             network.name(),
             wrong.join(", ")
         )));
+    }
+    // A classifier is drawn anew as a whole: another one's bias would not fit its weights.
+    if let (Some(last), false) = (&last, replaced.is_empty()) {
+        let (of_classifier, kept) =
+            found
+                .into_iter()
+                .partition(|(name, _): &(String, Vec<f32>)| {
+                    name.strip_prefix(last.as_str())
+                        .is_some_and(|rest| rest.starts_with('.'))
+                });
+        found = kept;
+        let of_classifier: Vec<(String, Vec<f32>)> = of_classifier;
+        for (name, values) in of_classifier {
+            let shape = network
+                .parameters()
+                .get(&name)
+                .map(|p| p.value.dims().to_vec());
+            let shape = shape.unwrap_or_else(|| vec![values.len()]);
+            replaced.push(Replaced {
+                name,
+                stored: shape.clone(),
+                needed: shape,
+            });
+        }
     }
     for (name, values) in found {
         network.parameters_mut().set(&name, &values)?;
