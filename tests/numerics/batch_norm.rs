@@ -249,7 +249,8 @@ proptest! {
             let mean = x.iter().sum::<f64>() / count as f64;
             let along_x: f64 = x.iter().zip(&dx).map(|(x, d)| (x - mean) * d).sum();
             prop_assert!(dx.iter().sum::<f64>().abs() < 1e-3, "{}", dx.iter().sum::<f64>());
-            prop_assert!(along_x.abs() < 1e-2, "{along_x}");
+            // But for dγ ε / (σ² + ε): some 1e-4 of a sum of thousands of gradients.
+            prop_assert!(along_x.abs() < 5e-2, "{along_x}");
         }
         prop_assert_eq!(threads(2, run), two);
     }

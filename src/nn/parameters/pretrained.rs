@@ -347,7 +347,19 @@ mod tests {
         let error = fill(&mut network(3), &serialized(&many))
             .unwrap_err()
             .to_string();
-        assert!(error.ends_with("and 23 more"), "{error}");
+        assert!(error.ends_with("and 28 more"), "{error}");
+    }
+
+    #[test]
+    fn a_classifier_is_drawn_anew_as_a_whole() {
+        let mut mixed = tensors(5);
+        mixed[6] = tensors(3)[6].clone();
+        let mut loaded = network(3);
+        let replaced = fill(&mut loaded, &serialized(&mixed)).unwrap();
+        let names: Vec<&str> = replaced.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["fc.weight", "fc.bias"]);
+        let bias = loaded.parameters().values("fc.bias").unwrap();
+        assert_eq!(bias, network(3).parameters().values("fc.bias").unwrap());
     }
 
     #[test]
