@@ -417,6 +417,14 @@ mod tests {
     }
 
     #[test]
+    fn a_carriage_return_among_unknown_facts_is_a_space() {
+        let session = with_header(b"[1,\"of-tomorrow\",{\"a\"\r:1}]\n");
+        let mut written = codec::encode_header(&session.header);
+        codec::encode(&session.records[0], &mut written);
+        assert_eq!(read(&written).unwrap().records, session.records);
+    }
+
+    #[test]
     fn a_loss_that_is_not_a_number_survives() {
         let session = read(&sample::file()).unwrap();
         let loss = session

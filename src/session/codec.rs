@@ -192,7 +192,9 @@ fn split(text: &str) -> Option<(u64, &str, &str)> {
 fn keep(kind: &str, facts: &str) -> (Event, Option<String>, Option<Box<[String]>>) {
     let unknown = || Event::Unknown {
         kind: kind.to_owned(),
-        facts: facts.to_owned(),
+        // Between values a carriage return is a space, and inside a string JSON allows none: kept as a space, the facts
+        // can be written into a line again.
+        facts: facts.replace('\r', " "),
     };
     if !KINDS.contains(&kind) {
         return (unknown(), None, None);
