@@ -56,9 +56,12 @@ pub(crate) fn labels() -> Vec<u32> {
     (0..BATCH as u32).map(|i| i * 7 % 10).collect()
 }
 
-/// The reference computes in 64 bits; ours in 32, over up to 2,048 terms and eight layers, some of them filtered by
-/// Winograd's way, whose transforms round a little more.
-const TOLERANCE: f64 = 1e-4;
+/// The reference computes in 64 bits; ours in 32, over up to 2,048 terms and eight layers.
+const TOLERANCE: f64 = 2e-5;
+
+/// The same of the gradients of weights, where convolutions of many channels are filtered by Winograd's way, whose
+/// transforms round more: for cnn8 alone.
+const FILTERED: f64 = 5e-5;
 
 fn follows_pytorch(id: &str) {
     let fixture = fixture();
@@ -105,7 +108,8 @@ fn follows_pytorch(id: &str) {
             {
                 let found = found.as_ref().unwrap();
                 assert_eq!(found.dims(), p.value.dims());
-                assert_summary(&read(found).unwrap(), expected, TOLERANCE, &p.name);
+                let tolerance = if id == "cnn8" { FILTERED } else { TOLERANCE };
+                assert_summary(&read(found).unwrap(), expected, tolerance, &p.name);
             }
         }
         drop(trace);
