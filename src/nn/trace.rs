@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor};
 
 use super::network::{BatchStatistics, Network};
 use super::op::batch_norm2d::Statistics;
-use super::op::{self, read, write};
+use super::op::{self, add, read, write};
 use super::step::{self, Pass, Saved, Step};
 use super::workspace::Workspace;
 use super::{Mode, Result, invalid};
@@ -383,11 +383,7 @@ fn join(
         return Ok(());
     };
     let added = read(&gradient)?;
-    write(sum, |sum| {
-        for (sum, added) in sum.iter_mut().zip(added.iter()) {
-            *sum += added;
-        }
-    })?;
+    write(sum, |sum| add::forward_in_place(sum, &added, false))?;
     drop(added);
     if let Some(buffer) = buffer {
         workspace.put(buffer);

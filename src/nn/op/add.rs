@@ -1,6 +1,6 @@
 //! Sum of two tensors of one shape, with the ReLU that follows it in the same pass.
 //!
-//! y = a + b, or max(a + b, 0); da = db = dy, where y > 0 if rectified.
+//! y = a + b, or max(a + b, 0). da = db = dy, behind `relu::backward` if rectified.
 
 use rayon::prelude::*;
 
@@ -19,20 +19,6 @@ pub fn forward_in_place(a: &mut [f32], b: &[f32], relu: bool) {
     a.par_chunks_mut(CHUNK)
         .zip(b.par_chunks(CHUNK))
         .for_each(|(a, b)| sum_in_place(a, b, floor(relu)));
-}
-
-/// da = db = dy where y > 0, else 0; without a ReLU dy itself is the gradient of both.
-pub fn backward(y: &[f32], dy: &[f32], d: &mut [f32]) {
-    d.par_chunks_mut(CHUNK)
-        .zip(y.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK)))
-        .for_each(|(d, (y, dy))| mask(y, dy, d));
-}
-
-/// The same in the place of dy.
-pub fn backward_in_place(y: &[f32], dy: &mut [f32]) {
-    dy.par_chunks_mut(CHUNK)
-        .zip(y.par_chunks(CHUNK))
-        .for_each(|(dy, y)| mask_in_place(y, dy));
 }
 
 fn floor(relu: bool) -> f32 {
@@ -58,25 +44,10 @@ vectorized! {
     }
 }
 
-vectorized! {
-    fn mask<V>(y: &[f32], dy: &[f32], d: &mut [f32]) {
-        for ((d, y), dy) in d.iter_mut().zip(y).zip(dy) {
-            *d = f32::from_bits(dy.to_bits() & u32::from(*y > 0.0).wrapping_neg());
-        }
-    }
-}
-
-vectorized! {
-    fn mask_in_place<V>(y: &[f32], dy: &mut [f32]) {
-        for (dy, y) in dy.iter_mut().zip(y) {
-            *dy = f32::from_bits(dy.to_bits() & u32::from(*y > 0.0).wrapping_neg());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::op::relu;
 
     /// Longer than a chunk, so that its seam is seen.
     #[test]
@@ -96,11 +67,8 @@ mod tests {
             forward_in_place(&mut alone, &b, relu);
             assert_eq!(alone, y);
         }
-        backward(&y, &b, &mut dx);
+        relu::backward(&y, &b, &mut dx);
         assert!((0..n).all(|i| dx[i] == if a[i] + b[i] > 0.0 { b[i] } else { 0.0 }));
-        let mut alone = b.clone();
-        backward_in_place(&y, &mut alone);
-        assert_eq!(alone, dx);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use rayon::prelude::*;
 
+use super::relu::rectified;
 use super::simd::vectorized;
 use super::{parts, shares};
 
@@ -357,11 +358,4 @@ fn each(
             y[i] = value(x[i], r[i], center[i], scale[i], shift[i]);
         }
     }
-}
-
-/// As `relu::rectified`, which is compiled for the baseline.
-#[expect(clippy::inline_always, reason = "part of a vectorized body")]
-#[inline(always)]
-fn rectified(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
 }

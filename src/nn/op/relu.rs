@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::simd::vectorized;
+
 /// How many values one task takes: large enough that starting it costs nothing beside it.
 pub(crate) const CHUNK: usize = 16_384;
 
@@ -9,11 +11,7 @@ pub(crate) const CHUNK: usize = 16_384;
 pub fn forward(x: &[f32], y: &mut [f32]) {
     y.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
-        .for_each(|(y, x)| {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = rectified(*x);
-            }
-        });
+        .for_each(|(y, x)| rectify(x, y));
 }
 
 /// dx = dy where y > 0, else 0.
@@ -24,15 +22,27 @@ pub fn backward(y: &[f32], dy: &[f32], dx: &mut [f32]) {
 }
 
 /// max(x, 0), keeping a NaN: a diverged network must not look healthy.
+#[expect(clippy::inline_always, reason = "part of vectorized bodies")]
+#[inline(always)]
 pub(crate) fn rectified(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// `target` = `dy` where `y` > 0, else 0.
-pub(crate) fn masked(y: &[f32], dy: &[f32], target: &mut [f32]) {
-    for ((t, y), dy) in target.iter_mut().zip(y).zip(dy) {
-        // A choice by bits: with a branch the compiler would not use vectors, and signs are hard to predict.
-        *t = f32::from_bits(dy.to_bits() & u32::from(*y > 0.0).wrapping_neg());
+vectorized! {
+    fn rectify<V>(x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = rectified(*x);
+        }
+    }
+}
+
+vectorized! {
+    /// `target` = `dy` where `y` > 0, else 0.
+    pub(crate) fn masked<V>(y: &[f32], dy: &[f32], target: &mut [f32]) {
+        for ((t, y), dy) in target.iter_mut().zip(y).zip(dy) {
+            // A choice by bits: with a branch the compiler would not use vectors, and signs are hard to predict.
+            *t = f32::from_bits(dy.to_bits() & u32::from(*y > 0.0).wrapping_neg());
+        }
     }
 }
 

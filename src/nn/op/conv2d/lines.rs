@@ -1,6 +1,7 @@
 //! Lines of images, copied with zeros around them, and the lines of gradients that come back through ReLU and pooling.
 
 use super::{Conv2d, Geometry, Piece, Saved, Segment, Then, Windows};
+use crate::nn::op::relu::masked;
 use crate::nn::op::simd::vectorized;
 
 /// Pixels of a copied line.
@@ -60,8 +61,8 @@ pub(super) fn patches<'a>(
     if in_place(g) { x } else { copied }
 }
 
-/// A line with zeros at both ends; all zeros outside of the image.
-fn copy_line(g: &Geometry, image: &[f32], y: usize, copied: &mut [f32]) {
+/// A line with zeros at both ends, however long the copy is; all zeros outside of the image.
+pub(super) fn copy_line(g: &Geometry, image: &[f32], y: usize, copied: &mut [f32]) {
     if y >= g.height {
         copied.fill(0.0);
         return;
@@ -166,15 +167,6 @@ pub(super) fn gradient(
                 out,
                 conv.outputs,
             );
-        }
-    }
-}
-
-vectorized! {
-    /// `out` = `dy` where `y` > 0, else 0.
-    fn masked<V>(y: &[f32], dy: &[f32], out: &mut [f32]) {
-        for (out, (y, dy)) in out.iter_mut().zip(y.iter().zip(dy)) {
-            *out = if *y > 0.0 { *dy } else { 0.0 };
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn backward(
 ) {
     let mut dw = dw;
     if let Some(dw) = dw.as_deref_mut()
-        && winograd::suits_weights(conv)
+        && winograd::suits(conv)
     {
         winograd::weights(conv, &saved, dw, db, scratch);
         return;

@@ -19,7 +19,7 @@ mod transforms;
 mod weights;
 
 use transforms::{MOST, Row, finish_row, transform_kernels, transform_row};
-pub(super) use weights::{suits_weights, weights};
+pub(super) use weights::weights;
 
 /// Outputs of a tile along a side.
 const TILE: usize = 4;
@@ -299,15 +299,15 @@ impl Filter<'_> {
             .for_each(|((part, (y, place)), buffer)| {
                 let first = begin(part.start);
                 let block = self.block();
+                let mut raw = if pools {
+                    vec![0.0; TILE * self.width * self.to]
+                } else {
+                    Vec::new()
+                };
                 for from in part.clone().step_by(block) {
                     let rows = from..part.end.min(from + block);
                     let values = self.products(rows.clone(), input, source, buffer);
                     let tiles = rows.len() * self.tiles().1;
-                    let mut raw = if pools {
-                        vec![0.0; TILE * self.width * self.to]
-                    } else {
-                        Vec::new()
-                    };
                     for (at, row) in rows.enumerate() {
                         let own = (begin(row) - first) * line..(begin(row + 1) - first) * line;
                         let (image, top) = (row / down, row % down * TILE);

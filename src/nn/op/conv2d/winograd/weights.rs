@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::super::weights::{SPARE, add_up, copy, interleave};
 use super::super::{Add, Conv2d, Finish, Left, Saved, Segment, lines, panels, product};
 use super::transforms::{kernels_back, transform_gradients, transform_row};
-use super::{FREQUENCIES, SPAN, TILE, pays, suits};
+use super::{FREQUENCIES, SPAN, TILE};
 use crate::nn::op::{Scratch, grown, parts, shares};
 
 /// Transformed tiles of one part up to this many values: a share of the cache that the cores have in common.
@@ -18,12 +18,6 @@ const CHUNK: usize = 1024 * 1024;
 
 /// Tiles of one part at least, so that sums are not fetched and put back too often.
 const TILES: usize = 64;
-
-/// Whether this way is open and shorter.
-pub(in super::super) fn suits_weights(conv: &Conv2d) -> bool {
-    let g = &conv.geometry;
-    suits(conv) && pays(g.out_height(), g.out_width(), g.channels, conv.outputs)
-}
 
 /// dW and db.
 pub(in super::super) fn weights(
@@ -136,15 +130,12 @@ impl Tiles<'_> {
             let (image, top) = (row / self.down, row % self.down * TILE);
             for (i, copied) in copied.chunks_exact_mut(pitch).enumerate() {
                 let line = (top + i).wrapping_sub(g.padding);
-                if line >= g.height {
-                    copied.fill(0.0);
-                    continue;
-                }
-                let (margin, length) = (g.padding * from, g.width * from);
-                copied[..margin].fill(0.0);
-                copied[margin..margin + length]
-                    .copy_from_slice(&self.saved.x[image * g.image() + line * length..][..length]);
-                copied[margin + length..].fill(0.0);
+                lines::copy_line(
+                    g,
+                    &self.saved.x[image * g.image()..][..g.image()],
+                    line,
+                    copied,
+                );
             }
             let first = at * self.across;
             transform_row(copied, pitch, self.across, from, tiles, first, of_x);
