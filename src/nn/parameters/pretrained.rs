@@ -95,11 +95,12 @@ fn fill(network: &mut Network, bytes: &[u8]) -> Result<Vec<Replaced>> {
         });
         is_last && shape.len() == needed.len() && shape[0] > 0 && shape[1..] == needed[1..]
     };
-    let (mut wrong, mut replaced, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut wrong, mut missing) = (Vec::new(), Vec::new());
+    let (mut replaced, mut found) = (Vec::new(), Vec::new());
     for parameter in network.parameters() {
         let (name, needed) = (&parameter.name, parameter.value.dims());
         match stored.remove(name) {
-            None => wrong.push(format!("{name} {needed:?} is missing")),
+            None => missing.push(format!("{name} {needed:?} is missing")),
             Some(view) if view.shape() == needed => match values(&view, parameter.role) {
                 Ok(values) => found.push((name.clone(), values)),
                 Err(problem) => wrong.push(format!("{name} {problem}")),
@@ -124,16 +125,17 @@ fn fill(network: &mut Network, bytes: &[u8]) -> Result<Vec<Replaced>> {
     let mut unknown: Vec<String> = unknown
         .map(|(name, view)| format!("{name} {:?} is unknown", view.shape()))
         .collect();
-    if !wrong.is_empty() || !unknown.is_empty() {
-        // Both sides are named: names that only differ by a prefix are seen at once.
-        for list in [&mut wrong, &mut unknown] {
+    if !wrong.is_empty() || !missing.is_empty() || !unknown.is_empty() {
+        // What differs comes first, then both sides of the names: a mere prefix is seen at once.
+        for list in [&mut wrong, &mut missing, &mut unknown] {
             let more = list.len().saturating_sub(NAMED);
             list.truncate(NAMED);
             if more > 0 {
                 list.push(format!("and {more} more"));
             }
         }
-        wrong.extend(unknown);
+        wrong.append(&mut missing);
+        wrong.append(&mut unknown);
         return Err(invalid(format!(
             "the weights do not fit {}: {}",
             network.name(),
@@ -333,9 +335,9 @@ mod tests {
         let error = fill(&mut loaded, &serialized(&tensors)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the weights do not fit small: conv1.weight is [1, 1, 3, 3] instead of [2, 1, 3, 3], bn1.weight [2] is \
-             missing, bn1.running_var holds a variance that is negative or not finite, fc.bias holds a number that \
-             is not finite, bn1.scale [2] is unknown"
+            "the weights do not fit small: conv1.weight is [1, 1, 3, 3] instead of [2, 1, 3, 3], \
+             bn1.running_var holds a variance that is negative or not finite, fc.bias holds a number that is not \
+             finite, bn1.weight [2] is missing, bn1.scale [2] is unknown"
         );
         let (before, after) = (network(3), loaded);
         for (a, b) in before.parameters().iter().zip(after.parameters()) {
