@@ -168,22 +168,15 @@ pub(crate) fn zeros(n: usize, dtype: DType) -> Result<Tensor> {
 pub struct Scratch {
     common: Vec<f32>,
     parts: Vec<Vec<f32>>,
-    /// A gradient behind a ReLU.
-    pub(super) masked: Vec<f32>,
 }
 
 impl Scratch {
-    /// One buffer for what the parts share, and theirs.
-    pub(super) fn shared(&mut self) -> (&mut Vec<f32>, &mut Vec<Vec<f32>>) {
-        (&mut self.common, &mut self.parts)
-    }
-
-    /// The buffers of `n` parts.
-    pub fn parts(&mut self, n: usize) -> &mut [Vec<f32>] {
+    /// One buffer for what the parts share, and those of `n` parts.
+    pub(super) fn lend(&mut self, n: usize) -> (&mut Vec<f32>, &mut [Vec<f32>]) {
         if self.parts.len() < n {
             self.parts.resize_with(n, Vec::new);
         }
-        &mut self.parts[..n]
+        (&mut self.common, &mut self.parts[..n])
     }
 }
 
@@ -197,10 +190,13 @@ pub(crate) fn grown(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
 
 /// 0..`n` in as many even, contiguous parts as there are threads, and no empty one.
 pub(crate) fn parts(n: usize) -> Vec<Range<usize>> {
-    let count = rayon::current_num_threads().clamp(1, n.max(1));
-    (0..count)
-        .map(|part| n * part / count..n * (part + 1) / count)
-        .collect()
+    cut(n, rayon::current_num_threads()).collect()
+}
+
+/// 0..`n` in so many even, contiguous parts, and no empty one.
+pub(crate) fn cut(n: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = count.clamp(1, n.max(1));
+    (0..count).map(move |part| n * part / count..n * (part + 1) / count)
 }
 
 /// A slice cut into the parts' shares of `each` values per item.

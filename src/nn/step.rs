@@ -13,8 +13,8 @@ use super::op::batch_norm2d::{self, Statistics};
 use super::op::conv2d::{self, Conv2d, Geometry, Then};
 use super::op::max_pool2d::Windows;
 use super::op::{
-    Scratch, add, average_pool2d, depthwise_conv2d, fake_quant, flatten, max_pool2d, normalize,
-    read, read_bytes, relu, write, write_bytes,
+    Scratch, add, average_pool2d, depthwise_conv2d, fake_quant, flatten, grown, max_pool2d,
+    normalize, read, read_bytes, relu, write, write_bytes,
 };
 use super::{Mode, Result, invalid};
 
@@ -228,13 +228,14 @@ impl Step {
         })
     }
 
-    /// Writes the gradients that are wanted.
+    /// Writes the gradients that are wanted. `masked` is room for a gradient behind a ReLU.
     pub(crate) fn backward(
         &self,
         network: &Network,
         saved: Saved<'_>,
         wanted: &Wanted<'_>,
         scratch: &mut Scratch,
+        masked: &mut Vec<f32>,
     ) -> Result<()> {
         let fused = self.fused(network)?;
         let gradient = |node: &Node, at: usize| {
@@ -264,7 +265,7 @@ impl Step {
                     own: [first, second],
                     norm: [scale, shift],
                 };
-                result = self.backward_into(network, &fused, saved, into, scratch);
+                result = self.backward_into(network, &fused, saved, into, scratch, masked);
             }
         })?;
         result
@@ -277,6 +278,7 @@ impl Step {
         saved: Saved<'_>,
         into: Into<'_>,
         scratch: &mut Scratch,
+        masked: &mut Vec<f32>,
     ) -> Result<()> {
         let node = fused.main;
         let input = network.input_shape(self.first);
@@ -294,12 +296,11 @@ impl Step {
             Layer::Conv2d { .. } | Layer::Linear { .. } | Layer::DepthwiseConv2d { .. } => {
                 let depthwise = matches!(node.layer, Layer::DepthwiseConv2d { .. });
                 // Where a sum lies in between, or the kernel knows no mask, the ReLU is undone first.
-                let mut masked = std::mem::take(&mut scratch.masked);
                 let undone = fused.sums || (depthwise && fused.relu);
                 let dy: &[f32] = if undone && fused.relu {
-                    masked.resize(dy.len(), 0.0);
-                    relu::backward(&y, &dy, &mut masked);
-                    &masked
+                    let masked = grown(masked, dy.len());
+                    relu::backward(&y, &dy, masked);
+                    masked
                 } else {
                     &dy
                 };
@@ -348,7 +349,6 @@ impl Step {
                     };
                     conv.backward(saved, wanted, scratch);
                 }
-                scratch.masked = masked;
                 if let (Some(norm), Some(dw), Some(d_shift)) = (fused.norm, dw, d_shift) {
                     let norm = Norm::of(network, norm)?;
                     let b = node

@@ -110,6 +110,7 @@ impl<'w> Trace<'w> {
         keep: Keep,
         workspace: &'w mut Workspace,
     ) -> Result<Self> {
+        workspace.begin();
         let images = images.contiguous()?;
         let batch = batch_size(network, &images)?;
         let steps = step::plan(network, mode, keep == Keep::Activations);
@@ -277,9 +278,13 @@ impl<'w> Trace<'w> {
             };
             let wants_dx = input.map_or(wanted.input, |at| leads[at]);
             if step.is_view(network) {
-                if let (true, Some(at)) = (wants_dx, input) {
-                    let dx = dy.reshape(x.dims())?;
-                    join(&mut flowing[at], dx, buffer, &mut workspace)?;
+                match (input, buffer) {
+                    (Some(at), buffer) if wants_dx => {
+                        let dx = dy.reshape(x.dims())?;
+                        join(&mut flowing[at], dx, buffer, &mut workspace)?;
+                    }
+                    (_, Some(buffer)) => workspace.put(buffer),
+                    (_, None) => {}
                 }
                 continue;
             }
@@ -341,7 +346,10 @@ impl<'w> Trace<'w> {
                 residual: d_residual.as_ref().map(|(residual, _)| residual),
                 parameters: &own,
             };
-            step.backward(network, saved, &wants, &mut workspace.scratch)?;
+            let Workspace {
+                scratch, masked, ..
+            } = &mut **workspace;
+            step.backward(network, saved, &wants, scratch, masked)?;
             for (at, gradient) in own {
                 gradients.parameters[at] = Some(gradient);
             }

@@ -131,9 +131,7 @@ impl Conv2d {
         let batch = x.len() / g.image();
         let (height, width) = self.end();
         let parts = parts(batch * height);
-        let [shared, buffers @ ..] = scratch.parts(parts.len() + 1) else {
-            return;
-        };
+        let (shared, buffers) = scratch.lend(parts.len());
         let packed = pack::by_output(self, operands.w, operands.scale, shared);
         let line = width * self.outputs;
         let pools = matches!(self.then, Then::ReluMaxPool(_));

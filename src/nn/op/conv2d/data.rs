@@ -78,9 +78,7 @@ pub(super) fn backward(
     }
     let batch = dx.len() / g.image();
     let parts = parts(batch * g.height);
-    let [shared, buffers @ ..] = scratch.parts(parts.len() + 1) else {
-        return;
-    };
+    let (shared, buffers) = scratch.lend(parts.len());
     let phases = phases(g);
     let sizes: Vec<usize> = phases
         .iter()
@@ -311,9 +309,7 @@ fn narrow(conv: &Conv2d, saved: Saved<'_>, dx: &mut [f32], adds: bool, scratch: 
     let (depth, outputs) = (g.depth(), conv.outputs);
     let batch = dx.len() / g.image();
     let parts = parts(batch);
-    let [shared, buffers @ ..] = scratch.parts(parts.len() + 1) else {
-        return;
-    };
+    let (shared, buffers) = scratch.lend(parts.len());
     let packed = grown(shared, panels::size(outputs, depth));
     pack::by_weight(conv, saved.w, saved.scale, packed);
     let packed = &*packed;

@@ -103,7 +103,7 @@ pub(super) fn forward(
         let at = (o * g.channels + c) * 9;
         std::array::from_fn(|tap| operands.w[at + tap])
     };
-    let (shared, buffers) = scratch.shared();
+    let (shared, buffers) = scratch.lend(rayon::current_num_threads());
     let kernels = transformed(
         g.channels,
         conv.outputs,
@@ -155,7 +155,7 @@ pub(super) fn data(
         let at = (o * g.channels + c) * 9;
         std::array::from_fn(|tap| saved.w[at + 8 - tap])
     };
-    let (shared, buffers) = scratch.shared();
+    let (shared, buffers) = scratch.lend(rayon::current_num_threads());
     let kernels = transformed(
         conv.outputs,
         g.channels,
@@ -263,13 +263,10 @@ impl Filter<'_> {
         then: Then,
         y: &mut [f32],
         place: &mut [u8],
-        buffers: &mut Vec<Vec<f32>>,
+        buffers: &mut [Vec<f32>],
     ) {
         let (down, _) = self.tiles();
         let parts = parts(batch * down);
-        if buffers.len() < parts.len() {
-            buffers.resize_with(parts.len(), Vec::new);
-        }
         let pooled = |line: usize| match then {
             Then::ReluMaxPool(windows) => (line / windows.stride).min(windows.out_height()),
             _ => line.min(self.height),

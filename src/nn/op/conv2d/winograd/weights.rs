@@ -40,7 +40,9 @@ pub(in super::super) fn weights(
     let threads = rayon::current_num_threads();
     let most = (CHUNK / (FREQUENCIES * (from + to))).max(TILES);
     let chunk = most.div_ceil(tiles.across) * threads;
-    let (sums, buffers) = scratch.shared();
+    // Each part's transformed tiles, and room for each thread's panels behind them.
+    let (sums, buffers) = scratch.lend(2 * threads);
+    let (of_parts, rooms) = buffers.split_at_mut(threads);
     let sums = grown(sums, FREQUENCIES * to * from);
     let mut of_bias = vec![0.0; to];
     for first in (0..rows).step_by(chunk) {
@@ -49,11 +51,6 @@ pub(in super::super) fn weights(
             .into_iter()
             .map(|part| first + part.start..first + part.end)
             .collect();
-        // Each part's transformed tiles, and room for each thread's panels behind them.
-        if buffers.len() < parts.len() + threads {
-            buffers.resize_with(parts.len() + threads, Vec::new);
-        }
-        let (of_parts, rooms) = buffers.split_at_mut(parts.len());
         let of_biases: Vec<Vec<f32>> = parts
             .par_iter()
             .zip(&mut *of_parts)
@@ -74,7 +71,7 @@ pub(in super::super) fn weights(
         of_threads
             .par_iter()
             .zip(sums)
-            .zip(&mut rooms[..threads])
+            .zip(&mut *rooms)
             .for_each(|((frequencies, sums), room)| {
                 for (frequency, sums) in frequencies.clone().zip(sums.chunks_exact_mut(to * from)) {
                     for (at, (count, values)) in of_parts.iter().enumerate() {
@@ -146,7 +143,7 @@ impl Tiles<'_> {
                 }
                 let (dy, beyond) = dy.split_at_mut(g.out_width() * to);
                 lines::gradient(self.conv, self.saved, image, top + i, dy);
-                add_up(dy, &mut of_bias);
+                add_up(dy, to, &mut of_bias);
                 beyond.fill(0.0);
             }
             transform_gradients(dy, self.across, to, tiles, first, of_dy);
@@ -172,7 +169,7 @@ impl Tiles<'_> {
         let (interleaved, panel) = grown(room, size + tiles * width).split_at_mut(size);
         let of_x = &values[frequency * tiles * from..][..tiles * from];
         let of_dy = &values[FREQUENCIES * tiles * from + frequency * tiles * to..][..tiles * to];
-        interleave(of_dy, to, 0, pitch, interleaved);
+        interleave(of_dy.chunks_exact(to), 0, pitch, interleaved);
         let rows: Vec<usize> = (0..to).map(|o| o / each * pitch + o % each).collect();
         let c_rows: Vec<usize> = (0..to).map(|o| o * from).collect();
         let begins: Vec<usize> = (0..tiles).map(|tile| tile * from).collect();
