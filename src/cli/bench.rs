@@ -24,20 +24,35 @@ pub(crate) enum BenchWord {
     Seat(SeatArguments),
 }
 
-/// `shrinklab bench ops`
+/// What all of them take.
 #[derive(Debug, Args)]
-pub(crate) struct OpsArguments {
+struct Common {
+    /// Threads that compute [default: all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    threads: Option<String>,
+    /// JSON, one line for each result
+    #[arg(long)]
+    json: bool,
+}
+
+/// What those take that compute on random images.
+#[derive(Debug, Args)]
+struct Batch {
     /// Images at a time
     #[arg(
-        long,
+        long = "batch",
         value_name = "N",
         default_value = "64",
         allow_negative_numbers = true
     )]
-    batch: String,
-    /// Threads that compute [default: all]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<String>,
+    images: String,
+}
+
+/// `shrinklab bench ops`
+#[derive(Debug, Args)]
+pub(crate) struct OpsArguments {
+    #[command(flatten)]
+    batch: Batch,
     /// How long each pass is timed
     #[arg(
         long,
@@ -46,9 +61,8 @@ pub(crate) struct OpsArguments {
         allow_negative_numbers = true
     )]
     seconds: String,
-    /// One line of JSON for each pass
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// `shrinklab bench screen`
@@ -63,9 +77,6 @@ pub(crate) struct ScreenArguments {
         default_value = "lenet5"
     )]
     architecture: String,
-    /// Threads that compute [default: all]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<String>,
     /// How long training with and without screen and recorder is compared
     #[arg(
         long,
@@ -74,9 +85,8 @@ pub(crate) struct ScreenArguments {
         allow_negative_numbers = true
     )]
     seconds: String,
-    /// One line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// `shrinklab bench seat`
@@ -101,17 +111,8 @@ pub(crate) struct TrainArguments {
     /// train, eval or attack
     #[arg(long, value_name = "PHASE", default_value = "train")]
     phase: String,
-    /// Images of a step
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "64",
-        allow_negative_numbers = true
-    )]
-    batch: String,
-    /// Threads that compute [default: all]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    threads: Option<String>,
+    #[command(flatten)]
+    batch: Batch,
     /// How long steps are timed
     #[arg(
         long,
@@ -123,9 +124,8 @@ pub(crate) struct TrainArguments {
     /// cpu or auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
-    /// One line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Times what is asked for.
@@ -143,10 +143,10 @@ fn screen(arguments: &ScreenArguments) -> Result<Ending> {
     known(&arguments.architecture)?;
     let found = crate::app::bench::screen(&crate::app::bench::Asked {
         architecture: arguments.architecture.clone(),
-        threads: threads(arguments.threads.as_deref())? as u32,
+        threads: arguments.common.threads()? as u32,
         seconds: seconds(&arguments.seconds)?,
     })?;
-    print(&if arguments.json {
+    print(&if arguments.common.json {
         format!("{}\n", serde_json::to_string(&found)?)
     } else {
         let share = found.screen_cpu_share.map_or_else(String::new, |share| {
@@ -208,10 +208,19 @@ fn known(id: &str) -> Result<()> {
     ))
 }
 
-fn threads(typed: Option<&str>) -> Result<usize> {
-    typed.map_or(Ok(worker::available_threads() as usize), |typed| {
-        whole("threads", typed, 1024)
-    })
+impl Common {
+    fn threads(&self) -> Result<usize> {
+        self.threads.as_ref().map_or_else(
+            || Ok(worker::available_threads() as usize),
+            |typed| whole("threads", typed, 1024),
+        )
+    }
+}
+
+impl Batch {
+    fn images(&self) -> Result<usize> {
+        whole("batch", &self.images, 65_536)
+    }
 }
 
 /// A line of `bench ops`.
@@ -228,11 +237,11 @@ struct OpLine<'a> {
 }
 
 fn ops(arguments: &OpsArguments) -> Result<Ending> {
-    let batch = whole("batch", &arguments.batch, 65_536)?;
-    let threads = threads(arguments.threads.as_deref())?;
+    let batch = arguments.batch.images()?;
+    let threads = arguments.common.threads()?;
     let time = seconds(&arguments.seconds)?;
     let gemm = bench::product_rate(threads, time)? / 1e9;
-    if !arguments.json {
+    if !arguments.common.json {
         print(&format!(
             "the gemm crate's products reach {gemm:.1} GFLOP/s with {threads} {}; more than that is fewer products\n\n{:<20} {:<11} {:<34} {:>9} {:>9} {:>6} {:>7}\n",
             if threads == 1 { "thread" } else { "threads" },
@@ -257,7 +266,7 @@ fn ops(arguments: &OpsArguments) -> Result<Ending> {
             gbyte_per_s: rounded(pace.bytes / pace.seconds / 1e9, 10.0),
             gemm_gflop_per_s: rounded(gemm, 10.0),
         };
-        print(&if arguments.json {
+        print(&if arguments.common.json {
             format!("{}\n", serde_json::to_string(&line)?)
         } else {
             let words = |value: Option<String>| value.unwrap_or_else(|| "-".into());
@@ -299,8 +308,8 @@ fn train(arguments: &TrainArguments) -> Result<Ending> {
         .find(|(word, _)| *word == arguments.phase)
         .map(|(_, phase)| *phase)
         .ok_or_else(|| refused("phase", &arguments.phase, "one of train, eval, attack"))?;
-    let batch = whole("batch", &arguments.batch, 65_536)?;
-    let threads = threads(arguments.threads.as_deref())?;
+    let batch = arguments.batch.images()?;
+    let threads = arguments.common.threads()?;
     let seconds = seconds(&arguments.seconds)?;
     if !matches!(&*arguments.device, "cpu" | "auto") {
         return Err(refused(
@@ -328,7 +337,7 @@ fn train(arguments: &TrainArguments) -> Result<Ending> {
         ms_per_step: rounded(pace.seconds * 1e3, 1e3),
         peak_rss_bytes: peak_memory(),
     };
-    print(&if arguments.json {
+    print(&if arguments.common.json {
         format!("{}\n", serde_json::to_string(&line)?)
     } else {
         line.words()

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Tensor};
 
 use super::op::{self, read, write};
-use super::parameters::{Parameter, Parameters, deserialize};
+use super::parameters::{Parameter, Parameters, deserialize, serialize};
 use super::trace::Gradients;
 use super::{Result, invalid};
 
@@ -88,14 +88,7 @@ impl Optimizer {
     }
 }
 
-/// Zeros of each parameter's shape.
-fn zeros(parameters: &Parameters) -> Result<Vec<Tensor>> {
-    let zeros =
-        |p: &Parameter| op::zeros(p.value.elem_count(), DType::F32)?.reshape(p.value.dims());
-    parameters.iter().map(zeros).collect()
-}
-
-/// What a parameter is stepped with: what is stepped, what is remembered for it, its gradient and its mask.
+/// What a parameter is stepped with: what is stepped, its gradient and its mask.
 struct Slices<'a> {
     p: &'a mut [f32],
     gradient: &'a [f32],
@@ -104,18 +97,33 @@ struct Slices<'a> {
     weight_decay: f32,
 }
 
-/// The parameters' names, and the unrounded values of quantized ones.
+/// What is remembered from step to step: some tensors for each parameter, and the unrounded values of quantized ones.
 #[derive(Debug)]
-struct Targets {
+struct Memory<const N: usize> {
     names: Vec<String>,
+    /// What each kind of tensor is stored under, after the parameter's name.
+    suffixes: [&'static str; N],
+    kept: [Vec<Tensor>; N],
     unrounded: Vec<Option<Tensor>>,
 }
 
-impl Targets {
-    fn new(parameters: &Parameters) -> Result<Self> {
+/// The same for unrounded values.
+const UNROUNDED: &str = ".unrounded";
+
+impl<const N: usize> Memory<N> {
+    /// Zeros of each parameter's shape for each kind.
+    fn new(parameters: &Parameters, suffixes: [&'static str; N]) -> Result<Self> {
         let unrounded = |p: &Parameter| p.levels.map(|_| p.value.copy()).transpose();
+        let zeros =
+            |p: &Parameter| op::zeros(p.value.elem_count(), DType::F32)?.reshape(p.value.dims());
+        let mut kept = [const { Vec::new() }; N];
+        for kept in &mut kept {
+            *kept = parameters.iter().map(zeros).collect::<Result<_>>()?;
+        }
         Ok(Self {
             names: parameters.iter().map(|p| p.name.clone()).collect(),
+            suffixes,
+            kept,
             unrounded: parameters.iter().map(unrounded).collect::<Result<_>>()?,
         })
     }
@@ -162,20 +170,28 @@ impl Targets {
         Ok(())
     }
 
-    /// The unrounded values, by the names under which they are stored.
-    fn unrounded(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let pairs = self.names.iter().zip(&self.unrounded);
-        pairs.filter_map(|(name, value)| Some((unrounded_name(name), value.as_ref()?)))
+    /// All of it and `more` as a safetensors file.
+    fn to_safetensors(&self, more: Option<(&str, &Tensor)>) -> Result<Vec<u8>> {
+        let named = |suffix: &'static str| self.names.iter().map(move |name| name.clone() + suffix);
+        let kinds = self.suffixes.iter().zip(&self.kept);
+        let kept = kinds.flat_map(|(suffix, kept)| named(suffix).zip(kept));
+        let unrounded = named(UNROUNDED).zip(&self.unrounded);
+        let unrounded = unrounded.filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let more = more.map(|(name, value)| (name.to_owned(), value));
+        serialize(kept.chain(unrounded).chain(more))
     }
 
-    fn unrounded_mut(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
-        let pairs = self.names.iter().zip(&mut self.unrounded);
-        pairs.filter_map(|(name, value)| Some((unrounded_name(name), value.as_mut()?)))
+    /// Goes on from such a file, which must hold just as much.
+    fn load_safetensors(&mut self, bytes: &[u8], more: Option<(&str, &mut Tensor)>) -> Result<()> {
+        let names = &self.names;
+        let named = |suffix: &'static str| names.iter().map(move |name| name.clone() + suffix);
+        let kinds = self.suffixes.iter().zip(&mut self.kept);
+        let kept = kinds.flat_map(|(suffix, kept)| named(suffix).zip(kept));
+        let unrounded = named(UNROUNDED).zip(&mut self.unrounded);
+        let unrounded = unrounded.filter_map(|(name, value)| Some((name, value.as_mut()?)));
+        let more = more.map(|(name, value)| (name.to_owned(), value));
+        load(bytes, kept.chain(unrounded).chain(more))
     }
-}
-
-fn unrounded_name(name: &str) -> String {
-    format!("{name}.unrounded")
 }
 
 /// Keeps unrounded values within the range of the parameter's levels, and puts the parameter on the nearest ones.

@@ -3,11 +3,9 @@
 //! m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g²;
 //! p = p (1 - rate · weight decay) - rate · (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + e), with t counted from 1.
 
-use candle_core::Tensor;
-
-use super::{Targets, load, zeros};
+use super::Memory;
 use crate::nn::op::{adamw, read, tensor, write};
-use crate::nn::parameters::{Parameters, serialize};
+use crate::nn::parameters::Parameters;
 use crate::nn::trace::Gradients;
 use crate::nn::{Result, invalid};
 
@@ -27,9 +25,8 @@ pub struct AdamW {
     beta1: f64,
     weight_decay: f64,
     steps: u64,
-    means: Vec<Tensor>,
-    squares: Vec<Tensor>,
-    targets: Targets,
+    /// Means and mean squares.
+    memory: Memory<2>,
 }
 
 impl AdamW {
@@ -39,9 +36,7 @@ impl AdamW {
             beta1: momentum,
             weight_decay,
             steps: 0,
-            means: zeros(parameters)?,
-            squares: zeros(parameters)?,
-            targets: Targets::new(parameters)?,
+            memory: Memory::new(parameters, [".mean", ".square"])?,
         })
     }
 
@@ -58,9 +53,9 @@ impl AdamW {
         learning_rate: f64,
     ) -> Result<()> {
         self.steps += 1;
-        let (means, squares) = (&self.means, &self.squares);
+        let [means, squares] = &self.memory.kept;
         let step = adamw::Step::new(learning_rate, (self.beta1, BETA2), EPSILON, self.steps);
-        self.targets
+        self.memory
             .step(parameters, gradients, self.weight_decay, |at, slices| {
                 let step = step.with_decay(slices.weight_decay);
                 write(&means[at], |m| {
@@ -75,35 +70,18 @@ impl AdamW {
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let steps = [self.steps / EXACT, self.steps % EXACT].map(|part| part as f32);
         let steps = tensor(steps.to_vec(), &[2])?;
-        let names = &self.targets.names;
-        let means = names.iter().map(|name| mean(name)).zip(&self.means);
-        let squares = names.iter().map(|name| square(name)).zip(&self.squares);
-        let moments = means.chain(squares).chain(self.targets.unrounded());
-        serialize(moments.chain([(STEPS.to_owned(), &steps)]))
+        self.memory.to_safetensors(Some((STEPS, &steps)))
     }
 
     /// Goes on from such a file.
     pub fn load_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
         let mut steps = tensor(vec![0.0; 2], &[2])?;
-        let names: Vec<String> = self.targets.names.clone();
-        let means = names.iter().map(|name| mean(name)).zip(&mut self.means);
-        let squares = names.iter().map(|name| square(name));
-        let moments = means
-            .chain(squares.zip(&mut self.squares))
-            .chain(self.targets.unrounded_mut());
-        load(bytes, moments.chain([(STEPS.to_owned(), &mut steps)]))?;
+        self.memory
+            .load_safetensors(bytes, Some((STEPS, &mut steps)))?;
         let [high, low] = *read(&steps)? else {
             return Err(invalid("the number of steps is two numbers"));
         };
         self.steps = high as u64 * EXACT + low as u64;
         Ok(())
     }
-}
-
-fn mean(name: &str) -> String {
-    format!("{name}.mean")
-}
-
-fn square(name: &str) -> String {
-    format!("{name}.square")
 }

@@ -2,12 +2,10 @@
 //!
 //! v = momentum · v + (g + weight decay · p);  p = p - rate · v.
 
-use candle_core::Tensor;
-
-use super::{Targets, load, zeros};
+use super::Memory;
 use crate::nn::Result;
 use crate::nn::op::{sgd, write};
-use crate::nn::parameters::{Parameters, serialize};
+use crate::nn::parameters::Parameters;
 use crate::nn::trace::Gradients;
 
 /// The optimizer and its velocities, one per parameter.
@@ -15,8 +13,7 @@ use crate::nn::trace::Gradients;
 pub struct Sgd {
     momentum: f64,
     weight_decay: f64,
-    velocities: Vec<Tensor>,
-    targets: Targets,
+    memory: Memory<1>,
 }
 
 impl Sgd {
@@ -25,8 +22,7 @@ impl Sgd {
         Ok(Self {
             momentum,
             weight_decay,
-            velocities: zeros(parameters)?,
-            targets: Targets::new(parameters)?,
+            memory: Memory::new(parameters, [""])?,
         })
     }
 
@@ -42,8 +38,9 @@ impl Sgd {
         gradients: &Gradients,
         learning_rate: f64,
     ) -> Result<()> {
-        let (momentum, velocities) = (self.momentum as f32, &self.velocities);
-        self.targets
+        let momentum = self.momentum as f32;
+        let [velocities] = &self.memory.kept;
+        self.memory
             .step(parameters, gradients, self.weight_decay, |at, slices| {
                 let step = sgd::Step {
                     rate: learning_rate as f32,
@@ -58,15 +55,11 @@ impl Sgd {
 
     /// The velocities as a safetensors file, to go on with later; unrounded values are the tensors `NAME.unrounded`.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let names = self.targets.names.iter().cloned();
-        let velocities = names.zip(&self.velocities);
-        serialize(velocities.chain(self.targets.unrounded()))
+        self.memory.to_safetensors(None)
     }
 
     /// Goes on from such a file.
     pub fn load_safetensors(&mut self, bytes: &[u8]) -> Result<()> {
-        let names: Vec<String> = self.targets.names.clone();
-        let velocities = names.into_iter().zip(&mut self.velocities);
-        load(bytes, velocities.chain(self.targets.unrounded_mut()))
+        self.memory.load_safetensors(bytes, None)
     }
 }
