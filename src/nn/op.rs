@@ -163,6 +163,20 @@ pub(crate) fn zeros(n: usize, dtype: DType) -> Result<Tensor> {
     Tensor::zeros(n, dtype, &Device::Cpu)
 }
 
+/// Bytes of a cache line, and of the widest register.
+const LINE: usize = 64;
+
+/// As [`zeros`], beginning where a cache line does: no register's worth of values then lies in two of them.
+pub(crate) fn aligned_zeros(n: usize, dtype: DType) -> Result<Tensor> {
+    let spare = LINE / dtype.size_in_bytes() - 1;
+    let all = zeros(n + spare, dtype)?;
+    let from = match dtype {
+        DType::U8 => read_bytes(&all)?.as_ptr().align_offset(LINE),
+        _ => read(&all)?.as_ptr().align_offset(LINE),
+    };
+    all.narrow(0, from.min(spare), n)
+}
+
 /// Buffers of the CPU kernels: packed weights, lines of images, sums of a part; growing and never shrinking.
 #[derive(Debug, Default)]
 pub struct Scratch {

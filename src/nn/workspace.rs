@@ -6,7 +6,7 @@
 use candle_core::{DType, Tensor};
 
 use super::Result;
-use super::op::{Scratch, zeros};
+use super::op::{Scratch, aligned_zeros};
 use super::trace::Gradients;
 
 /// Passes in a row without use after which a buffer is freed: two kinds of passes that alternate keep theirs.
@@ -74,7 +74,7 @@ fn take(free: &mut Free, n: usize, dtype: DType) -> Result<Tensor> {
         .min_by_key(size);
     match fitting {
         Some(at) => Ok(free.swap_remove(at).0),
-        None => zeros(n, dtype),
+        None => aligned_zeros(n, dtype),
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::nn::layer::Layer;
     use crate::nn::network::{Builder, Network, Wanted};
-    use crate::nn::op::tensor;
+    use crate::nn::op::{read, read_bytes, tensor};
     use crate::nn::{ImageShape, Mode};
 
     impl Workspace {
@@ -170,6 +170,19 @@ mod tests {
             train(&network, 64, &mut workspace);
         }
         assert!(workspace.held() <= of_training + of_training / 4);
+    }
+
+    #[test]
+    fn buffers_begin_where_a_cache_line_does() {
+        let mut workspace = Workspace::new();
+        for n in [1, 5, 100, 100_000] {
+            let floats = workspace.take(n).unwrap();
+            let bytes = workspace.take_bytes(n).unwrap();
+            assert_eq!((floats.elem_count(), bytes.elem_count()), (n, n));
+            let (floats, bytes) = (read(&floats).unwrap(), read_bytes(&bytes).unwrap());
+            assert_eq!(floats.as_ptr().addr() % 64, 0);
+            assert_eq!(bytes.as_ptr().addr() % 64, 0);
+        }
     }
 
     #[test]

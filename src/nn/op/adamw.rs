@@ -7,6 +7,8 @@
 use rayon::prelude::*;
 
 use super::relu::CHUNK;
+use super::sgd::keep;
+use super::simd::vectorized;
 
 /// The numbers of a step.
 #[derive(Clone, Copy, Debug)]
@@ -66,15 +68,19 @@ pub fn step(
         .zip(moments.zip(gradient.par_chunks(CHUNK)))
         .enumerate()
         .for_each(|(chunk, (p, ((m, v), g)))| {
-            for (((p, m), v), g) in p.iter_mut().zip(m.iter_mut()).zip(v.iter_mut()).zip(g) {
-                *m = step.beta1 * *m + step.fresh1 * g;
-                *v = step.beta2 * *v + step.fresh2 * g * g;
-                *p = step.keep * *p - step.length * *m / (v.sqrt() * step.unbias + step.epsilon);
-            }
+            descend(step, g, p, m, v);
             if let Some(mask) = mask {
-                for (p, m) in p.iter_mut().zip(&mask[chunk * CHUNK..]) {
-                    *p *= m;
-                }
+                keep(&mask[chunk * CHUNK..], p);
             }
         });
+}
+
+vectorized! {
+    fn descend<V>(step: Step, g: &[f32], p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            *m = step.beta1 * *m + step.fresh1 * g;
+            *v = step.beta2 * *v + step.fresh2 * g * g;
+            *p = step.keep * *p - step.length * *m / (v.sqrt() * step.unbias + step.epsilon);
+        }
+    }
 }

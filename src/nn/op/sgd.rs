@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::relu::CHUNK;
+use super::simd::vectorized;
 
 /// The numbers of a step.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +21,27 @@ pub fn step(step: Step, gradient: &[f32], mask: Option<&[f32]>, p: &mut [f32], v
         .zip(v.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)))
         .enumerate()
         .for_each(|(chunk, (p, (v, g)))| {
-            for ((p, v), g) in p.iter_mut().zip(v.iter_mut()).zip(g) {
-                *v = step.momentum * *v + (g + step.weight_decay * *p);
-                *p -= step.rate * *v;
-            }
+            descend(step, g, p, v);
             if let Some(mask) = mask {
-                for (p, m) in p.iter_mut().zip(&mask[chunk * CHUNK..]) {
-                    *p *= m;
-                }
+                keep(&mask[chunk * CHUNK..], p);
             }
         });
+}
+
+vectorized! {
+    fn descend<V>(step: Step, g: &[f32], p: &mut [f32], v: &mut [f32]) {
+        for ((p, v), g) in p.iter_mut().zip(v).zip(g) {
+            *v = step.momentum * *v + (g + step.weight_decay * *p);
+            *p -= step.rate * *v;
+        }
+    }
+}
+
+vectorized! {
+    /// What a mask leaves.
+    pub(super) fn keep<V>(mask: &[f32], p: &mut [f32]) {
+        for (p, m) in p.iter_mut().zip(mask) {
+            *p *= m;
+        }
+    }
 }
