@@ -187,7 +187,7 @@ pub(crate) struct RunArguments {
     /// Measure corruptions on all test images
     #[arg(long)]
     pub full: bool,
-    /// Neither use nor fill the cache of trained networks
+    /// Take no result from the cache and leave none there; checkpoints are kept beside the session until it ends
     #[arg(long)]
     pub no_cache: bool,
     /// cpu, auto or cuda[:N]

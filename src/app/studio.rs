@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
+use crate::lab::cache::Cache;
 use crate::lab::context::Sink;
 use crate::lab::run::Means;
 use crate::lab::worker::{Job, Spoken, available_threads, spawn_into};
@@ -30,6 +31,8 @@ pub(crate) struct Studio {
     notes: Sender<Said>,
     lab: JoinHandle<Outcome>,
     recorder: Recorder,
+    /// What the lab keeps for this study alone.
+    checkpoints: Option<Cache>,
 }
 
 /// The study as this machine will run it: threads, device and the weights at hand settled.
@@ -95,12 +98,13 @@ impl Studio {
         between: impl FnOnce(Spoken) -> Box<dyn Sink + Send>,
     ) -> Result<Self> {
         let asked = study.study();
-        let header = Header::new(
+        let mut header = Header::new(
             &study,
             asked.threads.unwrap_or_else(available_threads),
             &asked.device,
             catalog,
         );
+        header.uncached = means.cache.is_of_one_study();
         let writer = match session {
             Some(file) => {
                 if let Some(folder) = file
@@ -119,6 +123,13 @@ impl Studio {
                 store::create(&folder, &header)?
             }
         };
+        let means = bound(means, writer.path());
+        if means.cache.is_of_one_study() {
+            // What an earlier session of that name left is not this one's.
+            let folder = means.cache.folder().unwrap_or(Path::new(""));
+            let problem = || format!("{}: what lies there cannot be removed", folder.display());
+            means.cache.clear().with_context(problem)?;
+        }
         let job = Job {
             study,
             catalog: catalog.clone(),
@@ -129,10 +140,15 @@ impl Studio {
     }
 
     /// Goes on with an interrupted session in the same file. What it holds already comes first in [`Self::records`].
+    /// One that took nothing from the cache goes on without it, from its own checkpoints.
     ///
     /// # Errors
     /// When the file is no session, another process writes it, or it ended by itself.
-    pub(crate) fn resume(file: &Path, means: Means, commands: Receiver<Command>) -> Result<Self> {
+    pub(crate) fn resume(
+        file: &Path,
+        mut means: Means,
+        commands: Receiver<Command>,
+    ) -> Result<Self> {
         let (writer, session) = Writer::resume(file)?;
         if let Some(newer) = session.left_out.first() {
             bail!(
@@ -174,10 +190,13 @@ impl Studio {
             .iter()
             .map(|record| record.event.clone())
             .collect();
+        if session.header.uncached {
+            means.cache = Cache::of_one_study(None);
+        }
         let job = Job {
             study,
             catalog,
-            means,
+            means: bound(means, file),
             past,
         };
         let earlier = session.records.into_iter().map(Recorded::Record).collect();
@@ -193,6 +212,8 @@ impl Studio {
     ) -> Result<Self> {
         let path = writer.path().to_owned();
         let study = job.study.clone();
+        let cache = &job.means.cache;
+        let checkpoints = cache.is_of_one_study().then(|| cache.clone());
         let (notes, said) = bounded(WAITING);
         let (app, records) = unbounded();
         let goes_on = !earlier.is_empty();
@@ -215,6 +236,7 @@ impl Studio {
             notes,
             lab,
             recorder,
+            checkpoints,
         })
     }
 
@@ -231,6 +253,7 @@ impl Studio {
             records: self.records,
             lab: self.lab,
             recorder: self.recorder,
+            checkpoints: self.checkpoints,
         }
     }
 
@@ -245,13 +268,30 @@ pub(crate) struct Listening {
     pub records: Receiver<Recorded>,
     lab: JoinHandle<Outcome>,
     recorder: Recorder,
+    checkpoints: Option<Cache>,
 }
 
 impl Listening {
-    /// Waits for the last record.
-    pub(crate) fn close(self) {
+    /// Waits for the last record. `is_whole` is whether all was recorded: a study that came to its end and can be read
+    /// needs its checkpoints no more.
+    pub(crate) fn close(self, is_whole: bool) {
         // A panic of the lab has been stated as the study's outcome.
-        let _ = self.lab.join();
+        let outcome = self.lab.join();
         self.recorder.join();
+        let ended = matches!(outcome, Ok(Outcome::Completed | Outcome::Failed { .. }));
+        if let Some(checkpoints) = self.checkpoints.filter(|_| is_whole && ended) {
+            // What cannot be removed is in nobody's way.
+            let _ = checkpoints.clear();
+        }
     }
+}
+
+/// The means with checkpoints kept beside the session, where nothing is to be shared with other studies.
+fn bound(mut means: Means, session: &Path) -> Means {
+    if means.cache.is_of_one_study() {
+        let mut name = session.as_os_str().to_owned();
+        name.push(".checkpoints");
+        means.cache = Cache::of_one_study(Some(name.into()));
+    }
+    means
 }

@@ -157,6 +157,7 @@ impl<'a> Workbench<'a> {
             // Where the file lies is no part of what comes out.
             parts.push(json(&(&from.sha256, &from.mean, &from.std))?);
         }
+        parts.extend(self.own(plan));
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let key = Key::of(&parts);
         let initial = Some(network.duplicate()?);
@@ -201,7 +202,11 @@ impl<'a> Workbench<'a> {
             initial: None,
             life: Life::default(),
             outputs: Vec::new(),
-            key: Key::of(&[reference_key, &json(&branch.checkpoint)?]),
+            key: {
+                let mut parts = vec![reference_key.to_owned(), json(&branch.checkpoint)?];
+                parts.extend(self.own(plan));
+                Key::of(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+            },
         };
         for (index, stage) in branch.stages.iter().enumerate() {
             *at = index as u32;
@@ -341,8 +346,13 @@ impl<'a> Workbench<'a> {
             ..
         } = piece;
         if self.cache.holds(&key) {
+            let place = if self.cache.is_of_one_study() {
+                "its checkpoint"
+            } else {
+                "the cache"
+            };
             cx.remark(&format!(
-                "{}: what was trained before is restored from the cache",
+                "{}: what was trained before is restored from {place}",
                 plan.name
             ));
         }
@@ -444,6 +454,11 @@ impl<'a> Workbench<'a> {
             }
         }
         end(plan, stage, Cost::default(), cx)
+    }
+
+    /// What a key says beside all that determines a network, where no network may find another's results.
+    fn own(&self, plan: &NetworkPlan) -> Option<String> {
+        self.cache.is_of_one_study().then(|| plan.id.0.to_string())
     }
 
     fn measuring_key(&self, plan: &NetworkPlan) -> Result<Key> {
