@@ -10,12 +10,13 @@ use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
 use crate::lab::cache::Cache;
 use crate::lab::context::Sink;
+use crate::lab::feasibility::problems;
 use crate::lab::run::Means;
 use crate::lab::worker::{Job, Spoken, available_threads, spawn_into};
 use crate::nn::parameters::pretrained;
 use crate::session::{Header, Writer, store};
 use crate::session::{Recorded, Recorder};
-use crate::spec::{CheckedStudy, Command, Study};
+use crate::spec::{CheckedStudy, Command, SpecError, Study};
 
 /// Facts that may wait for the recorder before the lab waits for it.
 const WAITING: usize = 1024;
@@ -41,21 +42,7 @@ pub(crate) struct Studio {
 /// When the device is not to be had, or a file of weights is not, or another one lies there.
 pub(crate) fn settle(mut study: Study) -> Result<Study> {
     study.threads.get_or_insert_with(available_threads);
-    let weights = study
-        .references
-        .iter_mut()
-        .filter_map(|reference| reference.from.as_mut());
-    for from in weights {
-        let found =
-            pretrained::digest(Path::new(&from.file)).map_err(|error| anyhow!("{error}"))?;
-        match &from.sha256 {
-            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => bail!(
-                "{}: its SHA-256 is {found}, and the study asks for {wanted}",
-                from.file
-            ),
-            _ => from.sha256 = Some(found),
-        }
-    }
+    identify(&mut study)?;
     match study.device.as_str() {
         // This build computes on the CPU.
         "auto" => "cpu".clone_into(&mut study.device),
@@ -66,6 +53,46 @@ pub(crate) fn settle(mut study: Study) -> Result<Study> {
         _ => {}
     }
     Ok(study)
+}
+
+/// The files of weights by their SHA-256.
+///
+/// # Errors
+/// When one is not to be had, or another one lies there.
+pub(crate) fn identify(study: &mut Study) -> Result<()> {
+    let weights = study
+        .references
+        .iter_mut()
+        .filter_map(|reference| reference.from.as_mut());
+    for from in weights {
+        let found =
+            pretrained::digest(Path::new(&from.file)).map_err(|error| anyhow!("from: {error}"))?;
+        match &from.sha256 {
+            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => bail!(
+                "from: {}: its SHA-256 is {found}, and the study asks for {wanted}",
+                from.file
+            ),
+            _ => from.sha256 = Some(found),
+        }
+    }
+    Ok(())
+}
+
+/// A settled study held against the catalog, the data sets and its files of weights, for whoever has no fields to put
+/// errors beside.
+///
+/// # Errors
+/// Everything that is wrong, in one line.
+pub(crate) fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
+    let all = |errors: &[SpecError]| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!(errors.join("; "))
+    };
+    let study = study.check(catalog).map_err(|errors| all(&errors))?;
+    match problems(&study) {
+        errors if errors.is_empty() => Ok(study),
+        errors => Err(all(&errors)),
+    }
 }
 
 impl Studio {
@@ -172,19 +199,13 @@ impl Studio {
             );
         }
         let catalog = session.header.catalog.clone();
-        let study = session
-            .header
-            .study
-            .clone()
-            .check(&catalog)
-            .map_err(|errors| {
-                let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                anyhow!(
-                    "{}: the study in the header cannot be run: {}",
-                    file.display(),
-                    problems.join("; ")
-                )
-            })?;
+        let asked = session.header.study.clone();
+        let study = checked(asked, &catalog).map_err(|problems| {
+            anyhow!(
+                "{}: the study in the header cannot be run: {problems}",
+                file.display()
+            )
+        })?;
         let past = session
             .records
             .iter()

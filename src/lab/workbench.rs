@@ -11,6 +11,7 @@ use crate::lab::compression::{self, Start};
 use crate::lab::context::{Context, Control, Sink};
 use crate::lab::data::{Dataset, Split};
 use crate::lab::error::{Error, Result};
+use crate::lab::feasibility;
 use crate::lab::keeper::Keeper;
 use crate::lab::landscape::Landscape;
 use crate::lab::probe::{self, Probe, When};
@@ -521,32 +522,11 @@ impl<'a> Workbench<'a> {
     /// Mean and deviation that the network takes off: those that its weights came with, or the training images' own.
     fn normalization(&self) -> Result<(Vec<f32>, Vec<f32>)> {
         let channels = self.data.train.shape.channels;
-        let Some(from) = self
-            .reference
-            .from
-            .as_ref()
-            .filter(|from| !from.mean.is_empty())
-        else {
-            return Ok(self.normalization.clone());
+        let given = match &self.reference.from {
+            Some(from) => feasibility::normalization(from, channels)?,
+            None => None,
         };
-        let each = |numbers: &[f64]| -> Vec<f32> {
-            match numbers {
-                [one] => vec![*one as f32; channels],
-                several => several.iter().map(|number| *number as f32).collect(),
-            }
-        };
-        let (mean, std) = (each(&from.mean), each(&from.std));
-        let plural = if channels == 1 { "" } else { "s" };
-        if mean.len() == channels && std.len() == channels {
-            return Ok((mean, std));
-        }
-        Err(Error::Impossible {
-            knob: "mean".into(),
-            problem: format!(
-                "{} numbers are given for images with {channels} channel{plural}; one for each is needed, or one for all",
-                from.mean.len()
-            ),
-        })
+        Ok(given.unwrap_or_else(|| self.normalization.clone()))
     }
 
     /// A network before its first step: drawn from the seed, or as it was trained elsewhere.
