@@ -126,20 +126,20 @@ pub(crate) struct RunArguments {
     /// Weights to start from: safetensors with PyTorch's names; a classifier for other classes is replaced
     #[arg(long, value_name = "FILE")]
     pub from: Option<String>,
-    /// Mean per channel of pixels from 0 to 1 that those weights were trained with [default: of the training images]
+    /// Mean of pixels from 0 to 1 that those weights were trained with: one for each channel, or one for all [default: of the training images]
     #[arg(
         long,
         value_name = "M[,M…]",
         value_delimiter = ',',
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub mean: Vec<f64>,
-    /// Standard deviation per channel, likewise
+    /// Standard deviation, likewise; from 0.001 on
     #[arg(
         long,
         value_name = "S[,S…]",
         value_delimiter = ',',
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub std: Vec<f64>,
     /// Enlarge all images to this side in pixels
@@ -187,7 +187,7 @@ pub(crate) struct RunArguments {
     /// Measure corruptions on all test images
     #[arg(long)]
     pub full: bool,
-    /// Neither use nor fill the cache of trained networks
+    /// Take no result from the cache and leave none there; checkpoints are kept beside the session until it ends
     #[arg(long)]
     pub no_cache: bool,
     /// cpu, auto or cuda[:N]

@@ -10,6 +10,7 @@ pub mod corruption;
 pub mod data;
 pub mod error;
 pub mod estimate;
+pub mod feasibility;
 pub mod keeper;
 pub mod landscape;
 pub mod outputs;

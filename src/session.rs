@@ -63,6 +63,9 @@ pub struct Header {
     pub threads: u32,
     /// `cpu` or `cuda:N`, as it turned out to be.
     pub device: String,
+    /// Whether nothing was taken from the cache and nothing left there: a study that goes on does as it did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncached: bool,
     /// The question, complete.
     pub study: Study,
     /// What could be asked at that time, with the titles of that time.
@@ -82,6 +85,7 @@ impl Header {
             seed: study.seed,
             threads,
             device: device.to_owned(),
+            uncached: false,
             study,
             catalog: catalog.clone(),
         }

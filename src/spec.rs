@@ -21,9 +21,11 @@ use serde::{Deserialize, Serialize};
 
 mod check;
 mod plan;
+mod read;
 
 pub use check::{CheckedStudy, SpecError};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
+pub use read::Misread;
 
 /// A network of a study, for life. Numbered in the order of the plan; branches added later follow.
 #[derive(
@@ -346,6 +348,14 @@ pub enum Command {
     Stop,
     /// Nobody will add another branch: end when the queue is empty.
     Finish,
+}
+
+/// A stranger's text without control characters, cut to a line.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(60)
+        .collect()
 }
 
 /// Names that are all different, by numbering repeated ones.

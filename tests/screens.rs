@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use crossterm::event::KeyModifiers;
 use ratatui::style::Color;
 use shrinklab::event::Record;
-use shrinklab::spec::{KnobValue, Method, Setting, Stage, Study};
+use shrinklab::spec::{KnobValue, Method, Setting, Stage, Study, Weights};
+use shrinklab::ui::form::Form;
 use shrinklab::ui::{self, Request, Screen, Seek, export};
 
 #[path = "screens/made_up.rs"]
@@ -47,6 +48,34 @@ fn the_screens_look_as_they_did() {
     snapshot("form-80x24", &form.text(80, 24));
     form.press("<down><down><down><down><down><down><down>1.5<down><down>a");
     snapshot("form-100x30", &form.text(100, 30));
+}
+
+/// A study that starts from weights of larger images says so in its form; a key beside them changes nothing.
+#[test]
+fn weights_to_start_from_are_shown() {
+    let mut study = made_up::study();
+    let reference = &mut study.references[0];
+    reference.from = Some(Weights {
+        file: "networks/resnet18.safetensors".to_owned(),
+        mean: vec![0.485, 0.456, 0.406],
+        std: vec![0.229, 0.224, 0.225],
+        sha256: None,
+    });
+    reference.resize = Some(224);
+    let mut form = Shown::new(Vec::new(), false, Screen::Study);
+    form.view.form = Form::of(study.clone());
+    snapshot("form-weights-80x24", &form.text(80, 24));
+    snapshot("form-weights-100x30", &form.text(100, 30));
+    while !form.text(100, 30).contains("▸   from") {
+        form.press("<down>");
+    }
+    form.press("<right>7<down><left><down><backspace>");
+    assert_eq!(*form.view.form.study(), study);
+    form.press("<up><up><up><up><right>");
+    assert_eq!(form.view.form.study().references[0].resize, Some(256));
+    form.press("<backspace><backspace><backspace><enter>");
+    let study = form.view.form.study();
+    assert_eq!(study.references[0].resize, None);
 }
 
 /// Every screen, panel and popup, at sizes from nothing to a wall: drawing never panics.

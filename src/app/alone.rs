@@ -70,7 +70,7 @@ pub(super) fn finish(
         }
     }
     words.end()?;
-    listening.close();
+    listening.close(failed.is_none());
     match failed {
         Some(problem) => Err(unrecorded(&problem)),
         None => Ok(ending),

@@ -24,7 +24,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde::Serialize;
 
 use super::show::{Show, Source};
-use super::studio::{Studio, settle};
+use super::studio::{Studio, checked, settle};
 use crate::cli::Ending;
 use crate::lab;
 use crate::lab::bench::{Alternating, Stretch, slow_down};
@@ -356,10 +356,7 @@ pub(crate) fn seat(
     reference.branches.clear();
     reference.twins = 0;
     study.suite.probes = vec![Method::plain("accuracy")];
-    let study = settle(study)?.check(&catalog).map_err(|errors| {
-        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        anyhow!(errors.join("; "))
-    })?;
+    let study = checked(settle(study)?, &catalog)?;
     let means = Means {
         folders: Vec::new(),
         cache: Cache::off(),

@@ -467,7 +467,7 @@ impl Show {
         if let Some(studio) = self.studio.take() {
             let listening = studio.listen_only();
             let records = listening.records.clone();
-            listening.close();
+            listening.close(self.unrecorded.is_none());
             for recorded in records.try_iter() {
                 if let Recorded::Failed(problem) = recorded {
                     self.unrecorded = Some(problem);

@@ -8,13 +8,15 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
+use crate::lab::cache::Cache;
 use crate::lab::context::Sink;
+use crate::lab::feasibility::problems;
 use crate::lab::run::Means;
 use crate::lab::worker::{Job, Spoken, available_threads, spawn_into};
 use crate::nn::parameters::pretrained;
 use crate::session::{Header, Writer, store};
 use crate::session::{Recorded, Recorder};
-use crate::spec::{CheckedStudy, Command, Study};
+use crate::spec::{CheckedStudy, Command, SpecError, Study};
 
 /// Facts that may wait for the recorder before the lab waits for it.
 const WAITING: usize = 1024;
@@ -30,6 +32,8 @@ pub(crate) struct Studio {
     notes: Sender<Said>,
     lab: JoinHandle<Outcome>,
     recorder: Recorder,
+    /// What the lab keeps for this study alone.
+    checkpoints: Option<Cache>,
 }
 
 /// The study as this machine will run it: threads, device and the weights at hand settled.
@@ -38,21 +42,7 @@ pub(crate) struct Studio {
 /// When the device is not to be had, or a file of weights is not, or another one lies there.
 pub(crate) fn settle(mut study: Study) -> Result<Study> {
     study.threads.get_or_insert_with(available_threads);
-    let weights = study
-        .references
-        .iter_mut()
-        .filter_map(|reference| reference.from.as_mut());
-    for from in weights {
-        let found =
-            pretrained::digest(Path::new(&from.file)).map_err(|error| anyhow!("{error}"))?;
-        match &from.sha256 {
-            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => bail!(
-                "{}: its SHA-256 is {found}, and the study asks for {wanted}",
-                from.file
-            ),
-            _ => from.sha256 = Some(found),
-        }
-    }
+    identify(&mut study)?;
     match study.device.as_str() {
         // This build computes on the CPU.
         "auto" => "cpu".clone_into(&mut study.device),
@@ -63,6 +53,46 @@ pub(crate) fn settle(mut study: Study) -> Result<Study> {
         _ => {}
     }
     Ok(study)
+}
+
+/// The files of weights by their SHA-256.
+///
+/// # Errors
+/// When one is not to be had, or another one lies there.
+pub(crate) fn identify(study: &mut Study) -> Result<()> {
+    let weights = study
+        .references
+        .iter_mut()
+        .filter_map(|reference| reference.from.as_mut());
+    for from in weights {
+        let found =
+            pretrained::digest(Path::new(&from.file)).map_err(|error| anyhow!("from: {error}"))?;
+        match &from.sha256 {
+            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => bail!(
+                "from: {}: its SHA-256 is {found}, and the study asks for {wanted}",
+                from.file
+            ),
+            _ => from.sha256 = Some(found),
+        }
+    }
+    Ok(())
+}
+
+/// A settled study held against the catalog, the data sets and its files of weights, for whoever has no fields to put
+/// errors beside.
+///
+/// # Errors
+/// Everything that is wrong, in one line.
+pub(crate) fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
+    let all = |errors: &[SpecError]| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!(errors.join("; "))
+    };
+    let study = study.check(catalog).map_err(|errors| all(&errors))?;
+    match problems(&study) {
+        errors if errors.is_empty() => Ok(study),
+        errors => Err(all(&errors)),
+    }
 }
 
 impl Studio {
@@ -95,12 +125,13 @@ impl Studio {
         between: impl FnOnce(Spoken) -> Box<dyn Sink + Send>,
     ) -> Result<Self> {
         let asked = study.study();
-        let header = Header::new(
+        let mut header = Header::new(
             &study,
             asked.threads.unwrap_or_else(available_threads),
             &asked.device,
             catalog,
         );
+        header.uncached = means.cache.is_of_one_study();
         let writer = match session {
             Some(file) => {
                 if let Some(folder) = file
@@ -119,6 +150,13 @@ impl Studio {
                 store::create(&folder, &header)?
             }
         };
+        let means = bound(means, writer.path());
+        if means.cache.is_of_one_study() {
+            // What an earlier session of that name left is not this one's.
+            let folder = means.cache.folder().unwrap_or(Path::new(""));
+            let problem = || format!("{}: what lies there cannot be removed", folder.display());
+            means.cache.clear().with_context(problem)?;
+        }
         let job = Job {
             study,
             catalog: catalog.clone(),
@@ -129,10 +167,15 @@ impl Studio {
     }
 
     /// Goes on with an interrupted session in the same file. What it holds already comes first in [`Self::records`].
+    /// One that took nothing from the cache goes on without it, from its own checkpoints.
     ///
     /// # Errors
     /// When the file is no session, another process writes it, or it ended by itself.
-    pub(crate) fn resume(file: &Path, means: Means, commands: Receiver<Command>) -> Result<Self> {
+    pub(crate) fn resume(
+        file: &Path,
+        mut means: Means,
+        commands: Receiver<Command>,
+    ) -> Result<Self> {
         let (writer, session) = Writer::resume(file)?;
         if let Some(newer) = session.left_out.first() {
             bail!(
@@ -156,28 +199,25 @@ impl Studio {
             );
         }
         let catalog = session.header.catalog.clone();
-        let study = session
-            .header
-            .study
-            .clone()
-            .check(&catalog)
-            .map_err(|errors| {
-                let problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                anyhow!(
-                    "{}: the study in the header cannot be run: {}",
-                    file.display(),
-                    problems.join("; ")
-                )
-            })?;
+        let asked = session.header.study.clone();
+        let study = checked(asked, &catalog).map_err(|problems| {
+            anyhow!(
+                "{}: the study in the header cannot be run: {problems}",
+                file.display()
+            )
+        })?;
         let past = session
             .records
             .iter()
             .map(|record| record.event.clone())
             .collect();
+        if session.header.uncached {
+            means.cache = Cache::of_one_study(None);
+        }
         let job = Job {
             study,
             catalog,
-            means,
+            means: bound(means, file),
             past,
         };
         let earlier = session.records.into_iter().map(Recorded::Record).collect();
@@ -193,6 +233,8 @@ impl Studio {
     ) -> Result<Self> {
         let path = writer.path().to_owned();
         let study = job.study.clone();
+        let cache = &job.means.cache;
+        let checkpoints = cache.is_of_one_study().then(|| cache.clone());
         let (notes, said) = bounded(WAITING);
         let (app, records) = unbounded();
         let goes_on = !earlier.is_empty();
@@ -215,6 +257,7 @@ impl Studio {
             notes,
             lab,
             recorder,
+            checkpoints,
         })
     }
 
@@ -231,6 +274,7 @@ impl Studio {
             records: self.records,
             lab: self.lab,
             recorder: self.recorder,
+            checkpoints: self.checkpoints,
         }
     }
 
@@ -245,13 +289,30 @@ pub(crate) struct Listening {
     pub records: Receiver<Recorded>,
     lab: JoinHandle<Outcome>,
     recorder: Recorder,
+    checkpoints: Option<Cache>,
 }
 
 impl Listening {
-    /// Waits for the last record.
-    pub(crate) fn close(self) {
+    /// Waits for the last record. `is_whole` is whether all was recorded: a study that came to its end and can be read
+    /// needs its checkpoints no more.
+    pub(crate) fn close(self, is_whole: bool) {
         // A panic of the lab has been stated as the study's outcome.
-        let _ = self.lab.join();
+        let outcome = self.lab.join();
         self.recorder.join();
+        let ended = matches!(outcome, Ok(Outcome::Completed | Outcome::Failed { .. }));
+        if let Some(checkpoints) = self.checkpoints.filter(|_| is_whole && ended) {
+            // What cannot be removed is in nobody's way.
+            let _ = checkpoints.clear();
+        }
     }
+}
+
+/// The means with checkpoints kept beside the session, where nothing is to be shared with other studies.
+fn bound(mut means: Means, session: &Path) -> Means {
+    if means.cache.is_of_one_study() {
+        let mut name = session.as_os_str().to_owned();
+        name.push(".checkpoints");
+        means.cache = Cache::of_one_study(Some(name.into()));
+    }
+    means
 }

@@ -9,6 +9,7 @@ use clap::ArgMatches;
 
 use super::{RunArguments, UsageError};
 use crate::catalog::Catalog;
+use crate::lab::feasibility::problems;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage,
     Study, Suite, Weights,
@@ -155,27 +156,27 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
 /// A study from a file.
 ///
 /// # Errors
-/// One sentence that names the file.
+/// One sentence that names the file; [`UsageError`] with everything that cannot be read, a line each.
 pub(crate) fn read(file: &Path) -> Result<Study> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    toml::from_str(&text).map_err(|error| {
-        let problem = error.message().trim().replace('\n', " ");
-        let line = error
-            .span()
-            .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        anyhow!(UsageError(format!(
-            "{}, line {line}: {problem}",
-            file.display()
-        )))
+    Study::from_toml(&text).map_err(|misread| {
+        let lines = misread
+            .iter()
+            .map(|misread| format!("{}, {misread}", file.display()));
+        anyhow!(UsageError(lines.collect::<Vec<_>>().join("\n")))
     })
 }
 
-/// Holds a study against the catalog.
+/// Holds a study against the catalog, and what it asks for against the data sets and its files of weights.
 ///
 /// # Errors
 /// [`UsageError`] with everything that is wrong, a line each.
 pub(crate) fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
-    study.check(catalog).map_err(|errors| usage(&errors))
+    let study = study.check(catalog).map_err(|errors| usage(&errors))?;
+    match problems(&study) {
+        errors if errors.is_empty() => Ok(study),
+        errors => Err(usage(&errors)),
+    }
 }
 
 fn usage(errors: &[SpecError]) -> anyhow::Error {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Ending, ask, print};
+use crate::app::studio::identify;
 use crate::lab;
 use crate::session::Session;
 use crate::state::{counted, plain};
@@ -16,7 +17,9 @@ pub(crate) fn check(file: &Path) -> Result<Ending> {
         .is_some_and(|extension| extension == "toml")
     {
         let catalog = lab::catalog();
-        let study = ask::checked(ask::read(file)?, &catalog)?;
+        let mut study = ask::read(file)?;
+        identify(&mut study)?;
+        let study = ask::checked(study, &catalog)?;
         let networks = study.plan(&catalog);
         print(&format!(
             "{}: a study of {}\n",

@@ -23,7 +23,7 @@ use crate::spec::Command;
 pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<Ending> {
     let catalog = lab::catalog();
     let cache = if arguments.no_cache {
-        Cache::off()
+        Cache::of_one_study(None)
     } else {
         Cache::standard()
     };
@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<End
     printer.begin(&studio.path)?;
     let listening = studio.listen_only();
     let (outcome, failed) = listen(&listening.records, printer.as_mut())?;
-    listening.close();
+    listening.close(failed.is_none());
     if let Some(problem) = failed {
         return Err(unrecorded(&problem));
     }

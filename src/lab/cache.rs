@@ -4,6 +4,9 @@
 //! runs are equal. The hash covers everything that determines the result: data, recipe, seeds, threads, the kernels'
 //! path and [`NUMERICS`].
 //!
+//! A study that shall take nothing from others and leave nothing to them keeps its entries beside its session instead,
+//! each network's for itself: checkpoints to go on from, until the study ends.
+//!
 //! One file an entry, safetensors with groups of tensors (`last/…`, `best/…`, `optimizer/…`, `outputs/7`) and the facts
 //! as metadata; written to a temporary file and moved into place, so that a reader never sees half of one.
 //! Least recently used entries go first when the cache grows past its cap.
@@ -31,6 +34,8 @@ const CAP: u64 = 2 << 30;
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     folder: Option<PathBuf>,
+    /// The entries are one study's checkpoints, and no network finds another's.
+    is_of_one_study: bool,
 }
 
 /// The name of an entry.
@@ -103,7 +108,21 @@ impl Cache {
     pub fn at(folder: PathBuf) -> Self {
         Self {
             folder: Some(folder),
+            is_of_one_study: false,
         }
+    }
+
+    /// A cache of one study alone, in that folder; without one it is still to be settled where.
+    pub fn of_one_study(folder: Option<PathBuf>) -> Self {
+        Self {
+            folder,
+            is_of_one_study: true,
+        }
+    }
+
+    /// Whether only one study finds what is kept.
+    pub fn is_of_one_study(&self) -> bool {
+        self.is_of_one_study
     }
 
     /// A cache that keeps nothing.
@@ -116,12 +135,29 @@ impl Cache {
         Self {
             folder: directories::ProjectDirs::from("", "", "shrinklab")
                 .map(|dirs| dirs.cache_dir().join("networks")),
+            is_of_one_study: false,
         }
     }
 
     /// Where entries are kept.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
+    }
+
+    /// Removes every entry, and the folder if nothing else is in it.
+    ///
+    /// # Errors
+    /// When an entry cannot be removed.
+    pub fn clear(&self) -> std::io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        for (_, _, path) in entries(folder) {
+            fs::remove_file(path)?;
+        }
+        // A folder that is not there, or that somebody put something into, stays as it is.
+        let _ = fs::remove_dir(folder);
+        Ok(())
     }
 
     fn file(&self, key: &Key) -> Option<PathBuf> {
@@ -173,20 +209,7 @@ impl Cache {
     /// Removes the least recently used entries until the cache is within its cap.
     fn trim(&self, newest: &Path) {
         let Some(folder) = &self.folder else { return };
-        let Ok(entries) = fs::read_dir(folder) else {
-            return;
-        };
-        let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let facts = entry.metadata().ok()?;
-                Some((facts.modified().ok()?, facts.len(), entry.path()))
-            })
-            .filter(|(_, _, path)| {
-                path.extension()
-                    .is_some_and(|extension| extension == "safetensors")
-            })
-            .collect();
+        let mut files = entries(folder);
         files.sort();
         let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
         for (_, bytes, path) in files {
@@ -198,6 +221,21 @@ impl Cache {
             }
         }
     }
+}
+
+/// The entries in a folder: when each was used last, its bytes, and its file.
+fn entries(folder: &Path) -> Vec<(SystemTime, u64, PathBuf)> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files
+        .filter_map(|entry| {
+            let facts = entry.metadata().ok()?;
+            Some((facts.modified().ok()?, facts.len(), entry.path()))
+        })
+        .filter(|(_, _, path)| {
+            path.extension()
+                .is_some_and(|extension| extension == "safetensors")
+        })
+        .collect()
 }
 
 fn encode(kept: &Kept) -> Result<Vec<u8>> {
@@ -309,6 +347,23 @@ mod tests {
             fs::write(&file, &whole[..length]).unwrap();
             assert_eq!(cache.get(&key), None, "cut to {length}");
         }
+    }
+
+    #[test]
+    fn a_cleared_cache_leaves_what_is_not_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("checkpoints");
+        let cache = Cache::of_one_study(Some(folder.clone()));
+        cache.clear().unwrap();
+        let key = Key::of(&["a"]);
+        cache.put(&key, &sample()).unwrap();
+        fs::write(folder.join("note.txt"), "mine").unwrap();
+        cache.clear().unwrap();
+        assert!(!cache.holds(&key) && folder.join("note.txt").is_file());
+        fs::remove_file(folder.join("note.txt")).unwrap();
+        cache.put(&key, &sample()).unwrap();
+        cache.clear().unwrap();
+        assert!(!folder.exists());
     }
 
     #[test]

@@ -27,6 +27,8 @@ mod resize;
 mod usps;
 pub mod verify;
 
+pub use resize::enlarged;
+
 /// Some labelled images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Examples {

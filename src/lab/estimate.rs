@@ -6,6 +6,7 @@
 use crate::catalog::Catalog;
 use crate::lab::architecture;
 use crate::lab::data;
+use crate::lab::feasibility::of_shapes;
 use crate::lab::train::Recipe;
 use crate::lab::worker::available_threads;
 use crate::spec::{CheckedStudy, Reference, Stage, Study};
@@ -17,11 +18,14 @@ const RATE: f64 = 1.5e10;
 /// Seconds per network for measuring latencies, which run for a time and not for a number of images.
 const LATENCY: f64 = 2.5;
 
-/// The estimate in words; empty when the study is not one that can run.
+/// The estimate in words, or why the images do not suit the study; empty when something else is wrong with it.
 pub fn estimate(study: &Study, catalog: &Catalog) -> String {
     let Ok(study) = study.clone().check(catalog) else {
         return String::new();
     };
+    if let Some(problem) = of_shapes(&study).first() {
+        return problem.to_string();
+    }
     let (mut seconds, mut bytes) = (0.0, 0.0);
     for reference in &study.study().references {
         let Some((time, size)) = of_reference(&study, reference) else {

@@ -11,6 +11,7 @@ use crate::lab::compression::{self, Start};
 use crate::lab::context::{Context, Control, Sink};
 use crate::lab::data::{Dataset, Split};
 use crate::lab::error::{Error, Result};
+use crate::lab::feasibility;
 use crate::lab::keeper::Keeper;
 use crate::lab::landscape::Landscape;
 use crate::lab::probe::{self, Probe, When};
@@ -157,6 +158,7 @@ impl<'a> Workbench<'a> {
             // Where the file lies is no part of what comes out.
             parts.push(json(&(&from.sha256, &from.mean, &from.std))?);
         }
+        parts.extend(self.own(plan));
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let key = Key::of(&parts);
         let initial = Some(network.duplicate()?);
@@ -201,7 +203,11 @@ impl<'a> Workbench<'a> {
             initial: None,
             life: Life::default(),
             outputs: Vec::new(),
-            key: Key::of(&[reference_key, &json(&branch.checkpoint)?]),
+            key: {
+                let mut parts = vec![reference_key.to_owned(), json(&branch.checkpoint)?];
+                parts.extend(self.own(plan));
+                Key::of(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+            },
         };
         for (index, stage) in branch.stages.iter().enumerate() {
             *at = index as u32;
@@ -341,8 +347,13 @@ impl<'a> Workbench<'a> {
             ..
         } = piece;
         if self.cache.holds(&key) {
+            let place = if self.cache.is_of_one_study() {
+                "its checkpoint"
+            } else {
+                "the cache"
+            };
             cx.remark(&format!(
-                "{}: what was trained before is restored from the cache",
+                "{}: what was trained before is restored from {place}",
                 plan.name
             ));
         }
@@ -446,6 +457,11 @@ impl<'a> Workbench<'a> {
         end(plan, stage, Cost::default(), cx)
     }
 
+    /// What a key says beside all that determines a network, where no network may find another's results.
+    fn own(&self, plan: &NetworkPlan) -> Option<String> {
+        self.cache.is_of_one_study().then(|| plan.id.0.to_string())
+    }
+
     fn measuring_key(&self, plan: &NetworkPlan) -> Result<Key> {
         let own = self.keys.get(&plan.id).map_or("", Key::text);
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
@@ -506,32 +522,11 @@ impl<'a> Workbench<'a> {
     /// Mean and deviation that the network takes off: those that its weights came with, or the training images' own.
     fn normalization(&self) -> Result<(Vec<f32>, Vec<f32>)> {
         let channels = self.data.train.shape.channels;
-        let Some(from) = self
-            .reference
-            .from
-            .as_ref()
-            .filter(|from| !from.mean.is_empty())
-        else {
-            return Ok(self.normalization.clone());
+        let given = match &self.reference.from {
+            Some(from) => feasibility::normalization(from, channels)?,
+            None => None,
         };
-        let each = |numbers: &[f64]| -> Vec<f32> {
-            match numbers {
-                [one] => vec![*one as f32; channels],
-                several => several.iter().map(|number| *number as f32).collect(),
-            }
-        };
-        let (mean, std) = (each(&from.mean), each(&from.std));
-        let plural = if channels == 1 { "" } else { "s" };
-        if mean.len() == channels && std.len() == channels {
-            return Ok((mean, std));
-        }
-        Err(Error::Impossible {
-            knob: "mean".into(),
-            problem: format!(
-                "{} numbers are given for images with {channels} channel{plural}; one for each is needed, or one for all",
-                from.mean.len()
-            ),
-        })
+        Ok(given.unwrap_or_else(|| self.normalization.clone()))
     }
 
     /// A network before its first step: drawn from the seed, or as it was trained elsewhere.

@@ -19,6 +19,7 @@ pub(crate) fn header() -> Header {
         seed: 7,
         threads: 2,
         device: "cpu".to_owned(),
+        uncached: false,
         study: study(),
         catalog: Catalog::default(),
     }

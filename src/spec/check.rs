@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, Method, Setting, Stage, Study, Weights};
+use super::{Branch, Method, Setting, Stage, Study, Weights, printable};
 use crate::catalog::{Catalog, Described, Knob};
 
 /// One thing that is wrong with a study.
@@ -17,7 +17,8 @@ pub struct SpecError {
 }
 
 impl SpecError {
-    fn new(place: &str, field: &str, problem: impl Into<String>) -> Self {
+    /// `place` is empty where a study has only one such.
+    pub fn new(place: &str, field: &str, problem: impl Into<String>) -> Self {
         let field = if place.is_empty() {
             field.to_owned()
         } else {
@@ -73,17 +74,21 @@ impl Study {
             ("train-limit", self.train_limit),
             ("test-limit", self.test_limit),
         ] {
-            if limit.is_some_and(|n| n < 20) {
-                errors.push(SpecError::new("", name, "at least 20 images are needed"));
+            if limit.is_some_and(|n| n < FEWEST_IMAGES) {
+                errors.push(SpecError::new(
+                    "",
+                    name,
+                    format!("at least {FEWEST_IMAGES} images are needed"),
+                ));
             }
         }
         match self.threads {
             Some(0) => errors.push(SpecError::new("", "threads", "at least 1 thread is needed")),
-            Some(n) if n > 1024 => {
+            Some(n) if n > MOST_THREADS => {
                 errors.push(SpecError::new(
                     "",
                     "threads",
-                    format!("{n} is more than 1024, the most"),
+                    format!("{n} is more than {MOST_THREADS}, the most"),
                 ));
             }
             _ => {}
@@ -92,9 +97,9 @@ impl Study {
             let problem = format!("\"{}\" is none of cpu, auto, cuda, cuda:N", self.device);
             errors.push(SpecError::new("", "device", problem));
         }
-        if self.suite.corrupted_images < 10 {
+        if self.suite.corrupted_images < FEWEST_CORRUPTED {
             let problem = format!(
-                "{} images are too few; at least 10",
+                "{} images are too few; at least {FEWEST_CORRUPTED}",
                 self.suite.corrupted_images
             );
             errors.push(SpecError::new("suite", "corrupted-images", problem));
@@ -158,8 +163,8 @@ impl Study {
             );
             check_batch(&reference.training, train_limit, &place, &mut errors);
             reference.seed.get_or_insert(seed);
-            if reference.twins > 100 {
-                let problem = format!("{} is more than 100, the most", reference.twins);
+            if reference.twins > MOST_TWINS {
+                let problem = format!("{} is more than {MOST_TWINS}, the most", reference.twins);
                 errors.push(SpecError::new(&place, "twins", problem));
             }
             for (number, branch) in reference.branches.iter_mut().enumerate() {
@@ -228,8 +233,24 @@ impl Branch {
     }
 }
 
+/// Of which a tenth, two images, validates.
+pub(super) const FEWEST_IMAGES: u32 = 20;
+
+/// More than any machine has on which small networks are worth training.
+pub(super) const MOST_THREADS: u32 = 1024;
+
+/// One of each of ten classes.
+pub(super) const FEWEST_CORRUPTED: u32 = 10;
+
+/// Far more than a distribution needs to be seen.
+pub(super) const MOST_TWINS: u32 = 100;
+
 /// Twice the side for which ImageNet's networks were made, and a little more.
-const LARGEST_SIDE: u32 = 512;
+pub(super) const LARGEST_SIDE: u32 = 512;
+
+/// The smallest deviation in use is 1/255, of networks that were trained on pixels from 0 to 255; much less would blow the
+/// rounding of a pixel to a byte up beyond what any network saw.
+const LEAST_DEVIATION: f64 = 1e-3;
 
 fn check_weights(weights: &Weights, place: &str, errors: &mut Vec<SpecError>) {
     let mut wrong = |field: &str, problem: String| {
@@ -239,30 +260,35 @@ fn check_weights(weights: &Weights, place: &str, errors: &mut Vec<SpecError>) {
         wrong("from", "a file is needed".to_owned());
     }
     if weights.mean.len() != weights.std.len() {
-        let problem = format!(
-            "{} means stand beside {} deviations; as many of both are needed, or neither",
-            weights.mean.len(),
-            weights.std.len()
-        );
-        let field = if weights.mean.is_empty() {
-            "mean"
-        } else {
-            "std"
-        };
-        wrong(field, problem);
+        let (means, deviations) = (weights.mean.len(), weights.std.len());
+        match (means, deviations) {
+            (_, 0) => wrong(
+                "std",
+                "is missing beside mean; both are given, or neither".to_owned(),
+            ),
+            (0, _) => wrong(
+                "mean",
+                "is missing beside std; both are given, or neither".to_owned(),
+            ),
+            _ => {
+                let numbers = if deviations == 1 { "number" } else { "numbers" };
+                let problem = format!(
+                    "{deviations} {numbers} beside {means} of mean; as many of both are needed"
+                );
+                wrong("std", problem);
+            }
+        }
     }
-    if let Some(mean) = weights.mean.iter().find(|mean| !mean.is_finite()) {
-        wrong(
-            "mean",
-            format!("{mean} is not allowed; a number, of pixels from 0 to 1"),
-        );
-    }
-    let positive = |std: &&f64| !(std.is_finite() && **std > 0.0);
-    if let Some(std) = weights.std.iter().find(positive) {
-        wrong(
-            "std",
-            format!("{std} is not allowed; a number above 0, of pixels from 0 to 1"),
-        );
+    for (field, numbers, least) in [
+        ("mean", &weights.mean, 0.0),
+        ("std", &weights.std, LEAST_DEVIATION),
+    ] {
+        if let Some(number) = numbers.iter().find(|n| !(least..=1.0).contains(*n)) {
+            let problem = format!(
+                "{number} is not allowed; a number from {least} to 1, for pixels from 0 to 1"
+            );
+            wrong(field, problem);
+        }
     }
     let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     if let Some(text) = weights.sha256.as_ref().filter(|text| !is_digest(text)) {
@@ -371,12 +397,4 @@ fn check_setting(
             value.unwrap_or_else(|| knob.range.default()),
         );
     }
-}
-
-/// A stranger's text without control characters, cut to a line.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(60)
-        .collect()
 }

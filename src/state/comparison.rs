@@ -41,7 +41,7 @@ impl FootprintRow {
 /// The time for one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LatencyRow {
-    /// `batch-1` or `batch-256`.
+    /// `batch-1` or `batch-256`; fewer images for a large network.
     pub condition: String,
     /// Median milliseconds, with the tenth and the ninetieth percentile where measured.
     pub reference: Option<(f64, Option<(f64, f64)>)>,

@@ -10,6 +10,7 @@ use crate::spec::{
     Branch, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage, Study, Suite,
 };
 
+mod knob;
 mod rows;
 mod step;
 mod typing;
@@ -23,6 +24,13 @@ pub enum Place {
     DatasetKnob(String),
     Architecture,
     ArchitectureKnob(String),
+    /// The side to which images are enlarged.
+    Resize,
+    /// The file of weights to start from; a flag or a study in a file says it.
+    From,
+    /// What those weights take off and divide by.
+    Mean,
+    Std,
     /// A knob of a probe: the probe's id and the knob's.
     ProbeKnob(String, String),
     Training(String),
@@ -237,6 +245,10 @@ impl Form {
         match place {
             Place::Dataset => in_reference("dataset"),
             Place::Architecture => in_reference("architecture"),
+            Place::Resize => in_reference("resize"),
+            Place::From => in_reference("from"),
+            Place::Mean => in_reference("mean"),
+            Place::Std => in_reference("std"),
             Place::DatasetKnob(id) | Place::ArchitectureKnob(id) | Place::Training(id) => {
                 in_reference(id)
             }

@@ -216,6 +216,7 @@ pub struct Binding {
 }
 
 const SCREENS: &[Layer] = &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions];
+const SHOWN: &[Layer] = &[Layer::Live, Layer::Table, Layer::Sessions];
 const FORMS: &[Layer] = &[Layer::Study, Layer::Branch];
 const FACTS: &[Layer] = &[Layer::Live, Layer::Table];
 const LISTS: &[Layer] = &[Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings];
@@ -311,10 +312,15 @@ pub const BINDINGS: &[Binding] = bindings! {
     StopAndQuit [Char('s')], "stop and quit", "stop it", "end the study at the next step and leave", &[Layer::Quit], ANY;
     // Everywhere.
     Accept [Enter], "accept", "accept", "take what is typed or chosen", &[Layer::Palette, Layer::Note, Layer::Filter, Layer::Quit], ANY;
-    ShowStudy [Char('1'), F(1)], "new study", "", "the form of a new study", SCREENS, ANY;
-    ShowLive [Char('2'), F(2)], "live screen", "", "the four panels", SCREENS, ANY;
-    ShowTable [Char('3'), F(3)], "table of measurements", "", "every number that was measured", SCREENS, ANY;
-    ShowSessions [Char('o'), Char('4'), F(4)], "open session", "sessions", "the list of saved sessions", SCREENS, ANY;
+    ShowStudy [Char('1'), F(1)], "new study", "", "the form of a new study", SHOWN, ANY;
+    ShowLive [Char('2'), F(2)], "live screen", "", "the four panels", SHOWN, ANY;
+    ShowTable [Char('3'), F(3)], "table of measurements", "", "every number that was measured", SHOWN, ANY;
+    ShowSessions [Char('o'), Char('4'), F(4)], "open session", "sessions", "the list of saved sessions", SHOWN, ANY;
+    // In the form digits are numbers.
+    ShowStudy [F(1)], "new study", "", "the form of a new study", &[Layer::Study], ANY;
+    ShowLive [F(2)], "live screen", "", "the four panels", &[Layer::Study], ANY;
+    ShowTable [F(3)], "table of measurements", "", "every number that was measured", &[Layer::Study], ANY;
+    ShowSessions [Char('o'), F(4)], "open session", "sessions", "the list of saved sessions", &[Layer::Study], ANY;
     Quit [Char('q'), Ctrl('c')], "quit", "quit", "leave; a running study is asked about first", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings], ANY;
     Quit [Ctrl('c')], "quit", "", "leave; a running study is asked about first", &[Layer::Branch, Layer::Palette, Layer::Note, Layer::Filter], ANY;
     Suspend [Ctrl('z')], "suspend", "", "give the terminal back to the shell and hold everything; `fg` goes on", ALL, ANY;
@@ -387,6 +393,18 @@ mod tests {
                 let letter = binding.keys.iter().any(|key| matches!(key, Char(_)));
                 assert!(!letter, "{} takes a letter in {layer:?}", binding.name);
             }
+        }
+    }
+
+    /// In a form digits are numbers, on every row.
+    #[test]
+    fn forms_leave_digits_alone() {
+        for layer in FORMS {
+            for digit in '0'..='9' {
+                assert_eq!(action(Char(digit), *layer, Source::Lab), None, "{digit}");
+            }
+            let screens = [1, 2, 3, 4].map(|n| action(F(n), *layer, Source::Lab).is_some());
+            assert_eq!(screens, [*layer == Layer::Study; 4]);
         }
     }
 

@@ -78,8 +78,44 @@ pub fn help_lines(source: Source) -> Vec<HelpLine> {
             }
         }
     }
+    lines.push(HelpLine::Heading("What words mean"));
+    let words = WORDS.iter();
+    lines.extend(words.map(|(word, meaning)| HelpLine::Key((*word).to_owned(), meaning)));
     lines
 }
+
+/// Words of the panels that not everybody knows, each in a line that fits the help.
+const WORDS: [(&str, &str); 8] = [
+    (
+        "agreement",
+        "share of the test images on which both give the same answer",
+    ),
+    (
+        "churn",
+        "share on which the answers differ, of three kinds:",
+    ),
+    (
+        "  good",
+        "the reference was wrong, and the candidate is right",
+    ),
+    (
+        "  bad",
+        "the reference was right, and the candidate is wrong",
+    ),
+    ("  ugly", "both are wrong, each with an answer of its own"),
+    (
+        "JS",
+        "Jensen-Shannon divergence: how far apart the softmax outputs are",
+    ),
+    (
+        "twin",
+        "the same recipe with another seed: how far chance alone goes",
+    ),
+    (
+        "ratio",
+        "the share that is removed, of what the method counts",
+    ),
+];
 
 fn help(pen: &mut Pen<'_>, scene: &Scene<'_>, scroll: usize) {
     let theme = scene.theme();

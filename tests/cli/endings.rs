@@ -21,6 +21,10 @@ pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// A study that would take minutes, at work in its second epoch.
 fn at_work(sandbox: &Sandbox, session: &Path, epochs: &str) -> Child {
+    at_work_with(&[], sandbox, session, epochs)
+}
+
+fn at_work_with(flags: &[&str], sandbox: &Sandbox, session: &Path, epochs: &str) -> Child {
     let process = sandbox
         .program()
         .args([
@@ -34,7 +38,9 @@ fn at_work(sandbox: &Sandbox, session: &Path, epochs: &str) -> Child {
             "--test-limit",
             "100",
         ])
-        .args(["--epochs", epochs, "--session"])
+        .args(["--epochs", epochs])
+        .args(flags)
+        .arg("--session")
         .arg(session)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -100,6 +106,42 @@ fn a_killed_run_leaves_a_session_that_goes_on() {
         .run_on(&["report", "--format", "json"], &session)
         .well();
     resumed(&sandbox, &session, 6);
+}
+
+/// Without the cache a study keeps its checkpoints to itself, remembers to when it goes on, and leaves nothing.
+#[test]
+fn a_killed_run_without_the_cache_goes_on_without_it() {
+    let sandbox = Sandbox::new();
+    let (killed, whole) = (sandbox.path("killed.jsonl"), sandbox.path("whole.jsonl"));
+    let checkpoints = sandbox.path("killed.jsonl.checkpoints");
+    let mut process = at_work_with(&["--no-cache"], &sandbox, &killed, "6");
+    // The checkpoint of the first epoch is kept before a step of the second one is reported.
+    wait_for("the second epoch", || {
+        let text = std::fs::read_to_string(&killed).unwrap();
+        text.lines()
+            .skip_while(|line| !line.contains("\"epoch-ended\""))
+            .any(|line| line.contains("\"steps-trained\""))
+    });
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(checkpoints.is_dir());
+    resumed(&sandbox, &killed, 6);
+    let text = std::fs::read_to_string(&killed).unwrap();
+    assert!(text.contains("is restored from its checkpoint"), "{text}");
+    assert!(!checkpoints.exists(), "the study has ended");
+    let ran = at_work_with(&["--no-cache"], &sandbox, &whole, "6");
+    Ran::of(&ran.wait_with_output().unwrap()).well();
+    assert!(!sandbox.path("cache").exists(), "the cache was left alone");
+    let facts = |session: &Path| {
+        let mut facts = records(session);
+        facts.retain(|(kind, fact)| {
+            let metric = fact["metric"].as_str().unwrap_or_default();
+            let reads_the_clock = metric.contains("latency") || metric.contains("throughput");
+            kind != "continued" && !reads_the_clock
+        });
+        facts
+    };
+    assert_eq!(facts(&killed), facts(&whole));
 }
 
 #[test]

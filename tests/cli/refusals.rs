@@ -149,6 +149,15 @@ fn a_spec_with_a_field_that_nothing_has() {
             assert!(error.contains(word), "{word} is missing: {error}");
         }
     }
+    let wrong = "[[references]]\ndataset = \"glyphs\"\narchitecture = \"lenet5\"\ntwins = -1\nbranches = 2\n";
+    let spec = sandbox.file("wrong.toml", wrong);
+    let error = sandbox.run_on(&["check"], &spec).refused(2);
+    for line in [
+        "wrong.toml, line 4: twins: -1 is not allowed; a whole number from 0 to 100\n",
+        "wrong.toml, line 5: branches: 2 is not allowed; a list\n",
+    ] {
+        assert!(error.contains(line), "{error}");
+    }
     let spec = sandbox.file("broken.toml", "[[references]\n");
     let error = sandbox.run_on(&["check"], &spec).refused(2);
     assert!(error.contains("broken.toml, line 1"), "{error}");

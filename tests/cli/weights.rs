@@ -38,11 +38,14 @@ fn study<'a>(architecture: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
     tiny.chain(flags.iter().copied()).collect()
 }
 
-/// What a study that began and failed says.
-fn failing(sandbox: &Sandbox, flags: &[&str]) -> String {
-    let ran = sandbox.run(flags);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
-    ran.out
+/// What a study that is refused before it has a session says, in one line.
+fn impossible(sandbox: &Sandbox, flags: &[&str]) -> String {
+    let error = sandbox
+        .run(&[flags, &["--session", "never.jsonl"]].concat())
+        .refused(2);
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(!sandbox.path("never.jsonl").exists(), "{error}");
+    error
 }
 
 #[test]
@@ -105,10 +108,9 @@ fn a_network_starts_from_a_file_and_the_session_says_which() {
 fn what_does_not_fit_is_listed() {
     let sandbox = Sandbox::new();
     sandbox.file("mine.safetensors", weights("mlp", 28, 10));
-    let flags = ["--from", "mine.safetensors", "--session", "made.jsonl"];
-    let error = failing(&sandbox, &study("cnn8", &flags));
+    let error = impossible(&sandbox, &study("cnn8", &["--from", "mine.safetensors"]));
     for words in [
-        "mine.safetensors: the weights do not fit cnn8",
+        "from: mine.safetensors: the weights do not fit cnn8",
         "conv1.weight [32, 1, 3, 3] is missing",
         "fc1.weight is [300, 784] instead of [128, 2048]",
         "fc3.bias [10] is unknown",
@@ -127,12 +129,54 @@ fn what_does_not_fit_is_listed() {
         "--std",
         ".2,.2,.2",
     ];
-    let other = [study("mlp", &flags), vec!["--session", "other.jsonl"]].concat();
-    let error = failing(&sandbox, &other);
+    let error = impossible(&sandbox, &study("mlp", &flags));
     assert!(
         error.contains("mean: 3 numbers are given for images with 1 channel;"),
         "{error}"
     );
+    sandbox.file("letter.safetensors", "Dear all,\n");
+    let error = impossible(&sandbox, &study("mlp", &["--from", "letter.safetensors"]));
+    assert!(
+        error.contains("from: letter.safetensors: this is no readable safetensors file"),
+        "{error}"
+    );
+}
+
+/// A check says what a run would say.
+#[test]
+fn what_cannot_run_is_said_by_check_too() {
+    let sandbox = Sandbox::new();
+    sandbox.file("mine.safetensors", weights("mlp", 28, 10));
+    let rest = "dataset = \"glyphs\"\narchitecture =";
+    for (text, status, words) in [
+        (
+            format!("{rest} \"cnn8\"\nfrom = {{ file = \"mine.safetensors\" }}\n"),
+            2,
+            "from: mine.safetensors: the weights do not fit cnn8",
+        ),
+        (
+            format!("{rest} \"mlp\"\nfrom = {{ file = \"nowhere.safetensors\" }}\n"),
+            1,
+            "from: nowhere.safetensors",
+        ),
+        (
+            format!("{rest} {{ id = \"resnet18\", stem = \"7x7\" }}\n"),
+            2,
+            "architecture: resnet18 takes images of at least 32x32 pixels, not 28x28; resize 32",
+        ),
+        (
+            format!("{rest} \"lenet5\"\nresize = 8\n"),
+            2,
+            "resize: 8 pixels are fewer than the images have, 28x28",
+        ),
+    ] {
+        let spec = sandbox.file("study.toml", format!("[[references]]\n{text}"));
+        for word in ["check", "run"] {
+            let error = sandbox.run_on(&[word], &spec).refused(status);
+            assert!(error.contains(words), "{word}: {error}");
+        }
+    }
+    assert!(!sandbox.path("data").exists(), "no session was begun");
 }
 
 #[test]
@@ -148,11 +192,27 @@ fn means_without_weights_or_deviations_are_refused() {
     );
     let from = ["--from", "mine.safetensors"];
     for (flags, field) in [
-        (vec!["--mean", ".5"], "std"),
-        (vec!["--std", ".5"], "mean"),
-        (vec!["--mean", ".5", "--std", "0"], "std"),
-        (vec!["--mean", "nan", "--std", "1"], "mean"),
-        (vec!["--resize", "9000"], "resize"),
+        (vec!["--mean", ".5"], "std: is missing beside mean"),
+        (vec!["--std", ".5"], "mean: is missing beside std"),
+        (
+            vec!["--mean", ".5,.5", "--std", "1"],
+            "std: 1 number beside 2 of mean",
+        ),
+        (
+            vec!["--mean", ".5", "--std", "0"],
+            "std: 0 is not allowed; a number from 0.001 to 1",
+        ),
+        (
+            vec!["--mean", ".5,.5,.5", "--std", "-1,1,1"],
+            "std: -1 is not allowed; a number from 0.001 to 1",
+        ),
+        (
+            vec!["--mean", "-.5,1,1", "--std", "1,1,1"],
+            "mean: -0.5 is not allowed; a number from 0 to 1",
+        ),
+        (vec!["--mean", "nan", "--std", "1"], "mean: NaN"),
+        (vec!["--mean", "123.7", "--std", "58.4"], "mean: 123.7"),
+        (vec!["--resize", "9000"], "resize: 9000"),
     ] {
         let error = sandbox
             .run(&[study("mlp", &from), flags.clone()].concat())
@@ -177,7 +237,6 @@ fn images_are_enlarged_for_weights_of_larger_ones() {
     let ready = records(&sandbox.path("made.jsonl"));
     let ready = ready.iter().find(|(kind, _)| kind == "data-ready").unwrap();
     assert_eq!(ready.1["shape"], serde_json::json!([1, 40, 40]));
-    let flags = ["--resize", "8", "--session", "small.jsonl"];
-    let error = failing(&sandbox, &study("mlp", &flags));
+    let error = impossible(&sandbox, &study("mlp", &["--resize", "8"]));
     assert!(error.contains("resize: 8 pixels are fewer"), "{error}");
 }

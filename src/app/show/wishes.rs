@@ -7,7 +7,7 @@ use crossbeam_channel::{Sender, unbounded};
 
 use super::{Left, Show};
 use crate::app::library::{Book, Library, built_in};
-use crate::app::studio::{Studio, settle};
+use crate::app::studio::{Studio, checked, settle};
 use crate::cli::Ending;
 use crate::event::Event;
 use crate::session::{Follower, Presence, Session};
@@ -126,15 +126,7 @@ impl Show {
             anyhow::bail!("a study is running; s stops it, b adds a branch to it");
         }
         self.dismiss();
-        let study = settle(study)?.check(&self.lab).map_err(|errors| {
-            anyhow::anyhow!(
-                errors
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("; ")
-            )
-        })?;
+        let study = checked(settle(study)?, &self.lab)?;
         let (commands, listening) = unbounded();
         let studio = Studio::begin(study, &self.lab, None, self.means.clone(), listening)?;
         self.work(studio, commands);

@@ -16,31 +16,39 @@ const MOST_BYTES: usize = 4 << 30;
 /// A neighbor, the next one, and the next one's share.
 type Between = (usize, usize, f32);
 
+/// The shape of such images with `side` x `side` pixels.
+///
+/// # Errors
+/// When they would shrink.
+pub fn enlarged(shape: ImageShape, side: usize) -> Result<ImageShape> {
+    let ImageShape { height, width, .. } = shape;
+    if side < height || side < width {
+        return Err(refused(format!(
+            "{side} pixels are fewer than the images have, {height}x{width}; they can only be enlarged"
+        )));
+    }
+    Ok(ImageShape {
+        height: side,
+        width: side,
+        ..shape
+    })
+}
+
+fn refused(problem: String) -> Error {
+    Error::Impossible {
+        knob: "resize".into(),
+        problem,
+    }
+}
+
 impl Examples {
     /// The images with `side` x `side` pixels.
     ///
     /// # Errors
     /// When they would shrink, or take more memory than is held here.
     pub fn enlarged(&self, side: usize) -> Result<Self> {
-        let refused = |problem: String| Error::Impossible {
-            knob: "resize".into(),
-            problem,
-        };
-        let ImageShape {
-            channels,
-            height,
-            width,
-        } = self.shape;
-        if side < height || side < width {
-            return Err(refused(format!(
-                "{side} pixels are fewer than the images have, {height}x{width}; they can only be enlarged"
-            )));
-        }
-        let shape = ImageShape {
-            channels,
-            height: side,
-            width: side,
-        };
+        let ImageShape { height, width, .. } = self.shape;
+        let shape = enlarged(self.shape, side)?;
         let bytes = self.len().saturating_mul(shape.values());
         if bytes > MOST_BYTES {
             return Err(refused(format!(

@@ -5,10 +5,13 @@
 //! A branch and its reference are timed pass by pass in turn, so that what else the machine does meets both alike; the
 //! reference's times are then stated against that branch.
 //! How often a pass is repeated depends on its multiply-accumulates and not on the clock, so that two runs repeat alike.
+//! A large network is timed in fewer passes, and where even those took too long, with fewer images at a time: the number
+//! of passes stands beside each figure, the number of images is its condition, and a warning says it.
 
 use std::time::Instant;
 
 use crate::catalog::{Entry, Info, text};
+use crate::event::Warning;
 use crate::lab::context::Context;
 use crate::lab::error::Result;
 use crate::lab::outputs::batch;
@@ -38,14 +41,22 @@ pub const ENTRY: Entry<dyn Probe> = Entry {
 /// One image, as an edge device sees them; and a batch that fills the caches.
 const BATCHES: [usize; 2] = [1, 256];
 
-/// Passes before the first that counts: memory is taken, and the processor has left its rest.
-const WARM_UPS: u64 = 10;
+/// Passes before the first that counts: memory is taken, and the processor has left its rest. The first of all takes the
+/// memory, so a large network's is enough.
+const WARM_UPS: (u64, u64) = (1, 10);
 
 /// The least and the most repetitions: a decile of fewer than 20 rests on one pass.
 const REPETITIONS: (u64, u64) = (20, 100);
 
-/// Multiply-accumulates to spend on one batch size: about a second on two cores.
+/// Repetitions of a network so large that 20 would take too long: a median that one slow pass does not move.
+const FEW: u64 = 5;
+
+/// Multiply-accumulates to spend on one batch size: a fraction of a second on two cores.
 const BUDGET: u64 = 20_000_000_000;
+
+/// The most of them for each thread, warming up included: ten seconds at the 50 billion a second that a core gives large
+/// networks (ResNet-18 in the README's table: 282 images/s of 0.56 billion on two), half a minute on a slow one.
+const MOST: u64 = 500_000_000_000;
 
 struct Latency;
 
@@ -64,19 +75,29 @@ impl Probe for Latency {
         if subject.network.role == Role::Branch {
             pieces.push(subject.reference()?);
         }
+        let macs = pieces.iter().map(|piece| piece.last.macs()).max();
+        let macs = macs.unwrap_or_default();
         let mut workspace = Workspace::default();
         for (done, size) in BATCHES.into_iter().enumerate() {
+            let passes = passes(macs, size, subject.threads);
+            if passes.images < size {
+                let message = format!(
+                    "latency is measured with {} images at a time instead of {size}: a pass of {size} would take too long",
+                    passes.images
+                );
+                cx.warn(Warning::Other { message })?;
+            }
+            let (size, repetitions) = (passes.images, passes.repetitions);
             // A small test set is gone through again.
             let indices: Vec<usize> = (0..subject.data.test.len()).cycle().take(size).collect();
             let images = batch(&subject.data.test, &indices)?;
-            let repetitions = repetitions(candidate.last.macs() * size as u64);
             let mut milliseconds = vec![Vec::new(); pieces.len()];
-            for pass in 0..WARM_UPS + repetitions {
-                cx.checkpoint()?;
+            for pass in 0..passes.warm_ups + repetitions {
                 for (piece, milliseconds) in pieces.iter().zip(&mut milliseconds) {
+                    cx.checkpoint()?;
                     let began = Instant::now();
                     piece.last.forward(&images, Mode::Eval, &mut workspace)?;
-                    if pass >= WARM_UPS {
+                    if pass >= passes.warm_ups {
                         milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
                     }
                 }
@@ -113,28 +134,101 @@ impl Probe for Latency {
             cx.progress(
                 done as u64 + 1,
                 BATCHES.len() as u64,
-                &format!("latency, {condition}, {threads}"),
+                &format!("latency, {condition}, {repetitions} passes, {threads}"),
             )?;
         }
         Ok(())
     }
 }
 
-/// How often a pass of so many multiply-accumulates is repeated.
-fn repetitions(macs: u64) -> u64 {
-    (BUDGET / macs.max(1)).clamp(REPETITIONS.0, REPETITIONS.1)
+/// How a batch size is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Passes {
+    /// At a time.
+    images: usize,
+    warm_ups: u64,
+    repetitions: u64,
+}
+
+/// How `images` of so many multiply-accumulates each are timed: first fewer passes, then fewer images at a time.
+fn passes(macs: u64, images: usize, threads: usize) -> Passes {
+    let most = MOST.saturating_mul(threads.max(1) as u64);
+    let macs = macs.max(1);
+    let pass = macs.saturating_mul(images as u64);
+    let repetitions = (BUDGET / pass).clamp(REPETITIONS.0, REPETITIONS.1);
+    let affordable = most / pass;
+    if affordable >= WARM_UPS.1 + repetitions {
+        return Passes {
+            images,
+            warm_ups: WARM_UPS.1,
+            repetitions,
+        };
+    }
+    let fewest = WARM_UPS.0 + FEW;
+    if affordable >= fewest {
+        // A third warms up, as it does where 20 passes count.
+        let warm_ups = (affordable / 3).clamp(WARM_UPS.0, affordable - FEW);
+        return Passes {
+            images,
+            warm_ups,
+            repetitions: (affordable - warm_ups).min(REPETITIONS.0),
+        };
+    }
+    let fewer = (most / fewest / macs).clamp(1, images as u64);
+    Passes {
+        // A power of two, as people choose batches.
+        images: 1 << fewer.ilog2(),
+        warm_ups: WARM_UPS.0,
+        repetitions: FEW,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(macs: u64, images: usize) -> (usize, u64, u64) {
+        let passes = passes(macs, images, 2);
+        (passes.images, passes.warm_ups, passes.repetitions)
+    }
+
     #[test]
     fn small_passes_are_repeated_more_often() {
         // The lenet of 225,034 parameters has 2,630,000 multiply-accumulates: 256 images fill the budget 29 times.
-        assert_eq!(
-            [0, 2_630_000, 256 * 2_630_000, 1 << 40].map(repetitions),
-            [100, 100, 29, 20]
-        );
+        assert_eq!(of(0, 256), (256, 10, 100));
+        assert_eq!(of(2_630_000, 1), (1, 10, 100));
+        assert_eq!(of(2_630_000, 256), (256, 10, 29));
+    }
+
+    /// Multiply-accumulates as `architecture` counts them.
+    #[test]
+    fn large_networks_are_timed_in_fewer_passes_and_then_with_fewer_images() {
+        let mobilenet = 46_354_432;
+        assert_eq!(of(mobilenet, 256), (256, 10, 20));
+        let resnet18 = 555_422_720;
+        assert_eq!(of(resnet18, 1), (1, 10, 36));
+        assert_eq!(of(resnet18, 256), (256, 2, 5));
+        let resnet50_at_224 = 4_089_184_256;
+        assert_eq!(of(resnet50_at_224, 1), (1, 10, 20));
+        assert_eq!(of(resnet50_at_224, 256), (32, 1, 5));
+        assert_eq!(of(1 << 50, 256), (1, 1, 5));
+    }
+
+    #[test]
+    fn nothing_takes_more_than_the_most() {
+        for macs in (0..48).map(|power| 1_u64 << power) {
+            for images in BATCHES {
+                for threads in [1, 2, 16] {
+                    let found = passes(macs, images, threads);
+                    let all = (found.warm_ups + found.repetitions) * macs * found.images as u64;
+                    let least = (WARM_UPS.0 + FEW) * macs;
+                    assert!(
+                        all <= (MOST * threads as u64).max(least),
+                        "{macs} {images} {threads}: {found:?}"
+                    );
+                    assert!(found.images <= images && found.repetitions >= FEW);
+                }
+            }
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! The rows of the form, read from the study and the catalog.
 
-use super::{Form, Place, is_number, standing};
-use crate::catalog::{Catalog, Described, Knob, Range};
-use crate::spec::{Checkpoint, KnobValue, Setting, Stage};
-use crate::ui::figure;
+use super::knob::{knob_row, removed};
+use super::{Form, Place, standing};
+use crate::catalog::{Catalog, Knob};
+use crate::spec::{Checkpoint, KnobValue, Stage, Weights};
+use crate::ui::{figure, text};
 
 /// How a row is turned.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +119,18 @@ impl Form {
                 push(knob_row(place, knob, &asked.dataset.setting));
             }
         }
+        if self.shows_all || asked.resize.is_some() {
+            push(Row {
+                label: "resize".to_owned(),
+                value: asked
+                    .resize
+                    .map_or("no".to_owned(), |side| side.to_string()),
+                kind: Kind::Number { slider: None },
+                note: "pixels a side".to_owned(),
+                is_inner: true,
+                ..plain(Place::Resize)
+            });
+        }
         push(Row {
             label: "Architecture".to_owned(),
             value: asked.architecture.id.clone(),
@@ -129,6 +142,9 @@ impl Form {
                 let place = Place::ArchitectureKnob(knob.id.to_string());
                 push(knob_row(place, knob, &asked.architecture.setting));
             }
+        }
+        if let Some(from) = &asked.from {
+            weights_rows(from, push);
         }
         let is_shown = |knob: &Knob| {
             self.shows_all
@@ -318,6 +334,30 @@ impl Form {
     }
 }
 
+/// Weights to start from: nothing to turn, since a form has no files to offer.
+fn weights_rows(from: &Weights, push: &mut dyn FnMut(Row)) {
+    let list = |numbers: &[f64]| match numbers {
+        [] => "of the training images".to_owned(),
+        numbers => {
+            let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            numbers.join(", ")
+        }
+    };
+    for (place, label, value) in [
+        (Place::From, "from", text::clean(&from.file)),
+        (Place::Mean, "mean", list(&from.mean)),
+        (Place::Std, "std", list(&from.std)),
+    ] {
+        push(Row {
+            label: label.to_owned(),
+            value,
+            kind: Kind::Fixed,
+            is_inner: true,
+            ..plain(place)
+        });
+    }
+}
+
 fn plain(place: Place) -> Row {
     Row {
         place,
@@ -330,63 +370,6 @@ fn plain(place: Place) -> Row {
     }
 }
 
-fn word(flag: bool) -> String {
+pub(super) fn word(flag: bool) -> String {
     if flag { "yes" } else { "no" }.to_owned()
-}
-
-fn knob_row(place: Place, knob: &Knob, setting: &Setting) -> Row {
-    let value = standing(setting, knob);
-    let number = match &value {
-        KnobValue::Integer(v) => Some(*v as f64),
-        KnobValue::Real(v) => Some(*v),
-        KnobValue::Flag(_) | KnobValue::Choice(_) => None,
-    };
-    let kind = match &knob.range {
-        range if is_number(range) => Kind::Number {
-            slider: number.and_then(|v| slider(&knob.range, v)),
-        },
-        Range::Flag { .. } => Kind::Flag,
-        _ => Kind::Choice,
-    };
-    let is_label_capital = !matches!(place, Place::Knob(..));
-    Row {
-        label: if is_label_capital && knob.id == "epochs" {
-            "Epochs".to_owned()
-        } else {
-            knob.id.to_string()
-        },
-        value: match &value {
-            KnobValue::Flag(on) => word(*on),
-            other => other.to_string(),
-        },
-        kind,
-        note: String::new(),
-        errors: Vec::new(),
-        is_inner: !(is_label_capital && knob.id == "epochs"),
-        place,
-    }
-}
-
-/// A slider is drawn where all of the range can be pictured in it: shares.
-fn slider(range: &Range, value: f64) -> Option<f64> {
-    match range {
-        Range::Real { least, most, .. } if *least >= 0.0 && *most <= 1.0 && most > least => {
-            Some(((value - least) / (most - least)).clamp(0.0, 1.0)).filter(|v| v.is_finite())
-        }
-        _ => None,
-    }
-}
-
-/// `50 % of weights removed`.
-fn removed(value: &str, method: &Described) -> String {
-    let counts = method.info.ratio_of.as_deref().unwrap_or("parameters");
-    match value.parse::<f64>() {
-        Ok(ratio) if ratio.is_finite() => {
-            format!(
-                "{} % of {counts} removed",
-                figure::digits(ratio * 100.0, 3).trim_end_matches(".0")
-            )
-        }
-        _ => format!("of {counts}"),
-    }
 }

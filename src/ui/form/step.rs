@@ -7,6 +7,9 @@ use crate::spec::{Checkpoint, KnobValue, Method, Setting, Stage, usual_tuning};
 /// Images that one key press adds to a limit.
 const LIMIT_STEP: i64 = 1_000;
 
+/// Pixels that one key press adds to a side: the usual sides are multiples.
+const SIDE_STEP: i64 = 32;
+
 impl Form {
     /// A suite that names no probes means all; to turn a knob of one, all are named.
     fn name_probes(&mut self, place: &Place, catalog: &Catalog) {
@@ -60,6 +63,7 @@ impl Form {
             Place::FullSuite => self.study.suite.full = !self.study.suite.full,
             Place::TrainLimit => turn_limit(&mut self.study.train_limit, by * LIMIT_STEP),
             Place::TestLimit => turn_limit(&mut self.study.test_limit, by * LIMIT_STEP),
+            Place::Resize => turn_limit(&mut self.asked_mut().resize, by * SIDE_STEP),
             Place::Threads => turn_limit(&mut self.study.threads, by),
             Place::FineTune(branch, stage) => {
                 let epochs = self.epochs_of_tuning(*branch, *stage);
@@ -86,7 +90,7 @@ impl Form {
                     };
                 }
             }
-            Place::Measure => {}
+            Place::Measure | Place::From | Place::Mean | Place::Std => {}
             Place::AddBranch => {
                 if by > 0 {
                     self.add_branch(catalog);
@@ -178,6 +182,7 @@ impl Form {
             Place::TrainLimit => take_limit(&mut self.study.train_limit, typed, small),
             Place::TestLimit => take_limit(&mut self.study.test_limit, typed, small),
             Place::Threads => take_limit(&mut self.study.threads, typed, small),
+            Place::Resize => take_limit(&mut self.asked_mut().resize, typed, small),
             Place::FineTune(branch, stage) => whole
                 .and_then(|n| i64::try_from(n).ok())
                 .map(|n| self.put_fine_tuning(*branch, *stage, n))

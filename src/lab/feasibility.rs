@@ -1,0 +1,209 @@
+//! What the catalog alone does not show to be impossible: images that do not suit a network, and weights that do not fit
+//! it. It is known before anything runs, from how large the data sets are; no image is read.
+
+use std::path::Path;
+
+use crate::lab::architecture;
+use crate::lab::data::{self, Source};
+use crate::lab::error::{Error, Result};
+use crate::nn::ImageShape;
+use crate::nn::network::Network;
+use crate::nn::parameters::pretrained;
+use crate::spec::{CheckedStudy, Reference, SpecError, Weights};
+
+/// The largest side that is named to somebody whose images are too small; every network here takes such images.
+const LARGE: usize = 64;
+
+/// Everything that keeps a study from running: shapes, and the files of weights.
+pub fn problems(study: &CheckedStudy) -> Vec<SpecError> {
+    found(study, true)
+}
+
+/// What shapes alone show, without opening a file: for a form that changes with every key.
+pub fn of_shapes(study: &CheckedStudy) -> Vec<SpecError> {
+    found(study, false)
+}
+
+fn found(study: &CheckedStudy, opens_files: bool) -> Vec<SpecError> {
+    let references = &study.study().references;
+    let mut problems = Vec::new();
+    for (index, reference) in references.iter().enumerate() {
+        let place = if references.len() > 1 {
+            format!("reference {}", index + 1)
+        } else {
+            String::new()
+        };
+        if let Err((field, problem)) = one(reference, opens_files) {
+            problems.push(SpecError::new(&place, &field, problem));
+        }
+    }
+    problems
+}
+
+/// What is wrong with a reference: the field and the problem.
+fn one(reference: &Reference, opens_files: bool) -> Result<(), (String, String)> {
+    let source = data::ALL
+        .iter()
+        .find(|entry| entry.info.id == reference.dataset.id)
+        .map(|entry| (entry.build)(&reference.dataset.setting));
+    // What an old session knew and this program does not is said when it is looked for.
+    let Some(source) = source else { return Ok(()) };
+    let named = |error: Error| match error {
+        Error::Impossible { knob, problem } => (knob, problem),
+        other => ("from".to_owned(), other.to_string()),
+    };
+    let mut shape = source.extent().shape;
+    if let Some(side) = reference.resize {
+        shape = data::enlarged(shape, side as usize).map_err(named)?;
+    }
+    let Some(mut network) = outline(reference, source.as_ref(), shape)? else {
+        return Ok(());
+    };
+    let Some(from) = &reference.from else {
+        return Ok(());
+    };
+    normalization(from, shape.channels).map_err(named)?;
+    if opens_files {
+        pretrained::load(&mut network, Path::new(&from.file), from.sha256.as_deref())
+            .map_err(|error| named(error.into()))?;
+    }
+    Ok(())
+}
+
+/// The network with no weights yet; nothing when this program does not know it.
+fn outline(
+    reference: &Reference,
+    source: &dyn Source,
+    shape: ImageShape,
+) -> Result<Option<Network>, (String, String)> {
+    let asked = &reference.architecture;
+    let Some(entry) = architecture::ALL
+        .iter()
+        .find(|entry| entry.info.id == asked.id)
+    else {
+        return Ok(None);
+    };
+    let architecture = (entry.build)(&asked.setting);
+    let of = |shape| architecture.outline(shape, source.extent().classes);
+    of(shape).map(Some).map_err(|error| {
+        let side = shape.height.max(shape.width);
+        let squares = (side + 1..=LARGE).find(|&side| {
+            let shape = ImageShape {
+                height: side,
+                width: side,
+                ..shape
+            };
+            of(shape).is_ok()
+        });
+        let remedy = squares.map_or_else(String::new, |side| {
+            format!("; resize {side} makes them large enough")
+        });
+        ("architecture".to_owned(), format!("{error}{remedy}"))
+    })
+}
+
+/// Mean and standard deviation that weights came with, one for each channel; nothing when none were given.
+///
+/// # Errors
+/// When there are neither as many as channels nor one for all.
+pub fn normalization(from: &Weights, channels: usize) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+    if from.mean.is_empty() {
+        return Ok(None);
+    }
+    let each = |numbers: &[f64]| -> Vec<f32> {
+        match numbers {
+            [one] => vec![*one as f32; channels],
+            several => several.iter().map(|number| *number as f32).collect(),
+        }
+    };
+    let (mean, std) = (each(&from.mean), each(&from.std));
+    if mean.len() == channels && std.len() == channels {
+        return Ok(Some((mean, std)));
+    }
+    let plural = if channels == 1 { "" } else { "s" };
+    Err(Error::Impossible {
+        knob: "mean".into(),
+        problem: format!(
+            "{} numbers are given for images with {channels} channel{plural}; one for each is needed, or one for all",
+            from.mean.len()
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab;
+    use crate::spec::{KnobValue, Method, Study};
+
+    fn said(reference: impl FnOnce(&mut Reference)) -> Vec<String> {
+        let mut study = Study::default();
+        reference(&mut study.references[0]);
+        let study = study.check(&lab::catalog()).unwrap();
+        assert_eq!(of_shapes(&study).is_empty(), problems(&study).is_empty());
+        problems(&study).iter().map(ToString::to_string).collect()
+    }
+
+    fn large_stem() -> Method {
+        let stem = KnobValue::Choice("7x7".into());
+        let mut method = Method::plain("resnet18");
+        method.setting = method.setting.with("stem", stem);
+        method
+    }
+
+    #[test]
+    fn images_too_small_for_a_network_are_known_before_it_runs() {
+        assert!(said(|_| {}).is_empty());
+        assert_eq!(
+            said(|reference| reference.architecture = large_stem()),
+            [
+                "architecture: resnet18 takes images of at least 32x32 pixels, not 28x28; \
+                 resize 32 makes them large enough"
+            ]
+        );
+        let enlarged = said(|reference| {
+            reference.architecture = large_stem();
+            reference.resize = Some(32);
+        });
+        assert!(enlarged.is_empty(), "{enlarged:?}");
+        assert_eq!(
+            said(|reference| reference.resize = Some(8)),
+            ["resize: 8 pixels are fewer than the images have, 28x28; they can only be enlarged"]
+        );
+    }
+
+    #[test]
+    fn knobs_that_contradict_each_other_are_known_too() {
+        let said = said(|reference| {
+            let mut method = Method::plain("resnet50");
+            for (knob, word) in [("head", "keras"), ("stem", "3x3")] {
+                method.setting = method.setting.with(knob, KnobValue::Choice(word.into()));
+            }
+            reference.architecture = method;
+        });
+        assert_eq!(
+            said,
+            [
+                "architecture: resnet50: head = keras has the stem 7x7, and another one was asked for"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_number_for_all_channels_is_one_for_each() {
+        let from = |mean: &[f64], std: &[f64]| Weights {
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+            ..Weights::default()
+        };
+        let found = normalization(&from(&[0.5], &[0.25]), 3).unwrap().unwrap();
+        assert_eq!(found, (vec![0.5; 3], vec![0.25; 3]));
+        let error = normalization(&from(&[0.5; 2], &[0.25; 2]), 3).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("2 numbers are given for images with 3 channels")
+        );
+        assert_eq!(normalization(&from(&[], &[]), 3).unwrap(), None);
+    }
+}
