@@ -322,12 +322,11 @@ fn initial(needed: &Needed, start: Start, fan_in: usize, rng: &mut Rng) -> Resul
     let wide = 6.0_f64.sqrt() * bound;
     let mut value = || match (needed.role, start) {
         (ParameterRole::Weight, Start::Hidden) => rng.between(-wide, wide) as f32,
-        (ParameterRole::Bias, Start::Hidden) => 0.0,
         (ParameterRole::Weight | ParameterRole::Bias, Start::Last) => {
             rng.between(-bound, bound) as f32
         }
         (ParameterRole::Scale | ParameterRole::RunningVariance, _) => 1.0,
-        (ParameterRole::Shift | ParameterRole::RunningMean, _) => 0.0,
+        (ParameterRole::Bias | ParameterRole::Shift | ParameterRole::RunningMean, _) => 0.0,
     };
     let n = needed.shape.iter().product();
     tensor((0..n).map(|_| value()).collect(), &needed.shape)
