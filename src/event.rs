@@ -98,6 +98,9 @@ pub struct Cost {
     pub images: u64,
     /// Gradient evaluations, counted per image.
     pub gradients: u64,
+    /// Energy that the GPU used meanwhile, by its own counter; a reading, which no seed determines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<u64>,
 }
 
 /// A loss and hits over a number of examples.
@@ -251,9 +254,27 @@ impl Event {
         self
     }
 
-    /// Whether two facts are the same apart from readings of the clock.
+    /// Whether two facts are the same apart from readings of the clock and of meters.
     pub fn repeats(&self, earlier: &Self) -> bool {
+        let unread = |cost: &Cost| Cost {
+            joules: None,
+            ..*cost
+        };
         match (self, earlier) {
+            (
+                Self::StageEnded {
+                    network: a,
+                    stage: s,
+                    outcome: o,
+                    cost: c,
+                },
+                Self::StageEnded {
+                    network,
+                    stage,
+                    outcome,
+                    cost,
+                },
+            ) => (a, s, o, unread(c)) == (network, stage, outcome, unread(cost)),
             (Self::Measured(a), Self::Measured(b)) if a.metric.reads_the_clock() => {
                 (a.metric, a.network, a.stage, &a.condition)
                     == (b.metric, b.network, b.stage, &b.condition)

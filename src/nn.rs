@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use candle_core::Result;
 
 pub mod cost;
+pub mod device;
 pub mod layer;
 pub mod loss;
 pub mod network;

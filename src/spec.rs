@@ -23,7 +23,7 @@ mod check;
 mod plan;
 mod read;
 
-pub use check::{CheckedStudy, SpecError};
+pub use check::{CheckedStudy, SpecError, is_device};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
 pub use read::Misread;
 
@@ -283,6 +283,12 @@ pub struct Study {
     /// `cpu`, `auto`, `cuda` or `cuda:N`.
     #[serde(default = "cpu")]
     pub device: String,
+    /// Whether a GPU may multiply with 19 bits of its factors (TF32) instead of 32; the CPU never does.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub tf32: bool,
+    /// Whether a GPU computes only what gives the same bits every time; the CPU always does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
     /// Training images to use, validation included; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<u32>,
@@ -298,6 +304,18 @@ fn cpu() -> String {
     "cpu".to_owned()
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_yes(flag: &bool) -> bool {
+    *flag
+}
+
 impl Default for Study {
     /// The study that somebody gets who only presses Enter: one reference, one twin, half of the weights pruned and an
     /// epoch of fine-tuning.
@@ -307,6 +325,8 @@ impl Default for Study {
             seed: 7,
             threads: None,
             device: cpu(),
+            tf32: true,
+            deterministic: false,
             train_limit: None,
             test_limit: None,
             references: vec![Reference {

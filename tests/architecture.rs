@@ -149,6 +149,8 @@ const RULES: &[Never] = &[
             "lab/data",
             "lab/cache.rs",
             "nn/parameters/pretrained.rs",
+            // Compiled kernels, kept until something changes.
+            "nn/op/cuda/compile.rs",
             "cli.rs",
             "cli/",
             "app.rs",

@@ -5,12 +5,7 @@
 //! and torchvision's `RandomCrop(padding=4)` and `RandomHorizontalFlip`.
 //! Every image of every epoch has a stream of chance of its own, so batching and threads change nothing.
 
-use candle_core::{Device, Tensor};
-
-use crate::lab::data::Examples;
-use crate::lab::error::Result;
-use crate::lab::outputs::batch;
-use crate::nn::ImageShape;
+use crate::nn::op::gather::Pick;
 use crate::nn::rng::Rng;
 
 /// Pixels that are put round an image before a window is cut out.
@@ -34,6 +29,17 @@ struct Change {
     mirrored: bool,
 }
 
+impl Change {
+    fn of(self, index: usize) -> Pick {
+        Pick {
+            down: self.top as i32 - PADDING as i32,
+            right: self.left as i32 - PADDING as i32,
+            mirrored: self.mirrored,
+            ..Pick::plain(index)
+        }
+    }
+}
+
 impl Augmentation {
     fn draw(self, rng: &mut Rng) -> Change {
         let places = 2 * PADDING + 1;
@@ -45,71 +51,29 @@ impl Augmentation {
     }
 }
 
-/// The images of `indices`, changed, as a tensor (B, C, H, W) of values in [0, 1]; `place` tells one epoch from another.
-///
-/// # Errors
-/// candle's, when memory runs out.
-pub fn augmented(
-    examples: &Examples,
+/// Which images of `indices` are taken and how they are changed; `place` tells one epoch from another.
+pub fn picks(
     indices: &[usize],
     augmentation: Augmentation,
     seed: u64,
     place: &[u64; 2],
-) -> Result<Tensor> {
-    if augmentation == Augmentation::None {
-        return batch(examples, indices);
-    }
-    let shape = examples.shape;
-    let mut values = vec![0.0; indices.len() * shape.values()];
-    for (&index, target) in indices
-        .iter()
-        .zip(values.chunks_exact_mut(shape.values().max(1)))
-    {
-        let stream = [place[0], place[1], index as u64];
-        let mut rng = Rng::stream(seed, "augmentation", &stream);
-        let change = augmentation.draw(&mut rng);
-        apply(change, shape, examples.image(index), target);
-    }
-    let dimensions = (indices.len(), shape.channels, shape.height, shape.width);
-    Ok(Tensor::from_vec(values, dimensions, &Device::Cpu)?)
-}
-
-/// Writes the changed image, row by row; `target` holds zeros.
-fn apply(change: Change, shape: ImageShape, image: &[u8], target: &mut [f32]) {
-    let Change {
-        top,
-        left,
-        mirrored,
-    } = change;
-    let (height, width) = (shape.height, shape.width);
-    // The columns of the window that lie on the image.
-    let first = PADDING.saturating_sub(left).min(width);
-    let end = (width + PADDING).saturating_sub(left).clamp(first, width);
-    let planes = image.chunks_exact(height * width);
-    for (plane, target) in planes.zip(target.chunks_exact_mut(height * width)) {
-        for (y, target) in target.chunks_exact_mut(width).enumerate() {
-            let Some(from) = (y + top).checked_sub(PADDING).filter(|y| *y < height) else {
-                continue;
-            };
-            // Nothing is left of a narrow image that the window has moved past.
-            let begin = from * width + (first + left).saturating_sub(PADDING);
-            let Some(source) = plane.get(begin..) else {
-                continue;
-            };
-            for (value, byte) in target[first..end].iter_mut().zip(source) {
-                *value = f32::from(*byte) / 255.0;
-            }
-            if mirrored {
-                target.reverse();
-            }
+) -> Vec<Pick> {
+    let one = |&index: &usize| {
+        if augmentation == Augmentation::None {
+            return Pick::plain(index);
         }
-    }
+        let mut rng = Rng::stream(seed, "augmentation", &[place[0], place[1], index as u64]);
+        augmentation.draw(&mut rng).of(index)
+    };
+    indices.iter().map(one).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::op::read;
+    use crate::lab::data::Examples;
+    use crate::nn::ImageShape;
+    use crate::nn::op::gather;
 
     fn examples(shape: ImageShape, n: usize) -> Examples {
         let bytes = (0..n * shape.values()).map(|at| (at * 37 % 255 + 1) as u8);
@@ -143,7 +107,7 @@ mod tests {
                     left,
                     mirrored,
                 };
-                apply(change, shape, image, &mut found);
+                gather::forward(shape, &examples.images, &[change.of(0)], &mut found);
                 let (h, w) = (shape.height, shape.width);
                 for (at, found) in found.iter().enumerate() {
                     let (plane, y, x) = (at / (h * w), at / w % h, at % w);
@@ -167,8 +131,10 @@ mod tests {
         let examples = examples(shape(1, 12, 12), 40);
         let all: Vec<usize> = (0..40).collect();
         let of = |indices: &[usize], augmentation, epoch| {
-            let tensor = augmented(&examples, indices, augmentation, 7, &[0, epoch]).unwrap();
-            read(&tensor).unwrap().to_vec()
+            let picks = picks(indices, augmentation, 7, &[0, epoch]);
+            let mut found = vec![0.0; indices.len() * examples.shape.values()];
+            gather::forward(examples.shape, &examples.images, &picks, &mut found);
+            found
         };
         let whole = of(&all, Augmentation::CropFlip, 0);
         let halves = [
@@ -178,8 +144,8 @@ mod tests {
         assert_eq!(whole, halves.concat());
         assert_ne!(whole, of(&all, Augmentation::CropFlip, 1));
         assert_ne!(whole, of(&all, Augmentation::Crop, 0));
-        let plain = read(&batch(&examples, &all).unwrap()).unwrap().to_vec();
-        assert_eq!(of(&all, Augmentation::None, 0), plain);
+        let plain = examples.images.iter().map(|byte| f32::from(*byte) / 255.0);
+        assert_eq!(of(&all, Augmentation::None, 0), plain.collect::<Vec<_>>());
     }
 
     /// Each of the 9 x 9 places comes about equally often, and half of the images are mirrored.

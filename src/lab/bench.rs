@@ -12,21 +12,24 @@
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 use crate::lab::architecture;
 use crate::lab::error::{Error, Result};
 use crate::lab::statistics::quantile;
 use crate::lab::worker::pool;
-use crate::nn::loss::cross_entropy;
+use crate::nn::device::{self, Precision};
+use crate::nn::loss::{Labels, Objective, of_step};
 use crate::nn::network::{Keep, Network, Wanted, Workspace};
 use crate::nn::op::gemm::{Into, Matrix, multiply};
-use crate::nn::op::{read, tensor, write};
+use crate::nn::op::sign_step::{self, Lengths};
+use crate::nn::op::{tensor, to_device};
 use crate::nn::optimizer::Sgd;
 use crate::nn::rng::Rng;
 use crate::nn::{ImageShape, Mode};
 use crate::spec::Setting;
 
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod listeners;
 pub mod ops;
 
@@ -43,6 +46,8 @@ const CLASSES: usize = 10;
 /// The learning rate and momentum of the timed step; its time depends on neither.
 const RATE: f64 = 0.01;
 const MOMENTUM: f64 = 0.9;
+
+const OBJECTIVE: Objective<'static> = Objective::Labels { smoothing: 0.0 };
 
 /// The attack's step and ball, in units of the pixels' range [0, 1].
 const STEP: f32 = 0.01;
@@ -84,6 +89,9 @@ pub struct Asked<'a> {
     pub batch: usize,
     pub threads: usize,
     pub time: Duration,
+    /// As a study names it.
+    pub device: &'a str,
+    pub precision: Precision,
 }
 
 /// How fast it went.
@@ -119,11 +127,14 @@ pub fn train(asked: &Asked<'_>) -> Result<Pace> {
         for _ in 0..WARM_UPS {
             bench.step(asked.phase)?;
         }
+        let device = bench.network.device();
+        device::synchronize(&device)?;
         let mut seconds = Vec::new();
         let began = Instant::now();
         while began.elapsed() < asked.time || seconds.len() < LEAST_STEPS {
             let began = Instant::now();
             bench.step(asked.phase)?;
+            device::synchronize(&device)?;
             seconds.push(began.elapsed().as_secs_f64());
         }
         seconds.sort_by(f64::total_cmp);
@@ -138,8 +149,9 @@ pub fn train(asked: &Asked<'_>) -> Result<Pace> {
 /// A network, a batch, and what a step needs.
 struct Bench {
     network: Network,
+    batch: usize,
     images: Tensor,
-    labels: Vec<u32>,
+    labels: Labels,
     /// The images as the attack leaves them.
     attacked: Tensor,
     optimizer: Sgd,
@@ -163,20 +175,24 @@ impl Bench {
             });
         let shape = shape(asked.architecture);
         let (mean, deviation) = (vec![0.5; shape.channels], vec![0.25; shape.channels]);
-        let network = (entry.build)(&setting).build(shape, CLASSES, (&mean, &deviation), 0)?;
+        let device = device::open(asked.device, asked.precision)?;
+        let network = (entry.build)(&setting)
+            .build(shape, CLASSES, (&mean, &deviation), 0)?
+            .to_device(&device)?;
         let mut rng = Rng::stream(0, "bench", &[]);
         let n = asked.batch * shape.values();
         let values: Vec<f32> = (0..n).map(|_| rng.uniform() as f32).collect();
         let dimensions = [asked.batch, shape.channels, shape.height, shape.width];
-        let images = tensor(values, &dimensions)?;
+        let images = to_device(&tensor(values, &dimensions)?, &device)?;
+        let labels = (0..asked.batch).map(|_| rng.below(CLASSES) as u32);
+        let labels = Labels::new(labels.collect(), &device)?;
         Ok(Self {
             optimizer: Sgd::new(network.parameters(), MOMENTUM, 0.0)?,
             network,
             attacked: images.copy()?,
+            batch: asked.batch,
             images,
-            labels: (0..asked.batch)
-                .map(|_| rng.below(CLASSES) as u32)
-                .collect(),
+            labels,
             workspace: Workspace::default(),
         })
     }
@@ -197,7 +213,7 @@ impl Bench {
         let trace = self
             .network
             .forward(&self.images, Mode::Train, &mut self.workspace)?;
-        let loss = cross_entropy(trace.logits(), &self.labels)?;
+        let loss = of_step(OBJECTIVE, trace.logits(), &self.labels, self.batch)?;
         let gradients = trace.backward(&loss.d_logits, Wanted::PARAMETERS)?;
         let statistics = trace.statistics();
         drop(trace);
@@ -215,36 +231,25 @@ impl Bench {
             Keep::Gradients,
             &mut self.workspace,
         )?;
-        let loss = cross_entropy(trace.logits(), &self.labels)?;
+        let loss = of_step(OBJECTIVE, trace.logits(), &self.labels, self.batch)?;
         let mut gradients = trace.backward(&loss.d_logits, Wanted::INPUT)?;
         drop(trace);
         if let Some(gradient) = gradients.input.take() {
-            let (gradient, images) = (read(&gradient)?, read(&self.images)?);
-            write(&self.attacked, |attacked| {
-                ascend(&images, &gradient, attacked);
-            })?;
+            let lengths = Lengths {
+                step: STEP,
+                radius: RADIUS,
+            };
+            sign_step::step(
+                lengths,
+                &self.images,
+                &self.images,
+                &gradient,
+                &self.attacked,
+            )?;
         }
         self.workspace.recycle(gradients);
         Ok(())
     }
-}
-
-/// Values that one thread takes at a time: a sixteenth of its level-1 cache.
-const CHUNK: usize = 2048;
-
-/// A step up the gradient's signs, back into the ball round the images and into the pixels' range.
-fn ascend(images: &[f32], gradient: &[f32], attacked: &mut [f32]) {
-    attacked
-        .par_chunks_mut(CHUNK)
-        .zip(images.par_chunks(CHUNK).zip(gradient.par_chunks(CHUNK)))
-        .for_each(|(attacked, (images, gradient))| {
-            for ((a, x), g) in attacked.iter_mut().zip(images).zip(gradient) {
-                // The sign of 0 is 0, as PyTorch has it.
-                let sign = f32::from(u8::from(*g > 0.0)) - f32::from(u8::from(*g < 0.0));
-                let moved = (x + STEP * sign).clamp(x - RADIUS, x + RADIUS);
-                *a = moved.clamp(0.0, 1.0);
-            }
-        });
 }
 
 /// Rows and columns of the matrices whose product is timed: they fill the second-level cache, as those of a batch do.
@@ -295,15 +300,7 @@ pub fn ops(threads: usize, batch: usize, time: Duration) -> Result<Vec<ops::OpPa
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_step_of_the_attack_follows_the_signs_and_stays_a_picture() {
-        let images = [0.5, 0.5, 0.5, 0.0, 1.0];
-        let gradient = [2.0, -3.0, 0.0, -1.0, 1e-9];
-        let mut attacked = [9.0; 5];
-        ascend(&images, &gradient, &mut attacked);
-        assert_eq!(attacked, [0.51, 0.49, 0.5, 0.0, 1.0]);
-    }
+    use crate::nn::op::values;
 
     #[test]
     fn every_phase_of_every_architecture_counts_its_steps() {
@@ -315,6 +312,8 @@ mod tests {
                     batch: 2,
                     threads: 1,
                     time: Duration::ZERO,
+                    device: "cpu",
+                    precision: Precision::default(),
                 };
                 let pace = train(&asked).unwrap();
                 assert_eq!(pace.steps, LEAST_STEPS);
@@ -333,15 +332,17 @@ mod tests {
                 batch: 4,
                 threads: 1,
                 time: Duration::ZERO,
+                device: "cpu",
+                precision: Precision::default(),
             };
             let mut bench = Bench::new(&asked).unwrap();
             let weights = bench.network.parameters().to_safetensors().unwrap();
-            let images = read(&bench.images).unwrap().to_vec();
+            let images = values(&bench.images).unwrap();
             bench.step(phase).unwrap();
             let moved = bench.network.parameters().to_safetensors().unwrap() != weights;
             assert_eq!(moved, phase == Phase::Train);
-            assert_eq!(*read(&bench.images).unwrap(), images);
-            let attacked = *read(&bench.attacked).unwrap() != images;
+            assert_eq!(values(&bench.images).unwrap(), images);
+            let attacked = values(&bench.attacked).unwrap() != images;
             assert_eq!(attacked, phase == Phase::Attack);
         }
     }

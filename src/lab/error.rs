@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::nn::device;
+
 /// The lab's error. Printed, each is one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -9,7 +11,12 @@ pub enum Error {
     #[error("the study was stopped")]
     Cancelled,
     #[error("{0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+    /// Not even a batch of one image goes through.
+    #[error(
+        "the GPU's memory does not hold this network and an image; --device cpu computes in main memory"
+    )]
+    DeviceMemory,
     /// A data file that cannot be used: which, what was wrong, what is allowed.
     #[error("{path}: {problem}", path = path.display())]
     Data { path: PathBuf, problem: String },
@@ -33,6 +40,15 @@ pub enum Error {
     /// A broken promise inside the program.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        if device::is_out_of_memory(&error) {
+            return Self::DeviceMemory;
+        }
+        Self::Tensor(device::told(error))
+    }
 }
 
 /// The lab's result.

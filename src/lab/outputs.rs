@@ -6,9 +6,11 @@ use crate::event::Tally;
 use crate::lab::data::Examples;
 use crate::lab::error::Result;
 use crate::measurement::Score;
-use crate::nn::Mode;
 use crate::nn::loss::softmax_rows;
 use crate::nn::network::{Network, Workspace};
+use crate::nn::op::gather::{Pick, Source};
+use crate::nn::op::values;
+use crate::nn::{Mode, device};
 
 /// Images that go through a network at once when it is only evaluated.
 pub const EVALUATION_BATCH: usize = 250;
@@ -84,18 +86,9 @@ impl Outputs {
 /// # Errors
 /// candle's, when memory runs out.
 pub fn batch(examples: &Examples, indices: &[usize]) -> Result<Tensor> {
-    let shape = examples.shape;
-    let mut values = Vec::with_capacity(indices.len() * shape.values());
-    for &index in indices {
-        values.extend(
-            examples
-                .image(index)
-                .iter()
-                .map(|&byte| f32::from(byte) / 255.0),
-        );
-    }
-    let dimensions = (indices.len(), shape.channels, shape.height, shape.width);
-    Ok(Tensor::from_vec(values, dimensions, &Device::Cpu)?)
+    let picks: Vec<Pick> = indices.iter().copied().map(Pick::plain).collect();
+    let source = Source::new(examples.shape, &examples.images, &Device::Cpu)?;
+    Ok(source.batch(&picks)?)
 }
 
 /// The network's logits on all the examples, row by row.
@@ -108,15 +101,39 @@ pub fn logits(
     workspace: &mut Workspace,
     between: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<f32>> {
-    let all: Vec<usize> = (0..examples.len()).collect();
+    let all: Vec<Pick> = (0..examples.len()).map(Pick::plain).collect();
+    let source = Source::new(examples.shape, &examples.images, &network.device())?;
     let mut rows = Vec::with_capacity(examples.len() * network.classes());
-    for indices in all.chunks(EVALUATION_BATCH) {
-        let images = batch(examples, indices)?;
-        let trace = network.forward(&images, Mode::Eval, workspace)?;
-        rows.extend(trace.logits().flatten_all()?.to_vec1::<f32>()?);
+    let mut each = EVALUATION_BATCH;
+    let mut left = &all[..];
+    while !left.is_empty() {
+        let (picks, later) = left.split_at(each.min(left.len()));
+        match of_batch(network, &source, picks, workspace) {
+            Ok(of_batch) => rows.extend(of_batch),
+            // Images do not see each other here: fewer at a time give the same.
+            Err(error) if device::is_out_of_memory(&error) && each > 1 => {
+                each /= 2;
+                *workspace = Workspace::default();
+                device::release(&network.device())?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        left = later;
         between()?;
     }
     Ok(rows)
+}
+
+fn of_batch(
+    network: &Network,
+    source: &Source<'_>,
+    picks: &[Pick],
+    workspace: &mut Workspace,
+) -> candle_core::Result<Vec<f32>> {
+    let images = source.batch(picks)?;
+    let trace = network.forward(&images, Mode::Eval, workspace)?;
+    values(trace.logits())
 }
 
 /// The network's softmax outputs on all the examples.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use candle_core::Device;
+
 use crate::catalog::Catalog;
 use crate::event::{DataFacts, Event, Outcome, Warning};
 use crate::lab::cache::Cache;
@@ -14,6 +16,7 @@ use crate::lab::context::{Control, Sink};
 use crate::lab::data;
 use crate::lab::error::{Error, Result};
 use crate::lab::workbench::Workbench;
+use crate::nn::device::{self, Precision};
 use crate::spec::{Branch, CheckedStudy, NetworkPlan, Role};
 
 /// What a study needs from the machine.
@@ -46,6 +49,7 @@ pub fn run(
 
 struct Running<'a> {
     study: &'a CheckedStudy,
+    device: Device,
     means: &'a Means,
     networks: Vec<NetworkPlan>,
     /// What was made for each reference so far; `None` where its data could not be loaded.
@@ -59,6 +63,7 @@ impl<'a> Running<'a> {
         let networks = study.plan(catalog);
         Self {
             study,
+            device: Device::Cpu,
             means,
             networks,
             benches: BTreeMap::new(),
@@ -72,6 +77,12 @@ impl<'a> Running<'a> {
             study,
             networks: self.networks.clone(),
         })?;
+        let asked = self.study.study();
+        let precision = Precision {
+            tf32: asked.tf32,
+            deterministic: asked.deterministic,
+        };
+        self.device = device::open(&asked.device, precision)?;
         let mut outcome = self.planned(sink, control);
         loop {
             while let (Ok(()), Some((branch, plan))) = (&outcome, control.next_branch()) {
@@ -242,7 +253,14 @@ impl<'a> Running<'a> {
             }
         }
         let digest = dataset.digest();
-        let bench = Workbench::new(study, reference, dataset, &digest, &self.means.cache);
+        let bench = Workbench::new(
+            study,
+            &self.device,
+            reference,
+            dataset,
+            &digest,
+            &self.means.cache,
+        );
         let (data, shape) = (&bench.data, bench.data.train.shape);
         sink.state(Event::DataReady(DataFacts {
             reference,

@@ -3,23 +3,22 @@
 //! An epoch is: a seeded shuffle of the training images, batches of them (the last one may be smaller), an optimizer
 //! step for each, then the validation images in evaluation mode. Nothing here looks at the test images.
 
-use candle_core::Tensor;
-
 use crate::event::{Cost, Event, Tally, Warning};
-use crate::lab::augmentation::augmented;
+use crate::lab::augmentation::picks;
 use crate::lab::context::{Context, Halfway, HalfwayMut, Observer, Restored};
 use crate::lab::data::Examples;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::outputs;
 use crate::lab::subject::Data;
 use crate::measurement::Score;
-use crate::nn::Mode;
 use crate::nn::loss::{self, KlDirection};
-use crate::nn::network::{Network, Wanted, Workspace};
-use crate::nn::optimizer::Optimizer;
+use crate::nn::network::{Network, Workspace};
+use crate::nn::op::gather::Source;
 use crate::nn::rng::Rng;
+use step::{Batch, Machinery, Part};
 
 mod recipe;
+mod step;
 
 pub use recipe::{KNOBS, Recipe};
 
@@ -121,11 +120,10 @@ pub fn train(
     }
     let validation = data.train.select(&data.split.validation);
     let total = recipe.steps(images);
-    let mut machinery = Machinery {
-        optimizer: recipe.optimizer(network.parameters())?,
-        workspace: Workspace::default(),
-        teacher: Workspace::default(),
-    };
+    let mut machinery = Machinery::new(recipe.optimizer(network.parameters())?);
+    let device = network.device();
+    let source = Source::new(data.train.shape, &data.train.images, &device)?;
+    loss::forgive(&device)?;
     let mut best = network.duplicate()?;
     let mut best_loss = f64::INFINITY;
     let mut life = training.life;
@@ -162,6 +160,7 @@ pub fn train(
             steps,
             images: seen,
             gradients: seen,
+            ..Cost::default()
         };
         life = Life {
             step: life.step + steps,
@@ -188,41 +187,70 @@ pub fn train(
         .shuffle(&mut order);
         let mut since = Since::default();
         let (mut loss_sum, mut correct) = (0.0, 0);
+        let mut waiting: Vec<(u64, Vec<Part>)> = Vec::new();
         for indices in order.chunks(recipe.batch) {
             let done = cost.steps;
             let learning_rate = recipe.schedule.rate(recipe.learning_rate, done, total);
             let momentum = recipe.momentum_at(done, total);
             machinery.optimizer.set_momentum(momentum);
-            let images = augmented(
-                &data.train,
-                indices,
-                recipe.augmentation,
-                *order_seed,
-                &[u64::from(cx.stage), u64::from(epoch)],
-            )?;
+            let place = [u64::from(cx.stage), u64::from(epoch)];
             let labels = indices.iter().map(|&index| data.train.labels[index]);
             let batch = Batch {
-                images,
+                source: &source,
+                picks: picks(indices, recipe.augmentation, *order_seed, &place),
                 labels: labels.collect(),
             };
-            let loss = machinery.step(network, training, &batch, learning_rate)?;
+            let parts = machinery.parts;
+            let smoothing = recipe.label_smoothing;
+            let found = machinery.step(
+                network,
+                &training.objective,
+                smoothing,
+                &batch,
+                learning_rate,
+            )?;
+            if machinery.parts != parts {
+                let message = format!(
+                    "the device is out of memory: batches of {} go through in {} parts, each with statistics of its own",
+                    recipe.batch, machinery.parts
+                );
+                cx.warn(Warning::Other { message })?;
+            }
             life.step += 1;
             let count = indices.len() as u64;
             cost = Cost {
                 steps: done + 1,
                 images: cost.images + count,
                 gradients: cost.gradients + count,
+                ..Cost::default()
             };
-            loss_sum += loss.0 * count as f64;
-            correct += u64::from(loss.1);
-            since.losses.push(loss.0);
             since.images += count;
-            if !loss.0.is_finite() {
-                since.report(life, learning_rate, cx)?;
-                cx.warn(Warning::LossNotFinite { step: life.step })?;
-                return Err(Error::Diverged { step: life.step });
+            // What a device finds is asked for only when it is said: asking waits for all steps so far.
+            let says = life.step == 1 || life.step.is_multiple_of(REPORT_EVERY);
+            let is_known = found.iter().all(|part| part.found.is_known());
+            waiting.push((life.step, found));
+            let unread: usize = waiting.iter().map(|(_, parts)| parts.len()).sum();
+            if is_known
+                || says
+                || unread + machinery.parts > loss::MOST_UNREAD / 2
+                || cost
+                    .steps
+                    .is_multiple_of(images.div_ceil(recipe.batch) as u64)
+            {
+                for (step, parts) in waiting.drain(..) {
+                    let (mean, images, hits) = step::together(&parts)?;
+                    loss_sum += mean * images as f64;
+                    correct += hits;
+                    since.losses.push(mean);
+                    if !mean.is_finite() {
+                        loss::forgive(&device)?;
+                        since.report(life, learning_rate, cx)?;
+                        cx.warn(Warning::LossNotFinite { step })?;
+                        return Err(Error::Diverged { step });
+                    }
+                }
             }
-            if life.step == 1 || life.step.is_multiple_of(REPORT_EVERY) {
+            if says {
                 since.report(life, learning_rate, cx)?;
             } else {
                 cx.checkpoint()?;
@@ -274,77 +302,6 @@ pub fn train(
 
 fn short(value: f64) -> Score {
     Score::short(value as f32)
-}
-
-/// What one step learns from.
-struct Batch {
-    images: Tensor,
-    labels: Vec<u32>,
-}
-
-/// The loop's own machinery, reused from step to step.
-struct Machinery {
-    optimizer: Optimizer,
-    workspace: Workspace,
-    /// The teacher's.
-    teacher: Workspace,
-}
-
-impl Machinery {
-    /// One optimizer step; yields the loss and the hits of the batch.
-    fn step(
-        &mut self,
-        network: &mut Network,
-        training: &Training<'_>,
-        Batch { images, labels }: &Batch,
-        learning_rate: f64,
-    ) -> Result<(f64, u32)> {
-        let trace = network.forward(images, Mode::Train, &mut self.workspace)?;
-        let loss = match &training.objective {
-            Objective::Classify => loss::smoothed_cross_entropy(
-                trace.logits(),
-                labels,
-                training.recipe.label_smoothing,
-            )?,
-            Objective::Distill {
-                teacher,
-                temperature,
-                teacher_weight,
-                direction,
-            } => {
-                let teacher = teacher.forward(images, Mode::Eval, &mut self.teacher)?;
-                loss::distillation(
-                    trace.logits(),
-                    teacher.logits(),
-                    labels,
-                    *temperature,
-                    *teacher_weight,
-                    *direction,
-                )?
-            }
-        };
-        // A loss that is not finite must not reach the weights.
-        let gradients = if loss.mean.is_finite() {
-            Some(trace.backward(
-                &loss.d_logits,
-                Wanted {
-                    input: false,
-                    parameters: true,
-                },
-            )?)
-        } else {
-            None
-        };
-        let statistics = trace.statistics();
-        drop(trace);
-        if let Some(gradients) = gradients {
-            network.commit(&statistics)?;
-            self.optimizer
-                .step(network.parameters_mut(), &gradients, learning_rate)?;
-            self.workspace.recycle(gradients);
-        }
-        Ok((loss.mean, loss.correct))
-    }
 }
 
 /// Loss and hits on the validation images, in evaluation mode.

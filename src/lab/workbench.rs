@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
+use candle_core::Device;
+
 use crate::event::{Cost, Event, Outcome, Warning};
 use crate::lab::architecture;
 use crate::lab::cache::{Cache, Kept as Cached, Key};
@@ -27,6 +29,8 @@ use crate::spec::{
 /// The bench of one reference.
 pub struct Workbench<'a> {
     study: &'a Study,
+    /// Where its networks compute.
+    device: Device,
     reference: &'a Reference,
     cache: &'a Cache,
     pub data: Data,
@@ -57,6 +61,7 @@ impl<'a> Workbench<'a> {
     /// Lays out the data.
     pub fn new(
         study: &'a Study,
+        device: &Device,
         reference: u32,
         dataset: Dataset,
         digest: &str,
@@ -83,6 +88,7 @@ impl<'a> Workbench<'a> {
         };
         Self {
             study,
+            device: device.clone(),
             reference: &study.references[reference as usize],
             cache,
             corrupted_subset: test.stratified(images, study.seed),
@@ -153,7 +159,17 @@ impl<'a> Workbench<'a> {
             plan.init_seed.to_string(),
             plan.order_seed.to_string(),
             rayon::current_num_threads().to_string(),
+            // A GPU's numbers are not a CPU's; which of several of a kind, is all the same.
+            self.study
+                .device
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
         ];
+        if self.study.device != "cpu" {
+            parts.push(json(&(self.study.tf32, self.study.deterministic))?);
+        }
         if let Some(from) = &self.reference.from {
             // Where the file lies is no part of what comes out.
             parts.push(json(&(&from.sha256, &from.mean, &from.std))?);
@@ -556,7 +572,7 @@ impl<'a> Workbench<'a> {
                 cx.warn(Warning::Other { message })?;
             }
         }
-        Ok(network)
+        Ok(network.to_device(&self.device)?)
     }
 
     fn built(&self, network: &Network, id: NetworkId) -> Event {

@@ -2,10 +2,12 @@
 //!
 //! One representation serves the forward and the backward pass, cost, taps on activations and the list on screen.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::layer::{Layer, Needed};
 use super::op::batch_norm2d::{self, Statistics};
+#[cfg(feature = "cuda")]
+use super::op::order::{Order, placed};
 use super::op::{read, tensor, write};
 use super::parameters::{Parameter, ParameterRole, Parameters};
 use super::rng::Rng;
@@ -27,7 +29,16 @@ pub struct Node {
 
 /// The statistics of one training batch at every batch normalization.
 #[derive(Clone, Debug, Default)]
-pub struct BatchStatistics(pub(super) Vec<(usize, Statistics)>);
+pub struct BatchStatistics(pub(super) Vec<(usize, Measured)>);
+
+/// The statistics of one batch normalization, where they were measured.
+#[derive(Clone, Debug)]
+pub(super) enum Measured {
+    Host(Statistics),
+    /// As the kernels keep them, over so many values of each channel.
+    #[cfg(feature = "cuda")]
+    Device(Tensor, usize),
+}
 
 /// Layers and parameters.
 #[derive(Debug)]
@@ -172,6 +183,44 @@ impl Network {
         &mut self.parameters
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        let first = self.parameters.iter().next();
+        first.map_or(Device::Cpu, |parameter| parameter.value.device().clone())
+    }
+
+    /// The network on a device, where it then computes; on the one where it is, itself.
+    pub fn to_device(self, device: &Device) -> Result<Self> {
+        if self.device().same_device(device) {
+            return Ok(self);
+        }
+        #[cfg(feature = "cuda")]
+        {
+            let mut network = self;
+            for node in &network.nodes {
+                let order = match node.layer {
+                    Layer::Conv2d { .. } => Order::ChannelsLast,
+                    Layer::DepthwiseConv2d { .. } => Order::Depthwise,
+                    _ => Order::Rows,
+                };
+                for place in &node.parameters {
+                    let parameter = network.parameters.at_mut(*place);
+                    let order = match parameter.role {
+                        ParameterRole::Weight => order,
+                        _ => Order::Rows,
+                    };
+                    parameter.value = placed(&parameter.value, order, device)?;
+                    if let Some(mask) = &parameter.mask {
+                        parameter.mask = Some(placed(mask, order, device)?);
+                    }
+                }
+            }
+            Ok(network)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Err(invalid("this program computes on the CPU alone"))
+    }
+
     /// A copy that shares no memory: changing one never changes the other.
     pub fn duplicate(&self) -> Result<Self> {
         Ok(Self {
@@ -187,6 +236,8 @@ impl Network {
     /// Moves running statistics towards those of a training batch: what [`Trace::statistics`] saw, and the trainer alone
     /// decides to keep.
     pub fn commit(&mut self, statistics: &BatchStatistics) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        let mut on_device = Vec::new();
         for (at, of_batch) in &statistics.0 {
             let node = &self.nodes[*at];
             let (Layer::BatchNorm2d { momentum, .. }, [_, _, mean, variance]) =
@@ -194,11 +245,29 @@ impl Network {
             else {
                 return Err(invalid(format!("{} has no running statistics", node.name)));
             };
-            write(&self.parameters.at(*mean).value, |mean| {
-                write(&self.parameters.at(*variance).value, |variance| {
-                    batch_norm2d::commit(mean, variance, of_batch, *momentum);
-                })
-            })??;
+            let (mean, variance) = (self.parameters.at(*mean), self.parameters.at(*variance));
+            match of_batch {
+                Measured::Host(of_batch) => write(&mean.value, |mean| {
+                    write(&variance.value, |variance| {
+                        batch_norm2d::commit(mean, variance, of_batch, *momentum);
+                    })
+                })??,
+                #[cfg(feature = "cuda")]
+                Measured::Device(of_batch, count) => on_device.push(batch_norm2d::cuda::Kept {
+                    mean: &mean.value,
+                    variance: &variance.value,
+                    statistics: of_batch,
+                    count: *count,
+                    momentum: *momentum,
+                }),
+            }
+        }
+        #[cfg(feature = "cuda")]
+        if !on_device.is_empty() {
+            let Some(engine) = self.parameters.engine()? else {
+                return Err(invalid("statistics of a GPU are for a network there"));
+            };
+            batch_norm2d::cuda::commit(&engine, &on_device)?;
         }
         Ok(())
     }

@@ -18,17 +18,23 @@ pub mod add;
 pub mod average_pool2d;
 pub mod batch_norm2d;
 pub mod conv2d;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod depthwise_conv2d;
 pub mod fake_quant;
 pub mod flatten;
+pub mod gather;
 pub mod gemm;
 pub mod geometry;
 pub mod kernel;
 pub mod max_pool2d;
 pub mod normalize;
+#[cfg(feature = "cuda")]
+pub(crate) mod order;
 pub mod panels;
 pub mod relu;
 pub mod sgd;
+pub mod sign_step;
 pub mod simd;
 
 /// A tensor's values, borrowed for reading.
@@ -158,18 +164,67 @@ pub fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// A tensor of that many values, all zero.
-pub(crate) fn zeros(n: usize, dtype: DType) -> Result<Tensor> {
-    Tensor::zeros(n, dtype, &Device::Cpu)
+/// Memory for that many values on a device; what it holds is left over, or zeros.
+pub(crate) fn empty(n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::engine(device)?.empty(n, dtype),
+        Device::Cpu => aligned_zeros(n, dtype),
+        device => Tensor::zeros(n, dtype, device),
+    }
+}
+
+/// A copy of a tensor's values, row by row, wherever and in whatever order they lie.
+pub fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    #[cfg(feature = "cuda")]
+    if let Some(engine) = cuda::engine_of(tensor)? {
+        let stored = engine.read(cuda::at(tensor)?, tensor.elem_count())?;
+        return Ok(order::by_rows(tensor, &stored));
+    }
+    Ok(read(tensor)?.to_vec())
+}
+
+/// Overwrites a tensor's values, given row by row.
+pub fn set_values(tensor: &Tensor, values: &[f32]) -> Result<()> {
+    if values.len() != tensor.elem_count() {
+        return Err(invalid(format!(
+            "{} values were given for a tensor of {:?}",
+            values.len(),
+            tensor.dims()
+        )));
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(engine) = cuda::engine_of(tensor)? {
+        return engine.write(cuda::at(tensor)?, &order::as_stored(tensor, values));
+    }
+    write(tensor, |target| target.copy_from_slice(values))
+}
+
+/// A tensor of its own with these values, on the device and in the order of another.
+pub fn beside(tensor: &Tensor, values: &[f32]) -> Result<Tensor> {
+    let copy = tensor.copy()?;
+    set_values(&copy, values)?;
+    Ok(copy)
+}
+
+/// The tensor on a device, row by row there.
+pub fn to_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device
+        && matches!(tensor.device(), Device::Cpu)
+    {
+        return cuda::engine(device)?.upload(&read(tensor)?, tensor.dims());
+    }
+    tensor.to_device(device)
 }
 
 /// Bytes of a cache line, and of the widest register.
 const LINE: usize = 64;
 
 /// As [`zeros`], beginning where a cache line does: no register's worth of values then lies in two of them.
-pub(crate) fn aligned_zeros(n: usize, dtype: DType) -> Result<Tensor> {
+fn aligned_zeros(n: usize, dtype: DType) -> Result<Tensor> {
     let spare = LINE / dtype.size_in_bytes() - 1;
-    let all = zeros(n + spare, dtype)?;
+    let all = Tensor::zeros(n + spare, dtype, &Device::Cpu)?;
     let from = match dtype {
         DType::U8 => read_bytes(&all)?.as_ptr().align_offset(LINE),
         _ => read(&all)?.as_ptr().align_offset(LINE),

@@ -8,14 +8,16 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
-use super::op::{self, read, write};
+use super::op::{beside, read, set_values, values, write};
 use super::parameters::{Parameter, Parameters, deserialize, serialize};
 use super::trace::Gradients;
 use super::{Result, invalid};
 
 mod adamw;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod sgd;
 
 pub use adamw::AdamW;
@@ -105,6 +107,8 @@ struct Memory<const N: usize> {
     suffixes: [&'static str; N],
     kept: [Vec<Tensor>; N],
     unrounded: Vec<Option<Tensor>>,
+    #[cfg(feature = "cuda")]
+    tables: std::cell::RefCell<Option<cuda::Tables>>,
 }
 
 /// The same for unrounded values.
@@ -114,8 +118,7 @@ impl<const N: usize> Memory<N> {
     /// Zeros of each parameter's shape for each kind.
     fn new(parameters: &Parameters, suffixes: [&'static str; N]) -> Result<Self> {
         let unrounded = |p: &Parameter| p.levels.map(|_| p.value.copy()).transpose();
-        let zeros =
-            |p: &Parameter| op::zeros(p.value.elem_count(), DType::F32)?.reshape(p.value.dims());
+        let zeros = |p: &Parameter| beside(&p.value, &vec![0.0; p.value.elem_count()]);
         let mut kept = [const { Vec::new() }; N];
         for kept in &mut kept {
             *kept = parameters.iter().map(zeros).collect::<Result<_>>()?;
@@ -125,6 +128,8 @@ impl<const N: usize> Memory<N> {
             suffixes,
             kept,
             unrounded: parameters.iter().map(unrounded).collect::<Result<_>>()?,
+            #[cfg(feature = "cuda")]
+            tables: std::cell::RefCell::default(),
         })
     }
 
@@ -218,7 +223,7 @@ fn load<'a>(bytes: &[u8], tensors: impl Iterator<Item = (String, &'a mut Tensor)
     let mut stored: HashMap<String, Tensor> = deserialize(bytes)?;
     for (name, tensor) in tensors {
         match stored.remove(&name) {
-            Some(found) if found.dims() == tensor.dims() => *tensor = found,
+            Some(found) if found.dims() == tensor.dims() => set_values(tensor, &values(&found)?)?,
             _ => {
                 return Err(invalid(format!(
                     "the optimizer's state does not fit the network: {name} {:?} is not in it",

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::op::fake_quant::Levels;
-use super::op::{read, tensor, write};
+use super::op::{beside, read, set_values, tensor, values};
 use super::{Result, invalid};
 
 pub mod pretrained;
@@ -60,7 +60,7 @@ pub struct Parameter {
 impl Parameter {
     /// How many of its values are not 0.
     pub fn nonzero(&self) -> u64 {
-        read(&self.value).map_or(0, |values| {
+        values(&self.value).map_or(0, |values| {
             values.iter().filter(|v| **v != 0.0).count() as u64
         })
     }
@@ -97,6 +97,11 @@ impl Parameters {
         &self.0[index]
     }
 
+    #[cfg(feature = "cuda")]
+    pub(crate) fn at_mut(&mut self, index: usize) -> &mut Parameter {
+        &mut self.0[index]
+    }
+
     pub fn get(&self, name: &str) -> Option<&Parameter> {
         self.0.iter().find(|parameter| parameter.name == name)
     }
@@ -124,18 +129,27 @@ impl Parameters {
 
     /// A copy of a parameter's values, row by row.
     pub fn values(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(read(&self.named(name)?.value)?.to_vec())
+        values(&self.named(name)?.value)
+    }
+
+    /// The engine of the device they lie on.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn engine(&self) -> Result<Option<std::rc::Rc<super::op::cuda::Engine>>> {
+        match self.0.first() {
+            Some(parameter) => super::op::cuda::engine_of(&parameter.value),
+            None => Ok(None),
+        }
     }
 
     /// Replaces a parameter's values, in place.
     pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
         let value = &self.named(name)?.value;
         fits(name, value, values.len())?;
-        write(value, |value| value.copy_from_slice(values))
+        set_values(value, values)
     }
 
     /// Gives a parameter a mask of zeros and ones, and zeroes what it covers.
-    pub fn set_mask(&mut self, name: &str, mask: Vec<f32>) -> Result<()> {
+    pub fn set_mask(&mut self, name: &str, mask: &[f32]) -> Result<()> {
         let value = &self.named(name)?.value;
         fits(name, value, mask.len())?;
         if !mask.iter().all(|m| *m == 0.0 || *m == 1.0) {
@@ -143,7 +157,7 @@ impl Parameters {
                 "the mask of {name} holds something else than 0 and 1"
             )));
         }
-        let mask = tensor(mask, value.dims())?;
+        let mask = beside(value, mask)?;
         cover(value, &mask)?;
         if let Some(parameter) = self.get_mut(name) {
             parameter.mask = Some(mask);
@@ -155,11 +169,11 @@ impl Parameters {
     pub fn set_levels(&mut self, name: &str, levels: Option<Levels>) -> Result<()> {
         let value = &self.named(name)?.value;
         if let Some(levels) = levels {
-            write(value, |values| {
-                for value in values {
-                    *value = levels.simulate(*value);
-                }
-            })?;
+            let mut moved = values(value)?;
+            for value in &mut moved {
+                *value = levels.simulate(*value);
+            }
+            set_values(value, &moved)?;
         }
         if let Some(parameter) = self.get_mut(name) {
             parameter.levels = levels;
@@ -257,9 +271,9 @@ impl Parameters {
             )));
         }
         for (parameter, (value, mask, levels)) in self.0.iter_mut().zip(loaded) {
-            let values = read(&value)?;
-            write(&parameter.value, |value| value.copy_from_slice(&values))?;
-            parameter.mask = mask;
+            set_values(&parameter.value, &values(&value)?)?;
+            let mask = mask.map(|mask| beside(&parameter.value, &values(&mask)?));
+            parameter.mask = mask.transpose()?;
             parameter.levels = levels;
         }
         Ok(())
@@ -331,14 +345,13 @@ fn fits(name: &str, value: &Tensor, n: usize) -> Result<()> {
 
 /// value = value · mask, in place.
 fn cover(value: &Tensor, mask: &Tensor) -> Result<()> {
-    let mask = read(mask)?;
-    write(value, |value| {
-        for (v, m) in value.iter_mut().zip(mask.iter()) {
-            if *m == 0.0 {
-                *v = 0.0;
-            }
+    let (mut covered, mask) = (values(value)?, values(mask)?);
+    for (v, m) in covered.iter_mut().zip(&mask) {
+        if *m == 0.0 {
+            *v = 0.0;
         }
-    })
+    }
+    set_values(value, &covered)
 }
 
 /// Tensors of 32-bit floats as a safetensors file.
@@ -347,7 +360,8 @@ pub(crate) fn serialize<'a>(
 ) -> Result<Vec<u8>> {
     let mut raw = Vec::new();
     for (name, tensor) in tensors {
-        let bytes: Vec<u8> = read(tensor)?.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let values = values(tensor)?;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         raw.push((name, tensor.dims().to_vec(), bytes));
     }
     let views = raw

@@ -18,11 +18,13 @@ use super::op::{
 };
 use super::{Mode, Result, invalid};
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod norm;
 mod plan;
 
 use norm::{Constants, Norm};
-pub use plan::plan;
+pub use plan::{Together, plan};
 
 /// Nodes computed in one pass: from `first` to `last`, each but the first taking the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,11 @@
 
 use std::cell::RefCell;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use super::network::{BatchStatistics, Network};
-use super::op::batch_norm2d::Statistics;
+use super::network::{BatchStatistics, Measured, Network};
 use super::op::{self, add, read, write};
-use super::step::{self, Pass, Saved, Step};
+use super::step::{self, Pass, Saved, Step, Together};
 use super::workspace::Workspace;
 use super::{Mode, Result, invalid};
 
@@ -74,6 +73,16 @@ impl Gradients {
         }
     }
 
+    /// Adds those of another pass over the same network.
+    pub fn add(&self, other: &Self) -> Result<()> {
+        for (sum, added) in self.parameters.iter().zip(&other.parameters) {
+            if let (Some(sum), Some(added)) = (sum, added) {
+                sum_up(sum, added)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn into_buffers(self) -> Vec<Tensor> {
         self.buffers
     }
@@ -86,6 +95,7 @@ impl Gradients {
 #[derive(Debug)]
 pub struct Trace<'w> {
     network: &'w Network,
+    device: Device,
     mode: Mode,
     workspace: RefCell<&'w mut Workspace>,
     keep: Keep,
@@ -96,7 +106,7 @@ pub struct Trace<'w> {
     /// For each node where its maxima were.
     places: Vec<Option<Tensor>>,
     /// For each node the batch's statistics, if it measured them.
-    statistics: Vec<Option<Statistics>>,
+    statistics: Vec<Option<Measured>>,
     /// What goes back to the workspace.
     buffers: Vec<Tensor>,
     logits: Tensor,
@@ -111,12 +121,19 @@ impl<'w> Trace<'w> {
         workspace: &'w mut Workspace,
     ) -> Result<Self> {
         workspace.begin();
-        let images = images.contiguous()?;
+        let device = network.device();
+        let images = op::to_device(&images.contiguous()?, &device)?;
         let batch = batch_size(network, &images)?;
-        let steps = step::plan(network, mode, keep == Keep::Activations);
+        let together = match (keep, &device) {
+            (Keep::Activations, _) => Together::Nothing,
+            (_, Device::Cpu) => Together::OnCpu,
+            _ => Together::OnGpu,
+        };
+        let steps = step::plan(network, mode, together);
         let n = network.nodes().len();
         let mut trace = Self {
             network,
+            device,
             mode,
             workspace: RefCell::new(workspace),
             keep,
@@ -140,6 +157,8 @@ impl<'w> Trace<'w> {
         let mut owner: Vec<usize> = (0..n).collect();
         let mut held: Vec<Option<Tensor>> = vec![None; n];
         let mut readers = vec![0_usize; n];
+        #[cfg(feature = "cuda")]
+        let mut room = Room::new(&self.steps, network, self.mode, &self.device)?;
         for input in network.nodes().iter().flat_map(|node| &node.inputs) {
             readers[*input] += 1;
         }
@@ -160,16 +179,16 @@ impl<'w> Trace<'w> {
                 }
                 x.reshape(shape)?
             } else if step.last + 1 == n {
-                op::zeros(values, DType::F32)?.reshape(shape)?
+                view(&op::empty(values, DType::F32, &self.device)?, &shape)?
             } else {
-                let buffer = workspace.take(values)?;
+                let buffer = workspace.take(values, &self.device)?;
                 let y = view(&buffer, &shape)?;
                 held[step.last] = Some(buffer);
                 y
             };
             let places = batch * step.places(network);
             let place = if places > 0 {
-                let buffer = workspace.take_bytes(places)?;
+                let buffer = workspace.take_bytes(places, &self.device)?;
                 let place = view(&buffer, &[places])?;
                 self.buffers.push(buffer);
                 Some(place)
@@ -184,7 +203,18 @@ impl<'w> Trace<'w> {
                     y: &y,
                     place: place.as_ref(),
                 };
-                self.statistics[step.last] = step.forward(network, pass, &mut workspace.scratch)?;
+                #[cfg(feature = "cuda")]
+                let measured = match &mut room {
+                    Some(room) => room.forward(step, network, pass)?,
+                    None => step
+                        .forward(network, pass, &mut workspace.scratch)?
+                        .map(Measured::Host),
+                };
+                #[cfg(not(feature = "cuda"))]
+                let measured = step
+                    .forward(network, pass, &mut workspace.scratch)?
+                    .map(Measured::Host);
+                self.statistics[step.last] = measured;
             }
             self.activations[step.last] = Some(y);
             self.places[step.last] = place;
@@ -297,8 +327,8 @@ impl<'w> Trace<'w> {
                         continue;
                     }
                     let dims = parameter.value.dims();
-                    let buffer = workspace.take(dims.iter().product())?;
-                    own.push((*at, view(&buffer, dims)?));
+                    let buffer = workspace.take(dims.iter().product(), &self.device)?;
+                    own.push((*at, as_stored(&buffer, &parameter.value)?));
                     gradients.buffers.push(buffer);
                 }
             }
@@ -306,24 +336,24 @@ impl<'w> Trace<'w> {
             let mut adds = false;
             let dx = match (wants_dx, input) {
                 (false, _) => None,
-                (true, None) => Some((
-                    op::zeros(x.elem_count(), DType::F32)?.reshape(x.dims())?,
-                    None,
-                )),
+                (true, None) => {
+                    let dx = op::empty(x.elem_count(), DType::F32, &self.device)?;
+                    Some((view(&dx, x.dims())?, None))
+                }
                 (true, Some(at)) => match flowing[at].take_if(|_| step.adds(network)) {
                     Some(flowing) => {
                         adds = true;
                         Some(flowing)
                     }
                     None => {
-                        let buffer = workspace.take(x.elem_count())?;
+                        let buffer = workspace.take(x.elem_count(), &self.device)?;
                         Some((view(&buffer, x.dims())?, Some(buffer)))
                     }
                 },
             };
             let d_residual = match added {
                 Some(at) if leads[at] => {
-                    let buffer = workspace.take(y.elem_count())?;
+                    let buffer = workspace.take(y.elem_count(), &self.device)?;
                     Some((view(&buffer, y.dims())?, Some(buffer)))
                 }
                 _ => None,
@@ -335,9 +365,13 @@ impl<'w> Trace<'w> {
                 y,
                 place: self.places[step.last].as_ref(),
             };
+            let statistics = self.statistics[step.last].as_ref();
             let saved = Saved {
                 pass,
-                statistics: self.statistics[step.last].as_ref(),
+                statistics: match statistics {
+                    Some(Measured::Host(statistics)) => Some(statistics),
+                    _ => None,
+                },
                 dy: &dy,
             };
             let wants = step::Wanted {
@@ -346,10 +380,7 @@ impl<'w> Trace<'w> {
                 residual: d_residual.as_ref().map(|(residual, _)| residual),
                 parameters: &own,
             };
-            let Workspace {
-                scratch, masked, ..
-            } = &mut **workspace;
-            step.backward(network, saved, &wants, scratch, masked)?;
+            backward(step, network, saved, statistics, &wants, &mut workspace)?;
             for (at, gradient) in own {
                 gradients.parameters[at] = Some(gradient);
             }
@@ -390,13 +421,112 @@ fn join(
         *flowing = Some((gradient, buffer));
         return Ok(());
     };
-    let added = read(&gradient)?;
-    write(sum, |sum| add::forward_in_place(sum, &added, false))?;
-    drop(added);
+    sum_up(sum, &gradient)?;
     if let Some(buffer) = buffer {
         workspace.put(buffer);
     }
     Ok(())
+}
+
+/// sum = sum + gradient.
+fn sum_up(sum: &Tensor, gradient: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Some(engine) = op::cuda::engine_of(sum)? {
+        return add::cuda::forward(&engine, sum, gradient, false, sum);
+    }
+    let gradient = read(gradient)?;
+    write(sum, |sum| add::forward_in_place(sum, &gradient, false))
+}
+
+/// A pass on a GPU: its engine, and memory for all that its batch normalizations measure, of its own since it is read
+/// when the pass is over.
+#[cfg(feature = "cuda")]
+struct Room {
+    engine: std::rc::Rc<op::cuda::Engine>,
+    statistics: Option<Tensor>,
+    taken: usize,
+}
+
+#[cfg(feature = "cuda")]
+impl Room {
+    /// None in main memory.
+    fn new(steps: &[Step], network: &Network, mode: Mode, device: &Device) -> Result<Option<Self>> {
+        let Device::Cuda(device) = device else {
+            return Ok(None);
+        };
+        let engine = op::cuda::engine(device)?;
+        let numbers = steps.iter().map(|step| step.statistics(network, mode));
+        let statistics = match numbers.sum() {
+            0 => None,
+            numbers => Some(engine.empty(numbers, DType::F32)?),
+        };
+        Ok(Some(Self {
+            engine,
+            statistics,
+            taken: 0,
+        }))
+    }
+
+    /// A step forward.
+    fn forward(
+        &mut self,
+        step: &Step,
+        network: &Network,
+        pass: Pass<'_>,
+    ) -> Result<Option<Measured>> {
+        let numbers = step.statistics(network, pass.mode);
+        let own = match &self.statistics {
+            Some(all) if numbers > 0 => Some(all.narrow(0, self.taken, numbers)?),
+            _ => None,
+        };
+        self.taken += numbers;
+        step.forward_cuda(&self.engine, network, pass, own.as_ref())?;
+        let channels = network.shape(step.first).first().copied().unwrap_or(1);
+        let count = pass.x.elem_count() / channels.max(1);
+        Ok(own.map(|statistics| Measured::Device(statistics, count)))
+    }
+}
+
+/// A step backward, on the device of its input.
+fn backward(
+    step: &Step,
+    network: &Network,
+    saved: Saved<'_>,
+    statistics: Option<&Measured>,
+    wants: &step::Wanted<'_>,
+    workspace: &mut Workspace,
+) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Some(engine) = op::cuda::engine_of(saved.pass.x)? {
+        let statistics = match statistics {
+            Some(Measured::Device(statistics, _)) => Some(statistics),
+            _ => None,
+        };
+        return step.backward_cuda(&engine, network, saved, statistics, wants);
+    }
+    let _ = statistics;
+    let Workspace {
+        scratch, masked, ..
+    } = workspace;
+    step.backward(network, saved, wants, scratch, masked)
+}
+
+/// The first values of a buffer in the shape of a parameter, in the order in which its values lie.
+fn as_stored(buffer: &Tensor, parameter: &Tensor) -> Result<Tensor> {
+    if parameter.is_contiguous() {
+        return view(buffer, parameter.dims());
+    }
+    match parameter.dims() {
+        // Depthwise: (C, 1, k, k) lies as (k, k, C).
+        [c, 1, h, w] if parameter.stride()[0] == 1 => {
+            view(buffer, &[*h, *w, *c, 1])?.permute((2, 3, 0, 1))
+        }
+        // (O, C, k, k) lies as (O, k, k, C).
+        [o, c, h, w] => view(buffer, &[*o, *h, *w, *c])?.permute((0, 3, 1, 2)),
+        dims => Err(invalid(format!(
+            "weights of {dims:?} lie in no known order"
+        ))),
+    }
 }
 
 /// The dimensions of a batch of outputs: channels last within the network.

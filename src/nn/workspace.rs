@@ -3,10 +3,10 @@
 //! Passes take buffers and give them back when they are over, so that a training step allocates nothing after the first.
 //! Batches of another size need other buffers: those that nobody takes any more are freed.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::Result;
-use super::op::{Scratch, aligned_zeros};
+use super::op::{Scratch, empty};
 use super::trace::Gradients;
 
 /// Passes in a row without use after which a buffer is freed: two kinds of passes that alternate keep theirs.
@@ -48,13 +48,13 @@ impl Workspace {
     }
 
     /// A buffer of at least `n` floats; what it holds is left over.
-    pub(crate) fn take(&mut self, n: usize) -> Result<Tensor> {
-        take(&mut self.floats, n, DType::F32)
+    pub(crate) fn take(&mut self, n: usize, device: &Device) -> Result<Tensor> {
+        take(&mut self.floats, n, DType::F32, device)
     }
 
     /// A buffer of at least `n` bytes; what it holds is left over.
-    pub(crate) fn take_bytes(&mut self, n: usize) -> Result<Tensor> {
-        take(&mut self.bytes, n, DType::U8)
+    pub(crate) fn take_bytes(&mut self, n: usize, device: &Device) -> Result<Tensor> {
+        take(&mut self.bytes, n, DType::U8, device)
     }
 
     pub(crate) fn put(&mut self, buffer: Tensor) {
@@ -67,14 +67,15 @@ impl Workspace {
 }
 
 /// The smallest buffer that is large enough, and at most twice as large as needed; or a new one.
-fn take(free: &mut Free, n: usize, dtype: DType) -> Result<Tensor> {
+fn take(free: &mut Free, n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     let size = |at: &usize| free[*at].0.elem_count();
     let fitting = (0..free.len())
         .filter(|at| (n..=2 * n).contains(&size(at)))
+        .filter(|at| free[*at].0.device().same_device(device))
         .min_by_key(size);
     match fitting {
         Some(at) => Ok(free.swap_remove(at).0),
-        None => aligned_zeros(n, dtype),
+        None => empty(n, dtype, device),
     }
 }
 
@@ -176,8 +177,8 @@ mod tests {
     fn buffers_begin_where_a_cache_line_does() {
         let mut workspace = Workspace::new();
         for n in [1, 5, 100, 100_000] {
-            let floats = workspace.take(n).unwrap();
-            let bytes = workspace.take_bytes(n).unwrap();
+            let floats = workspace.take(n, &Device::Cpu).unwrap();
+            let bytes = workspace.take_bytes(n, &Device::Cpu).unwrap();
             assert_eq!((floats.elem_count(), bytes.elem_count()), (n, n));
             let (floats, bytes) = (read(&floats).unwrap(), read_bytes(&bytes).unwrap());
             assert_eq!(floats.as_ptr().addr() % 64, 0);

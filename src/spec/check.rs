@@ -93,8 +93,11 @@ impl Study {
             }
             _ => {}
         }
-        if !(self.device == "cpu" || self.device == "auto" || is_cuda(&self.device)) {
-            let problem = format!("\"{}\" is none of cpu, auto, cuda, cuda:N", self.device);
+        if !is_device(&self.device) {
+            let problem = format!(
+                "\"{}\" is none of cpu, auto, cuda, cuda:N",
+                printable(&self.device)
+            );
             errors.push(SpecError::new("", "device", problem));
         }
         if self.suite.corrupted_images < FEWEST_CORRUPTED {
@@ -299,8 +302,9 @@ fn check_weights(weights: &Weights, place: &str, errors: &mut Vec<SpecError>) {
     }
 }
 
-fn is_cuda(device: &str) -> bool {
-    device == "cuda"
+/// Whether a word names a device: `cpu`, `auto`, `cuda` or `cuda:N`.
+pub fn is_device(device: &str) -> bool {
+    matches!(device, "cpu" | "auto" | "cuda")
         || device
             .strip_prefix("cuda:")
             .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))

@@ -264,6 +264,8 @@ mod tests {
             seed: 1,
             threads: Some(2),
             device: "cpu".into(),
+            tf32: false,
+            deterministic: true,
             train_limit: Some(20),
             test_limit: Some(20),
             references: vec![Reference {
@@ -343,7 +345,7 @@ mod tests {
         assert_eq!(
             said(&text),
             [
-                "line 1: full: is not known; one of seed, threads, device, train-limit, test-limit, references, suite",
+                "line 1: full: is not known; one of seed, threads, device, tf32, deterministic, train-limit, test-limit, references, suite",
                 "line 5: reference 2: architecture: is missing",
                 "line 6: reference 2: dataset: has no id; { id = \"…\", knob = … }",
                 "line 7: reference 2: epochs: a list is not allowed; a number, a word, true or false",

@@ -147,7 +147,7 @@ fn decay_and_masks() {
         parameters.set("fc.weight", &[1.0; 5]).unwrap();
         parameters.set("fc.bias", &[1.0; 5]).unwrap();
         parameters
-            .set_mask("fc.weight", vec![1.0, 0.0, 1.0, 1.0, 1.0])
+            .set_mask("fc.weight", &[1.0, 0.0, 1.0, 1.0, 1.0])
             .unwrap();
         let mut optimizer = Optimizer::new(rule, parameters, 0.9, 0.1).unwrap();
         let zero = |shape: &[usize]| Some(tensor(vec![0.0; 5], shape).unwrap());

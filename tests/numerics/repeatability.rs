@@ -213,7 +213,7 @@ fn a_copy_shares_no_memory() {
         .elem_count();
     original
         .parameters_mut()
-        .set_mask("fc2.bias", vec![0.0; n])
+        .set_mask("fc2.bias", &vec![0.0; n])
         .unwrap();
     assert!(before == copy.parameters().to_safetensors().unwrap());
     assert!(before != original.parameters().to_safetensors().unwrap());
@@ -226,7 +226,7 @@ fn what_a_mask_covers_stays_zero_in_training() {
     let mask: Vec<f32> = (0..n).map(|i| f32::from(i % 3 != 0)).collect();
     network
         .parameters_mut()
-        .set_mask("fc1.weight", mask.clone())
+        .set_mask("fc1.weight", &mask)
         .unwrap();
     let mut sgd = Sgd::new(network.parameters(), 0.9, 1e-3).unwrap();
     train(&mut network, &mut sgd, 0..2);

@@ -25,7 +25,7 @@ pub struct OpPace {
 }
 
 /// Channels in, side, channels out, kernel, stride: the layers in which the networks spend their time.
-const CONVOLUTIONS: [(usize, usize, usize, usize, usize); 14] = [
+pub(super) const CONVOLUTIONS: [(usize, usize, usize, usize, usize); 14] = [
     (3, 32, 64, 3, 1),
     (64, 32, 64, 3, 1),
     (64, 32, 128, 3, 2),
@@ -42,26 +42,20 @@ const CONVOLUTIONS: [(usize, usize, usize, usize, usize); 14] = [
     (1024, 2, 1024, 1, 1),
 ];
 
-const LINEAR: [(usize, usize); 3] = [(1600, 128), (2048, 128), (512, 10)];
+pub(super) const LINEAR: [(usize, usize); 3] = [(1600, 128), (2048, 128), (512, 10)];
 
 /// Channels, side, stride.
-const DEPTHWISE: [(usize, usize, usize); 4] = [(32, 32, 1), (64, 32, 2), (256, 8, 1), (512, 4, 1)];
+pub(super) const DEPTHWISE: [(usize, usize, usize); 4] =
+    [(32, 32, 1), (64, 32, 2), (256, 8, 1), (512, 4, 1)];
 
 /// Channels, side.
-const NORMALIZATIONS: [(usize, usize); 3] = [(64, 32), (256, 8), (512, 4)];
+pub(super) const NORMALIZATIONS: [(usize, usize); 3] = [(64, 32), (256, 8), (512, 4)];
 
 /// Runs every op over every shape; `quickest` times a piece of work.
 pub(super) fn all(batch: usize, quickest: &mut dyn FnMut(&mut dyn FnMut()) -> f64) -> Vec<OpPace> {
     let mut paces = Vec::new();
     for (channels, side, outputs, kernel, stride) in CONVOLUTIONS {
-        let geometry = Geometry {
-            channels,
-            height: side,
-            width: side,
-            kernel,
-            stride,
-            padding: kernel / 2,
-        };
+        let geometry = padded(channels, side, kernel, stride);
         let shape = format!(
             "{batch}x{side}x{side}x{channels} -> {outputs}, {kernel}x{kernel}{}",
             strided(stride)
@@ -87,7 +81,19 @@ pub(super) fn all(batch: usize, quickest: &mut dyn FnMut(&mut dyn FnMut()) -> f6
     paces
 }
 
-fn strided(stride: usize) -> String {
+/// A square image and a kernel that sees it all.
+pub(super) fn padded(channels: usize, side: usize, kernel: usize, stride: usize) -> Geometry {
+    Geometry {
+        channels,
+        height: side,
+        width: side,
+        kernel,
+        stride,
+        padding: kernel / 2,
+    }
+}
+
+pub(super) fn strided(stride: usize) -> String {
     if stride == 1 {
         String::new()
     } else {
@@ -182,14 +188,7 @@ fn depthwise(
     quickest: &mut dyn FnMut(&mut dyn FnMut()) -> f64,
     paces: &mut Vec<OpPace>,
 ) {
-    let geometry = Geometry {
-        channels,
-        height: side,
-        width: side,
-        kernel: 3,
-        stride,
-        padding: 1,
-    };
+    let geometry = padded(channels, side, 3, stride);
     let (x, w) = (values(batch * geometry.image()), values(9 * channels));
     let n = batch * geometry.positions() * channels;
     let (mut y, dy) = (vec![0.0; n], values(n));

@@ -14,6 +14,7 @@ use crate::lab::context::{Context, Observer};
 use crate::lab::error::Result;
 use crate::lab::storage::{Layout, network_bytes};
 use crate::nn::network::Network;
+use crate::nn::op::values;
 use crate::nn::parameters::ParameterRole;
 
 pub const ENTRY: Entry<dyn Compression> = Entry {
@@ -97,11 +98,11 @@ impl Compression for MagnitudePruning {
         };
         for (layer, taken) in layers.iter().zip(&chosen) {
             if taken.contains(&true) {
-                let mask = taken
+                let mask: Vec<f32> = taken
                     .iter()
                     .map(|&taken| if taken { 0.0 } else { 1.0 })
                     .collect();
-                network.parameters_mut().set_mask(&layer.name, mask)?;
+                network.parameters_mut().set_mask(&layer.name, &mask)?;
             }
         }
         let (zeros, weights) = zeros(&network)?;
@@ -154,14 +155,9 @@ impl Layer {
             .filter(|parameter| parameter.role == ParameterRole::Weight);
         weights
             .map(|parameter| {
-                let weights = parameter.value.flatten_all()?.to_vec1::<f32>()?;
+                let weights = values(&parameter.value)?;
                 let masked = match &parameter.mask {
-                    Some(mask) => mask
-                        .flatten_all()?
-                        .to_vec1::<f32>()?
-                        .iter()
-                        .map(|kept| *kept == 0.0)
-                        .collect(),
+                    Some(mask) => values(mask)?.iter().map(|kept| *kept == 0.0).collect(),
                     None => vec![false; weights.len()],
                 };
                 Ok(Self {

@@ -22,6 +22,7 @@ use crate::nn::Mode;
 use crate::nn::layer::Layer;
 use crate::nn::network::Network;
 use crate::nn::op::fake_quant::Levels;
+use crate::nn::op::values;
 use crate::nn::parameters::ParameterRole;
 use crate::nn::trace::Keep;
 use crate::nn::workspace::Workspace;
@@ -194,7 +195,7 @@ impl PostTrainingQuantization {
                 let activation = trace.activation(place).ok_or_else(|| {
                     Error::Internal(format!("the activations of node {place} were not kept"))
                 })?;
-                for value in activation.flatten_all()?.to_vec1::<f32>()? {
+                for value in values(activation)? {
                     *range = (range.0.min(value), range.1.max(value));
                 }
             }

@@ -18,6 +18,7 @@ use crate::lab::error::{Error, Result};
 use crate::lab::train::{Objective, Recipe, Training, train};
 use crate::nn::loss::KlDirection;
 use crate::nn::network::Network;
+use crate::nn::op::values;
 
 pub const ENTRY: Entry<dyn Compression> = Entry {
     info: Info {
@@ -181,8 +182,8 @@ fn take_masks(student: &mut Network, teacher: &Network) -> Result<bool> {
     let mut any = false;
     for parameter in teacher.parameters() {
         if let Some(mask) = &parameter.mask {
-            let mask = mask.flatten_all()?.to_vec1::<f32>()?;
-            student.parameters_mut().set_mask(&parameter.name, mask)?;
+            let mask = values(mask)?;
+            student.parameters_mut().set_mask(&parameter.name, &mask)?;
             any = true;
         }
     }

@@ -10,6 +10,8 @@
 
 use std::time::Instant;
 
+use candle_core::Device;
+
 use crate::catalog::{Entry, Info, text};
 use crate::event::Warning;
 use crate::lab::context::Context;
@@ -19,8 +21,9 @@ use crate::lab::probe::{Probe, When, finding};
 use crate::lab::statistics::quantile;
 use crate::lab::subject::Subject;
 use crate::measurement::{Measurement, Metric, Score, Value};
-use crate::nn::Mode;
 use crate::nn::network::Workspace;
+use crate::nn::op::to_device;
+use crate::nn::{Mode, device};
 use crate::spec::Role;
 
 pub const ENTRY: Entry<dyn Probe> = Entry {
@@ -58,6 +61,9 @@ const BUDGET: u64 = 20_000_000_000;
 /// networks (ResNet-18 in the README's table: 282 images/s of 0.56 billion on two), half a minute on a slow one.
 const MOST: u64 = 500_000_000_000;
 
+/// A GPU does the work of at least so many of a CPU's threads.
+const GPU: usize = 256;
+
 struct Latency;
 
 impl Probe for Latency {
@@ -77,9 +83,15 @@ impl Probe for Latency {
         }
         let macs = pieces.iter().map(|piece| piece.last.macs()).max();
         let macs = macs.unwrap_or_default();
+        let device = candidate.last.device();
+        let (hands, computes) = match (&device, subject.threads) {
+            (Device::Cpu, 1) => (1, "1 thread".to_owned()),
+            (Device::Cpu, threads) => (threads, format!("{threads} threads")),
+            _ => (GPU, "on the GPU".to_owned()),
+        };
         let mut workspace = Workspace::default();
         for (done, size) in BATCHES.into_iter().enumerate() {
-            let passes = passes(macs, size, subject.threads);
+            let passes = passes(macs, size, hands);
             if passes.images < size {
                 let message = format!(
                     "latency is measured with {} images at a time instead of {size}: a pass of {size} would take too long",
@@ -90,13 +102,14 @@ impl Probe for Latency {
             let (size, repetitions) = (passes.images, passes.repetitions);
             // A small test set is gone through again.
             let indices: Vec<usize> = (0..subject.data.test.len()).cycle().take(size).collect();
-            let images = batch(&subject.data.test, &indices)?;
+            let images = to_device(&batch(&subject.data.test, &indices)?, &device)?;
             let mut milliseconds = vec![Vec::new(); pieces.len()];
             for pass in 0..passes.warm_ups + repetitions {
                 for (piece, milliseconds) in pieces.iter().zip(&mut milliseconds) {
                     cx.checkpoint()?;
                     let began = Instant::now();
                     piece.last.forward(&images, Mode::Eval, &mut workspace)?;
+                    device::synchronize(&device)?;
                     if pass >= passes.warm_ups {
                         milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
                     }
@@ -127,14 +140,10 @@ impl Probe for Latency {
                     cx.measured(found)?;
                 }
             }
-            let threads = match subject.threads {
-                1 => "1 thread".to_owned(),
-                threads => format!("{threads} threads"),
-            };
             cx.progress(
                 done as u64 + 1,
                 BATCHES.len() as u64,
-                &format!("latency, {condition}, {repetitions} passes, {threads}"),
+                &format!("latency, {condition}, {repetitions} passes, {computes}"),
             )?;
         }
         Ok(())

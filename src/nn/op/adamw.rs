@@ -45,6 +45,21 @@ impl Step {
         }
     }
 
+    /// The numbers in the order of a GPU's kernel: betas, what is fresh, ε, length, unbias, keep.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn numbers(&self) -> [f32; 8] {
+        [
+            self.beta1,
+            self.beta2,
+            self.fresh1,
+            self.fresh2,
+            self.epsilon,
+            self.length,
+            self.unbias,
+            self.keep,
+        ]
+    }
+
     /// The same with weight decay.
     pub fn with_decay(self, weight_decay: f32) -> Self {
         Self {

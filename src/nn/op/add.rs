@@ -44,6 +44,43 @@ vectorized! {
     }
 }
 
+/// On a GPU.
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda {
+    use candle_core::Tensor;
+
+    use crate::nn::Result;
+    use crate::nn::op::cuda::{Engine, Grid, at};
+
+    pub(crate) const SOURCE: &str = r"
+KERNEL add_forward(const float *a, const float *b, float *y, int relu, int n) {
+    EACH(i, n) {
+        float sum = a[i] + b[i];
+        y[i] = relu && sum < 0.0f ? 0.0f : sum;
+    }
+}
+";
+
+    /// As [`super::forward`]; y may be a.
+    pub(crate) fn forward(
+        engine: &Engine,
+        a: &Tensor,
+        b: &Tensor,
+        relu: bool,
+        y: &Tensor,
+    ) -> Result<()> {
+        let n = a.elem_count();
+        let args = [
+            at(a)?.into(),
+            at(b)?.into(),
+            at(y)?.into(),
+            relu.into(),
+            n.into(),
+        ];
+        engine.launch("add_forward", Grid::over(n), &args)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

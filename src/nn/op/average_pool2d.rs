@@ -134,6 +134,138 @@ vectorized! {
     }
 }
 
+/// On a GPU.
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda {
+    use candle_core::Tensor;
+
+    use super::{Windows, share};
+    use crate::nn::Result;
+    use crate::nn::op::cuda::{Engine, Grid, at};
+    use crate::nn::op::max_pool2d::cuda::sizes;
+
+    /// Over whole planes a block takes `block_width` neighboring channels of an image; its threads share the positions.
+    pub(crate) const SOURCE: &str = r"
+KERNEL average_pool_forward(const float *x, float *y, float share, int channels, int height, int width, int out_height,
+                            int out_width, int kernel, int stride, int padding, int n) {
+    EACH(i, n) {
+        int c = i % channels, left = i / channels % out_width * stride - padding, line = i / channels / out_width;
+        int top = line % out_height * stride - padding, image = line / out_height;
+        int first = max(-left, 0), end = min(kernel, width - left);
+        float sum = 0.0f;
+        for (int ky = max(-top, 0); ky < min(kernel, height - top); ky++)
+            for (int kx = first; kx < end; kx++)
+                sum += x[((image * height + top + ky) * width + left + kx) * channels + c];
+        y[i] = sum * share;
+    }
+}
+
+KERNEL average_pool_backward(const float *dy, float *dx, float share, int channels, int height, int width, int out_height,
+                             int out_width, int kernel, int stride, int padding, int n) {
+    EACH(i, n) {
+        int c = i % channels, px = i / channels % width + padding, line = i / channels / width;
+        int py = line % height + padding, image = line / height;
+        int top = max(py - kernel + stride, 0) / stride, left = max(px - kernel + stride, 0) / stride;
+        float sum = 0.0f;
+        // In the order of the host: down, and back along a line.
+        for (int oy = top; oy <= min(py / stride, out_height - 1); oy++)
+            for (int ox = min(px / stride, out_width - 1); ox >= left; ox--)
+                sum = fmaf(dy[((image * out_height + oy) * out_width + ox) * channels + c], share, sum);
+        dx[i] = sum;
+    }
+}
+
+KERNEL global_average_forward(const float *x, float *y, float share, int positions, int channels, int block_width) {
+    __shared__ float shared[256];
+    int lanes = blockDim.x / block_width, lane = threadIdx.x / block_width, image = blockIdx.x;
+    int c = blockIdx.y * block_width + threadIdx.x % block_width;
+    float sum = 0.0f;
+    if (c < channels)
+        for (int p = lane; p < positions; p += lanes) sum += x[(image * positions + p) * channels + c];
+    shared[threadIdx.x] = sum;
+    for (int half = lanes / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (lane < half) shared[threadIdx.x] += shared[threadIdx.x + half * block_width];
+    }
+    if (lane == 0 && c < channels) y[image * channels + c] = shared[threadIdx.x] * share;
+}
+
+KERNEL global_average_backward(const float *dy, float *dx, float share, int positions, int channels, int n) {
+    EACH(i, n) dx[i] = dy[i / channels / positions * channels + i % channels] * share;
+}
+";
+
+    /// As [`super::forward`].
+    pub(crate) fn forward(
+        engine: &Engine,
+        windows: &Windows,
+        channels: usize,
+        x: &Tensor,
+        y: &Tensor,
+    ) -> Result<()> {
+        let n = y.elem_count();
+        let first = [at(x)?.into(), at(y)?.into(), share(windows).into()];
+        let args = [&first[..], &sizes(windows, channels), &[n.into()]].concat();
+        engine.launch("average_pool_forward", Grid::over(n), &args)
+    }
+
+    /// As [`super::backward`].
+    pub(crate) fn backward(
+        engine: &Engine,
+        windows: &Windows,
+        channels: usize,
+        dy: &Tensor,
+        dx: &Tensor,
+    ) -> Result<()> {
+        let n = dx.elem_count();
+        let first = [at(dy)?.into(), at(dx)?.into(), share(windows).into()];
+        let args = [&first[..], &sizes(windows, channels), &[n.into()]].concat();
+        engine.launch("average_pool_backward", Grid::over(n), &args)
+    }
+
+    /// As [`super::forward_global`].
+    pub(crate) fn forward_global(
+        engine: &Engine,
+        positions: usize,
+        channels: usize,
+        x: &Tensor,
+        y: &Tensor,
+    ) -> Result<()> {
+        let images = y.elem_count() / channels;
+        let width = channels.next_power_of_two().min(32);
+        let args = [
+            at(x)?.into(),
+            at(y)?.into(),
+            (1.0 / positions as f32).into(),
+            positions.into(),
+            channels.into(),
+            width.into(),
+        ];
+        let grid = Grid::blocks(images, channels.div_ceil(width));
+        engine.launch("global_average_forward", grid, &args)
+    }
+
+    /// As [`super::backward_global`].
+    pub(crate) fn backward_global(
+        engine: &Engine,
+        positions: usize,
+        channels: usize,
+        dy: &Tensor,
+        dx: &Tensor,
+    ) -> Result<()> {
+        let n = dx.elem_count();
+        let args = [
+            at(dy)?.into(),
+            at(dx)?.into(),
+            (1.0 / positions as f32).into(),
+            positions.into(),
+            channels.into(),
+            n.into(),
+        ];
+        engine.launch("global_average_backward", Grid::over(n), &args)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

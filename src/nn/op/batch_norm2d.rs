@@ -15,6 +15,8 @@ use super::simd::vectorized;
 use super::{parts, shares};
 
 mod backward;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
 pub use backward::{Flow, Relu, Saved, Wanted, backward_eval, backward_train};
 

@@ -23,6 +23,8 @@ use super::max_pool2d::Windows;
 use super::panels::{self, Add, Finish, Left, Segment, product};
 use super::{Scratch, grown, parts, shares};
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod data;
 mod lines;
 mod pack;

@@ -15,6 +15,8 @@ use rayon::prelude::*;
 use super::geometry::Geometry;
 use super::{parts, shares};
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod kernels;
 mod plan;
 

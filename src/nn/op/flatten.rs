@@ -48,6 +48,60 @@ fn transpose(rows: usize, columns: usize, from: &[f32], to: &mut [f32]) {
     });
 }
 
+/// On a GPU.
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda {
+    use candle_core::Tensor;
+
+    use super::sizes;
+    use crate::nn::Result;
+    use crate::nn::op::cuda::{Engine, Grid, at};
+
+    pub(crate) const SOURCE: &str = r"
+KERNEL transpose_each(const float *from, float *to, int rows, int columns, int n) {
+    EACH(i, n) {
+        int row = i % rows, column = i / rows % columns, image = i / rows / columns;
+        to[i] = from[(image * rows + row) * columns + column];
+    }
+}
+";
+
+    /// As [`super::forward`].
+    pub(crate) fn forward(engine: &Engine, input: &[usize], x: &Tensor, y: &Tensor) -> Result<()> {
+        let [channels, pixels] = sizes(input);
+        transpose(engine, pixels, channels, x, y)
+    }
+
+    /// As [`super::backward`].
+    pub(crate) fn backward(
+        engine: &Engine,
+        input: &[usize],
+        dy: &Tensor,
+        dx: &Tensor,
+    ) -> Result<()> {
+        let [channels, pixels] = sizes(input);
+        transpose(engine, channels, pixels, dy, dx)
+    }
+
+    fn transpose(
+        engine: &Engine,
+        rows: usize,
+        columns: usize,
+        from: &Tensor,
+        to: &Tensor,
+    ) -> Result<()> {
+        let n = from.elem_count();
+        let args = [
+            at(from)?.into(),
+            at(to)?.into(),
+            rows.into(),
+            columns.into(),
+            n.into(),
+        ];
+        engine.launch("transpose_each", Grid::over(n), &args)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

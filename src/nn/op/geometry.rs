@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// Channels, height and width that come in; a square kernel, its stride, zeros on every side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     pub channels: usize,
     pub height: usize,

@@ -324,6 +324,97 @@ fn chosen(here: bool, g: f32) -> f32 {
     f32::from_bits(g.to_bits() & u32::from(here).wrapping_neg())
 }
 
+/// On a GPU.
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda {
+    use candle_core::Tensor;
+
+    use super::Windows;
+    use crate::nn::Result;
+    use crate::nn::op::cuda::{Arg, Engine, Grid, at, at_option};
+
+    pub(crate) const SOURCE: &str = r"
+KERNEL max_pool_forward(const float *x, float *y, unsigned char *place, int channels, int height, int width,
+                        int out_height, int out_width, int kernel, int stride, int padding, int n) {
+    EACH(i, n) {
+        int c = i % channels, left = i / channels % out_width * stride - padding, line = i / channels / out_width;
+        int top = line % out_height * stride - padding, image = line / out_height;
+        int first = max(-left, 0), end = min(kernel, width - left), where = -1;
+        float best = 0.0f;
+        for (int ky = max(-top, 0); ky < min(kernel, height - top); ky++)
+            for (int kx = first; kx < end; kx++) {
+                float value = x[((image * height + top + ky) * width + left + kx) * channels + c];
+                // A NaN wins: a diverged network must not look healthy.
+                if (where < 0 || value > best || value != value) { best = value; where = ky * kernel + kx; }
+            }
+        y[i] = best;
+        if (place) place[i] = where;
+    }
+}
+
+// Each pixel adds the gradients of the windows that chose it, in the order of the host: down, and back along a line.
+KERNEL max_pool_backward(const unsigned char *place, const float *dy, float *dx, int channels, int height, int width,
+                         int out_height, int out_width, int kernel, int stride, int padding, int n) {
+    EACH(i, n) {
+        int c = i % channels, px = i / channels % width + padding, line = i / channels / width;
+        int py = line % height + padding, image = line / height;
+        int top = max(py - kernel + stride, 0) / stride, left = max(px - kernel + stride, 0) / stride;
+        float sum = 0.0f;
+        for (int oy = top; oy <= min(py / stride, out_height - 1); oy++)
+            for (int ox = min(px / stride, out_width - 1); ox >= left; ox--) {
+                int at = ((image * out_height + oy) * out_width + ox) * channels + c;
+                if (place[at] == (py - oy * stride) * kernel + px - ox * stride) sum += dy[at];
+            }
+        dx[i] = sum;
+    }
+}
+";
+
+    /// As [`super::forward`]; without a `place` none is kept.
+    pub(crate) fn forward(
+        engine: &Engine,
+        windows: &Windows,
+        channels: usize,
+        x: &Tensor,
+        y: &Tensor,
+        place: Option<&Tensor>,
+    ) -> Result<()> {
+        let n = y.elem_count();
+        let first = [at(x)?.into(), at(y)?.into(), at_option(place)?.into()];
+        let args = [&first[..], &sizes(windows, channels), &[n.into()]].concat();
+        engine.launch("max_pool_forward", Grid::over(n), &args)
+    }
+
+    /// As [`super::backward`].
+    pub(crate) fn backward(
+        engine: &Engine,
+        windows: &Windows,
+        channels: usize,
+        place: &Tensor,
+        dy: &Tensor,
+        dx: &Tensor,
+    ) -> Result<()> {
+        let n = dx.elem_count();
+        let first = [at(place)?.into(), at(dy)?.into(), at(dx)?.into()];
+        let args = [&first[..], &sizes(windows, channels), &[n.into()]].concat();
+        engine.launch("max_pool_backward", Grid::over(n), &args)
+    }
+
+    /// What kernels over windows are told of them.
+    pub(crate) fn sizes(windows: &Windows, channels: usize) -> [Arg; 8] {
+        [
+            channels.into(),
+            windows.height.into(),
+            windows.width.into(),
+            windows.out_height().into(),
+            windows.out_width().into(),
+            windows.kernel.into(),
+            windows.stride.into(),
+            windows.padding.into(),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

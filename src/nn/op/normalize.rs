@@ -45,6 +45,90 @@ pub fn backward(std: &[f32], pixels: usize, dy: &[f32], dx: &mut [f32]) {
     });
 }
 
+/// On a GPU.
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda {
+    use candle_core::Tensor;
+
+    use crate::nn::op::cuda::{Arg, Engine, Grid, at};
+    use crate::nn::{Result, invalid};
+
+    /// Images have few channels: their means and deviations are given with the call.
+    pub(crate) const SOURCE: &str = r"
+KERNEL normalize_forward(const float *x, float *y, int channels, int pixels, float m0, float m1, float m2, float m3,
+                         float s0, float s1, float s2, float s3, int n) {
+    EACH(i, n) {
+        int c = i % channels, pixel = i / channels % pixels, image = i / channels / pixels;
+        float mean = c == 0 ? m0 : c == 1 ? m1 : c == 2 ? m2 : m3, std = c == 0 ? s0 : c == 1 ? s1 : c == 2 ? s2 : s3;
+        y[i] = (x[(image * channels + c) * pixels + pixel] - mean) / std;
+    }
+}
+
+KERNEL normalize_backward(const float *dy, float *dx, int channels, int pixels, float s0, float s1, float s2, float s3,
+                          int n) {
+    EACH(i, n) {
+        int c = i % channels, pixel = i / channels % pixels, image = i / channels / pixels;
+        float std = c == 0 ? s0 : c == 1 ? s1 : c == 2 ? s2 : s3;
+        dx[(image * channels + c) * pixels + pixel] = dy[i] / std;
+    }
+}
+";
+
+    fn four(values: &[f32]) -> Result<[Arg; 4]> {
+        if values.len() > 4 {
+            return Err(invalid("images have at most 4 channels on a GPU"));
+        }
+        Ok(std::array::from_fn(|c| {
+            values.get(c).copied().unwrap_or(1.0).into()
+        }))
+    }
+
+    /// As [`super::forward`].
+    pub(crate) fn forward(
+        engine: &Engine,
+        (mean, std): (&[f32], &[f32]),
+        pixels: usize,
+        x: &Tensor,
+        y: &Tensor,
+    ) -> Result<()> {
+        let n = x.elem_count();
+        let [m0, m1, m2, m3] = four(mean)?;
+        let [s0, s1, s2, s3] = four(std)?;
+        let (x, y, channels) = (at(x)?.into(), at(y)?.into(), mean.len().into());
+        let args = [
+            x,
+            y,
+            channels,
+            pixels.into(),
+            m0,
+            m1,
+            m2,
+            m3,
+            s0,
+            s1,
+            s2,
+            s3,
+            n.into(),
+        ];
+        engine.launch("normalize_forward", Grid::over(n), &args)
+    }
+
+    /// As [`super::backward`].
+    pub(crate) fn backward(
+        engine: &Engine,
+        std: &[f32],
+        pixels: usize,
+        dy: &Tensor,
+        dx: &Tensor,
+    ) -> Result<()> {
+        let n = dy.elem_count();
+        let [s0, s1, s2, s3] = four(std)?;
+        let (dy, dx, channels) = (at(dy)?.into(), at(dx)?.into(), std.len().into());
+        let args = [dy, dx, channels, pixels.into(), s0, s1, s2, s3, n.into()];
+        engine.launch("normalize_backward", Grid::over(n), &args)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

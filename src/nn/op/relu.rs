@@ -46,6 +46,43 @@ vectorized! {
     }
 }
 
+/// On a GPU.
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda {
+    use candle_core::Tensor;
+
+    use crate::nn::Result;
+    use crate::nn::op::cuda::{Engine, Grid, at};
+
+    pub(crate) const SOURCE: &str = r"
+__device__ __forceinline__ float rectified(float x) { return x < 0.0f ? 0.0f : x; }
+
+KERNEL relu_forward(const float *x, float *y, int n) { EACH(i, n) y[i] = rectified(x[i]); }
+
+KERNEL relu_backward(const float *y, const float *dy, float *dx, int n) { EACH(i, n) dx[i] = y[i] > 0.0f ? dy[i] : 0.0f; }
+";
+
+    /// As [`super::forward`].
+    pub(crate) fn forward(engine: &Engine, x: &Tensor, y: &Tensor) -> Result<()> {
+        let n = x.elem_count();
+        engine.launch(
+            "relu_forward",
+            Grid::over(n),
+            &[at(x)?.into(), at(y)?.into(), n.into()],
+        )
+    }
+
+    /// As [`super::backward`], to an address.
+    pub(crate) fn backward(engine: &Engine, y: &Tensor, dy: &Tensor, dx: u64) -> Result<()> {
+        let n = dy.elem_count();
+        engine.launch(
+            "relu_backward",
+            Grid::over(n),
+            &[at(y)?.into(), at(dy)?.into(), dx.into(), n.into()],
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

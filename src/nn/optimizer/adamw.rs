@@ -55,6 +55,11 @@ impl AdamW {
         self.steps += 1;
         let [means, squares] = &self.memory.kept;
         let step = adamw::Step::new(learning_rate, (self.beta1, BETA2), EPSILON, self.steps);
+        #[cfg(feature = "cuda")]
+        if let Some(engine) = parameters.engine()? {
+            let step = (step, self.weight_decay);
+            return self.memory.step_adamw(&engine, parameters, gradients, step);
+        }
         self.memory
             .step(parameters, gradients, self.weight_decay, |at, slices| {
                 let step = step.with_decay(slices.weight_decay);

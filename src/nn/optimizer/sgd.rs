@@ -38,6 +38,15 @@ impl Sgd {
         gradients: &Gradients,
         learning_rate: f64,
     ) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(engine) = parameters.engine()? {
+            let step = sgd::Step {
+                rate: learning_rate as f32,
+                momentum: self.momentum as f32,
+                weight_decay: self.weight_decay as f32,
+            };
+            return self.memory.step_sgd(&engine, parameters, gradients, step);
+        }
         let momentum = self.momentum as f32;
         let [velocities] = &self.memory.kept;
         self.memory

@@ -5,8 +5,20 @@ use crate::nn::Mode;
 use crate::nn::layer::Layer;
 use crate::nn::network::Network;
 
-/// The steps of a network; `apart` computes each layer by itself.
-pub fn plan(network: &Network, mode: Mode, apart: bool) -> Vec<Step> {
+/// How much is computed in one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// Each layer by itself.
+    Nothing,
+    /// What the CPU's kernels take along.
+    OnCpu,
+    /// What follows a library's convolution in one pass: not a normalization, and not a sum.
+    OnGpu,
+}
+
+/// The steps of a network.
+pub fn plan(network: &Network, mode: Mode, together: Together) -> Vec<Step> {
+    let (apart, own) = (together == Together::Nothing, together != Together::OnGpu);
     let nodes = network.nodes();
     let mut consumers = vec![0; nodes.len()];
     for input in nodes.iter().flat_map(|node| &node.inputs) {
@@ -31,12 +43,15 @@ pub fn plan(network: &Network, mode: Mode, apart: bool) -> Vec<Step> {
         let computes =
             is_dense || matches!(layer, Layer::Linear { .. } | Layer::DepthwiseConv2d { .. });
         let normalizes = matches!(layer, Layer::BatchNorm2d { .. });
-        if computes && mode == Mode::Eval && matches!(behind(last), Some(Layer::BatchNorm2d { .. }))
+        if computes
+            && own
+            && mode == Mode::Eval
+            && matches!(behind(last), Some(Layer::BatchNorm2d { .. }))
         {
             last += 1;
         }
         let mut sums = matches!(layer, Layer::Add);
-        if (is_dense || normalizes) && matches!(behind(last), Some(Layer::Add)) {
+        if ((is_dense && own) || normalizes) && matches!(behind(last), Some(Layer::Add)) {
             last += 1;
             sums = true;
         }

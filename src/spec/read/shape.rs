@@ -53,6 +53,8 @@ pub(super) const STUDY: Shape = Shape::Table(&[
     may("seed", Shape::Whole(0, u64::MAX)),
     may("threads", Shape::Whole(1, MOST_THREADS as u64)),
     may("device", Shape::Word),
+    may("tf32", Shape::Flag),
+    may("deterministic", Shape::Flag),
     may("train-limit", Shape::Whole(FEWEST_IMAGES as u64, MOST)),
     may("test-limit", Shape::Whole(FEWEST_IMAGES as u64, MOST)),
     must("references", Shape::List("reference", &REFERENCE)),

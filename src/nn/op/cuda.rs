@@ -1,0 +1,595 @@
+//! The ops' home on an NVIDIA GPU: their kernels, the libraries beside them, and where tensors lie.
+//!
+//! One thread owns a device: its tensors, its stream and the [`Engine`], so what is asked for first is done first, and
+//! nothing has to wait for anything but a read back to the host. Work is only asked for here; it is done later, in order.
+//!
+//! Each op's file holds its kernels as CUDA C in a module `cuda` and calls them through [`Engine::launch`].
+
+#![expect(
+    unsafe_code,
+    reason = "kernels and libraries take addresses on the device"
+)]
+
+#[cfg(feature = "cudnn")]
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc;
+use candle_core::cuda_backend::{CudaDType, DeviceId};
+use candle_core::{CudaDevice, DType, Device, Storage, Tensor};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DeviceRepr, result, sys,
+};
+
+use crate::nn::device::Precision;
+use crate::nn::{Result, invalid};
+use source::{Kind, Signatures};
+
+mod blas;
+mod compile;
+#[cfg(feature = "cudnn")]
+pub(crate) mod dnn;
+pub(crate) mod ledger;
+mod source;
+pub mod work;
+
+pub(crate) use blas::{Operand, Product};
+
+/// Threads of a block where a kernel asks for nothing else.
+pub(crate) const BLOCK: usize = 256;
+
+/// Blocks of a kernel that walks over as much as there is: several for each processor of the largest cards.
+const MOST_BLOCKS: usize = 132 * 16;
+
+/// Rows that a thread of `over_rows` adds by itself, at least.
+const ROWS: usize = 16;
+
+/// Blocks of a kernel made of `over_rows`: two for each processor of the largest cards; the last of them adds what the
+/// others found.
+const SUMMING: usize = 132 * 2;
+
+/// The most arguments that a kernel takes.
+const MOST_ARGUMENTS: usize = 32;
+
+/// Tables that are kept on the device before all are made anew.
+const MOST_TABLES: usize = 64;
+
+/// What a kernel is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arg {
+    /// An address on the device; 0 for nothing.
+    Pointer(u64),
+    Int(i32),
+    Float(f32),
+    Double(f64),
+}
+
+impl From<u64> for Arg {
+    fn from(address: u64) -> Self {
+        Self::Pointer(address)
+    }
+}
+
+impl From<i32> for Arg {
+    fn from(value: i32) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<usize> for Arg {
+    fn from(value: usize) -> Self {
+        // Sizes are checked when the threads are counted; a kernel counts in 32 bits.
+        Self::Int(value as i32)
+    }
+}
+
+impl From<bool> for Arg {
+    fn from(value: bool) -> Self {
+        Self::Int(i32::from(value))
+    }
+}
+
+impl From<f32> for Arg {
+    fn from(value: f32) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<f64> for Arg {
+    fn from(value: f64) -> Self {
+        Self::Double(value)
+    }
+}
+
+/// How a kernel's threads are laid out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grid {
+    pub(crate) blocks: (usize, usize),
+    pub(crate) threads: usize,
+}
+
+impl Grid {
+    /// One thread for each of `n` things, or for every so many of them.
+    pub(crate) fn over(n: usize) -> Self {
+        Self {
+            blocks: (n.div_ceil(BLOCK).clamp(1, MOST_BLOCKS), 1),
+            threads: BLOCK,
+        }
+    }
+
+    /// That many blocks of [`BLOCK`] threads.
+    pub(crate) fn blocks(x: usize, y: usize) -> Self {
+        Self {
+            blocks: (x.max(1), y.max(1)),
+            threads: BLOCK,
+        }
+    }
+}
+
+/// A device's kernels, libraries and scratch memory.
+pub(crate) struct Engine {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    module: Arc<CudaModule>,
+    signatures: &'static Signatures,
+    functions: RefCell<HashMap<&'static str, (CudaFunction, &'static [Kind])>>,
+    precision: Precision,
+    /// Memory that a single op needs while it runs; growing and never shrinking.
+    scratch: RefCell<HashMap<Slot, Tensor>>,
+    /// Words that kernels read, by what they are.
+    tables: RefCell<HashMap<Vec<u64>, Tensor>>,
+    blas: blas::Blas,
+    #[cfg(feature = "cudnn")]
+    dnn: dnn::Dnn,
+    #[cfg(feature = "cudnn")]
+    uses_dnn: Cell<bool>,
+    ledger: ledger::Ledger,
+}
+
+/// What scratch memory is for: two that are needed at once never share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Slot {
+    /// A gradient behind a ReLU or a pooling, or a convolution's result before them.
+    Undone,
+    /// Patches, or a library's own use.
+    Workspace,
+    /// Sums of parts.
+    Partial,
+    /// How many blocks are done; zero between kernels.
+    Counters,
+    /// What steps found, until it is read.
+    Ledger,
+}
+
+thread_local! {
+    static ENGINES: RefCell<Vec<(DeviceId, Rc<Engine>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Opens a device for this thread: the GPU of that number.
+///
+/// # Errors
+/// When there is no such device, or its kernels cannot be compiled.
+pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Device> {
+    let device = CudaDevice::new_with_stream(ordinal).map_err(|error| {
+        let text = error.to_string();
+        let problem = match name_of(&text) {
+            Some("CUDA_ERROR_NO_DEVICE") => "there is none in this machine".to_owned(),
+            Some("CUDA_ERROR_INVALID_DEVICE") => {
+                let count = CudaContext::device_count().unwrap_or(0);
+                format!("this machine has {count}, counted from 0")
+            }
+            _ => reason(&text),
+        };
+        invalid(format!("GPU {ordinal} cannot be used: {problem}"))
+    })?;
+    // SAFETY: one thread and one stream: nothing is used anywhere before the stream has come to it.
+    unsafe { device.disable_event_tracking() };
+    keep_memory(&device)?;
+    let engine = Engine::new(&device, precision)?;
+    ENGINES.with_borrow_mut(|engines| engines.push((device.id(), Rc::new(engine))));
+    Ok(Device::Cuda(device))
+}
+
+/// The driver gives memory back to the system at every synchronization unless it is told to keep it; asking for it
+/// again costs as much as many small kernels.
+fn keep_memory(device: &CudaDevice) -> Result<()> {
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let mut threshold = u64::MAX;
+    // SAFETY: the attribute of that name is a number of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(failed)?;
+        result::mem_pool::set_attribute(
+            pool,
+            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            (&raw mut threshold).cast::<c_void>(),
+        )
+        .map_err(failed)
+    }
+}
+
+/// The engine of a tensor's device.
+pub(crate) fn engine(device: &CudaDevice) -> Result<Rc<Engine>> {
+    let id = device.id();
+    let found = ENGINES.with_borrow(|engines| {
+        let found = engines.iter().find(|(known, _)| *known == id);
+        found.map(|(_, engine)| Rc::clone(engine))
+    });
+    found.ok_or_else(|| invalid("a GPU was used by another thread than the one that opened it"))
+}
+
+/// The engine of the device that a tensor lies on; none in main memory.
+pub(crate) fn engine_of(tensor: &Tensor) -> Result<Option<Rc<Engine>>> {
+    match tensor.device() {
+        Device::Cuda(device) => engine(device).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// An error of the driver in this crate's words.
+pub(crate) fn failed(error: impl std::fmt::Debug) -> candle_core::Error {
+    let text = format!("{error:?}");
+    if text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED") {
+        return invalid(OUT_OF_MEMORY);
+    }
+    invalid(format!("the GPU failed: {}", reason(&text)))
+}
+
+/// An error of candle's in this crate's words; any other as it is.
+pub(crate) fn told(error: candle_core::Error) -> candle_core::Error {
+    let text = error.to_string();
+    match name_of(&text) {
+        Some(_) if is_out_of_memory(&error) => invalid(OUT_OF_MEMORY),
+        Some(_) => invalid(format!("the GPU failed: {}", reason(&text))),
+        None => error,
+    }
+}
+
+/// The name of an error of CUDA's libraries within a text.
+fn name_of(text: &str) -> Option<&str> {
+    let begins = ["CUDA_ERROR_", "CUBLAS_STATUS_", "CUDNN_STATUS_"];
+    let at = begins.iter().filter_map(|begin| text.find(begin)).min()?;
+    let ends = |c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_';
+    let name = &text[at..];
+    Some(&name[..name.find(ends).unwrap_or(name.len())])
+}
+
+/// What a library's error says, in lower case and without its wrapping; or the text as it is.
+fn reason(text: &str) -> String {
+    let Some(name) = name_of(text) else {
+        return text.to_owned();
+    };
+    let begins = ["CUDA_ERROR_", "CUBLAS_STATUS_", "CUDNN_STATUS_"];
+    let short = begins.iter().find_map(|begin| name.strip_prefix(begin));
+    let words = short.unwrap_or(name).to_lowercase().replace('_', " ");
+    format!("{words} ({name})")
+}
+
+/// What is said when a device has no memory left.
+const OUT_OF_MEMORY: &str = "the GPU is out of memory";
+
+/// Whether an error says that a device has no memory left.
+pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    let text = error.to_string();
+    text.contains(OUT_OF_MEMORY) || text.contains("OUT_OF_MEMORY")
+}
+
+impl Engine {
+    fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
+        let stream = device.cuda_stream();
+        let module = compile::module(stream.context())?;
+        Ok(Self {
+            blas: blas::Blas::new(device)?,
+            #[cfg(feature = "cudnn")]
+            dnn: dnn::Dnn::new(&stream)?,
+            ledger: ledger::Ledger::default(),
+            device: device.clone(),
+            stream,
+            module,
+            signatures: source::signatures(),
+            functions: RefCell::default(),
+            precision,
+            scratch: RefCell::default(),
+            tables: RefCell::default(),
+            #[cfg(feature = "cudnn")]
+            uses_dnn: Cell::new(true),
+        })
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub(crate) fn blas(&self) -> &blas::Blas {
+        &self.blas
+    }
+
+    pub(crate) fn ledger(&self) -> &ledger::Ledger {
+        &self.ledger
+    }
+
+    /// cuDNN, unless convolutions are to be products of matrices.
+    #[cfg(feature = "cudnn")]
+    pub(crate) fn dnn(&self) -> Option<&dnn::Dnn> {
+        self.uses_dnn.get().then_some(&self.dnn)
+    }
+
+    /// Makes convolutions products of matrices, as they are without cuDNN; or takes that back.
+    pub(crate) fn set_products(&self, products: bool) {
+        #[cfg(feature = "cudnn")]
+        self.uses_dnn.set(!products);
+        let _ = products;
+    }
+
+    /// Where a table of words lies on the device; it is written there only once.
+    pub(crate) fn table(&self, words: Vec<u64>) -> Result<u64> {
+        let mut tables = self.tables.borrow_mut();
+        if let Some(found) = tables.get(&words) {
+            return at(found);
+        }
+        if tables.len() >= MOST_TABLES {
+            tables.clear();
+        }
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let table = self.upload(&bytes, &[bytes.len()])?;
+        let address = at(&table)?;
+        tables.insert(words, table);
+        Ok(address)
+    }
+
+    /// A tensor of that many values; what it holds is left over.
+    pub(crate) fn empty(&self, n: usize, dtype: DType) -> Result<Tensor> {
+        // A driver gives no address for no memory.
+        let n = n.max(1);
+        // SAFETY: whoever takes a buffer writes it before it is read.
+        let storage = unsafe {
+            match dtype {
+                DType::U8 => wrapped::<u8>(&self.device, n)?,
+                DType::U32 => wrapped::<u32>(&self.device, n)?,
+                _ => wrapped::<f32>(&self.device, n)?,
+            }
+        };
+        Ok(Tensor::from_storage(
+            Storage::Cuda(storage),
+            n,
+            candle_core::op::BackpropOp::none(),
+            false,
+        ))
+    }
+
+    /// A copy on the device.
+    pub(crate) fn upload<T: CudaDType + DeviceRepr>(
+        &self,
+        values: &[T],
+        shape: &[usize],
+    ) -> Result<Tensor> {
+        let slice = self.stream.clone_htod(values).map_err(failed)?;
+        let storage = candle_core::CudaStorage::wrap_cuda_slice(slice, self.device.clone());
+        Ok(Tensor::from_storage(
+            Storage::Cuda(storage),
+            shape,
+            candle_core::op::BackpropOp::none(),
+            false,
+        ))
+    }
+
+    /// Scratch memory of at least `n` floats, to be written before it is read, until the next op that asks for it.
+    pub(crate) fn scratch(&self, slot: Slot, n: usize) -> Result<u64> {
+        let mut scratch = self.scratch.borrow_mut();
+        if let Some(found) = scratch.get(&slot)
+            && found.elem_count() >= n
+        {
+            return at(found);
+        }
+        let fresh = self.empty(n, DType::F32)?;
+        let address = at(&fresh)?;
+        if matches!(slot, Slot::Counters | Slot::Ledger) {
+            self.zero(address, n)?;
+        }
+        scratch.insert(slot, fresh);
+        Ok(address)
+    }
+
+    /// Gives back scratch memory, and what the driver keeps; not what steps found.
+    pub(crate) fn release(&self) -> Result<()> {
+        self.scratch
+            .borrow_mut()
+            .retain(|slot, _| *slot == Slot::Ledger);
+        self.tables.borrow_mut().clear();
+        self.synchronize()?;
+        let context = self.stream.context();
+        if !context.has_async_alloc() {
+            return Ok(());
+        }
+        // SAFETY: only memory that nobody holds is given back.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(failed)?;
+            result::mem_pool::trim_to(pool, 0).map_err(failed)
+        }
+    }
+
+    /// Counters that are zero when a kernel starts and that it leaves at zero.
+    pub(crate) fn counters(&self, n: usize) -> Result<u64> {
+        self.scratch(Slot::Counters, n.max(1024))
+    }
+
+    /// The grid of a kernel made of `over_rows` for `sums` sums, and the arguments after its rows and channels: the width,
+    /// memory for partial sums, counters.
+    pub(crate) fn over_rows(
+        &self,
+        rows: usize,
+        channels: usize,
+        sums: usize,
+    ) -> Result<(Grid, [Arg; 3])> {
+        let width = channels.next_power_of_two().min(32);
+        let columns = channels.div_ceil(width);
+        let lanes = BLOCK / width;
+        // Each thread adds some rows, unless there are too few blocks to keep a card busy.
+        let most = (SUMMING / columns).max(1);
+        let blocks = rows.div_ceil(lanes * ROWS).clamp(1, most);
+        let partial = self.scratch(Slot::Partial, 2 * sums * blocks * channels)?;
+        let counters = self.counters(columns)?;
+        let args = [width.into(), partial.into(), counters.into()];
+        Ok((Grid::blocks(blocks, columns), args))
+    }
+
+    /// Puts `n` floats to zero.
+    pub(crate) fn zero(&self, address: u64, n: usize) -> Result<()> {
+        // SAFETY: the callers own that many floats there.
+        unsafe {
+            result::memset_d8_async(address, 0, n * size_of::<f32>(), self.stream.cu_stream())
+                .map_err(failed)
+        }
+    }
+
+    /// Copies `n` floats.
+    pub(crate) fn copy(&self, from: u64, to: u64, n: usize) -> Result<()> {
+        // SAFETY: the callers own that many floats at both places.
+        unsafe {
+            result::memcpy_dtod_async(to, from, n * size_of::<f32>(), self.stream.cu_stream())
+                .map_err(failed)
+        }
+    }
+
+    /// Overwrites floats on the device by those of the host; the slice may change as soon as this returns.
+    pub(crate) fn write(&self, address: u64, values: &[f32]) -> Result<()> {
+        // SAFETY: the callers own that many floats there; pageable memory is copied before the call returns.
+        unsafe {
+            result::memcpy_htod_async(address, values, self.stream.cu_stream()).map_err(failed)
+        }
+    }
+
+    /// As [`Engine::write`], for any bytes.
+    pub(crate) fn write_bytes(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        // SAFETY: as there.
+        unsafe {
+            result::memcpy_htod_async(address, bytes, self.stream.cu_stream()).map_err(failed)
+        }
+    }
+
+    /// Floats of the device, once all that was asked for is done.
+    pub(crate) fn read(&self, address: u64, n: usize) -> Result<Vec<f32>> {
+        let mut values = vec![0.0_f32; n];
+        // SAFETY: the callers own that many floats there; the copy is waited for.
+        unsafe {
+            result::memcpy_dtoh_async(&mut values, address, self.stream.cu_stream())
+                .map_err(failed)?;
+        }
+        self.synchronize()?;
+        Ok(values)
+    }
+
+    /// Waits until all that was asked for is done.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(failed)
+    }
+
+    /// Asks for a kernel. The arguments are checked to be as many and of the kinds that the kernel declares; that
+    /// addresses hold as much as it touches is for the op to know.
+    pub(crate) fn launch(&self, kernel: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+        let mut functions = self.functions.borrow_mut();
+        let (function, declared) = match functions.entry(kernel) {
+            std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                let declared = self.signatures.get(kernel);
+                let declared =
+                    declared.ok_or_else(|| invalid(format!("there is no kernel {kernel}")))?;
+                let function = self.module.load_function(kernel).map_err(failed)?;
+                place.insert((function, declared.as_slice()))
+            }
+        };
+        let given = args.iter().map(|arg| Kind::of(*arg));
+        if args.len() > MOST_ARGUMENTS || !given.eq(declared.iter().copied()) {
+            return Err(invalid(format!(
+                "kernel {kernel} takes {declared:?}, and {args:?} was given"
+            )));
+        }
+        let mut values = [0_u64; MOST_ARGUMENTS];
+        let mut places = [std::ptr::null_mut::<c_void>(); MOST_ARGUMENTS];
+        for ((value, place), arg) in values.iter_mut().zip(&mut places).zip(args) {
+            *value = match *arg {
+                Arg::Pointer(address) => address,
+                Arg::Int(value) => u64::from(value.cast_unsigned()),
+                Arg::Float(value) => u64::from(value.to_bits()),
+                Arg::Double(value) => value.to_bits(),
+            };
+            *place = std::ptr::from_mut(value).cast();
+        }
+        let size = |n: usize| u32::try_from(n).map_err(|_| invalid("more blocks than a GPU has"));
+        let blocks = (size(grid.blocks.0)?, size(grid.blocks.1)?, 1);
+        let threads = (size(grid.threads)?, 1, 1);
+        // SAFETY: the arguments are of the declared kinds, each value lies at the beginning of its eight bytes
+        // (little-endian, as every machine with such a GPU), and the driver copies them before the call returns.
+        unsafe {
+            result::launch_kernel(
+                function.cu_function(),
+                blocks,
+                threads,
+                0,
+                self.stream.cu_stream(),
+                &mut places[..args.len()],
+            )
+            .map_err(failed)
+        }
+    }
+}
+
+/// # Safety
+/// The memory is not initialized.
+unsafe fn wrapped<T: CudaDType + DeviceRepr>(
+    device: &CudaDevice,
+    n: usize,
+) -> Result<candle_core::CudaStorage> {
+    // SAFETY: the caller's.
+    let slice = unsafe { device.cuda_stream().alloc::<T>(n).map_err(failed)? };
+    Ok(candle_core::CudaStorage::wrap_cuda_slice(
+        slice,
+        device.clone(),
+    ))
+}
+
+/// Where a tensor's values begin on its device; they lie side by side, in whatever order.
+pub(crate) fn at(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else {
+        return Err(invalid("a tensor in main memory was given to a GPU"));
+    };
+    let offset = layout.start_offset() as u64;
+    let stream = storage.device().cuda_stream();
+    let (base, size) = match tensor.dtype() {
+        DType::U8 => (storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0, 1),
+        DType::U32 => (storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0, 4),
+        _ => (storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0, 4),
+    };
+    Ok(base + offset * size)
+}
+
+/// Where a tensor's values begin, or nowhere.
+pub(crate) fn at_option(tensor: Option<&Tensor>) -> Result<u64> {
+    tensor.map_or(Ok(0), at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_libraries_are_sentences() {
+        let text =
+            "DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")";
+        assert_eq!(reason(text), "illegal address (CUDA_ERROR_ILLEGAL_ADDRESS)");
+        assert_eq!(reason("no such thing"), "no such thing");
+        let memory = invalid("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        assert!(is_out_of_memory(&memory));
+        assert_eq!(told(memory).to_string(), OUT_OF_MEMORY);
+        assert_eq!(told(invalid("a shape")).to_string(), "a shape");
+    }
+}

@@ -1,0 +1,92 @@
+//! Products of matrices by cuBLAS, in rows as everywhere here.
+
+#![expect(unsafe_code, reason = "cuBLAS takes addresses on the device")]
+
+use std::sync::Arc;
+
+use candle_core::CudaDevice;
+use candle_core::cuda_backend::cudarc;
+use cudarc::cublas::{CudaBlas, sys};
+
+use super::{Engine, failed};
+use crate::nn::{Result, invalid};
+
+/// A matrix of a product: where it lies, and whether it is taken as it lies there or transposed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operand {
+    pub(crate) address: u64,
+    /// Values from the beginning of one stored row to that of the next.
+    pub(crate) row: usize,
+    pub(crate) transposed: bool,
+}
+
+/// C (m, n) = A (m, k) B (k, n), or added to what is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) a: Operand,
+    pub(crate) b: Operand,
+    pub(crate) c: u64,
+    pub(crate) adds: bool,
+}
+
+/// cuBLAS on the engine's stream.
+pub(crate) struct Blas {
+    blas: Arc<CudaBlas>,
+}
+
+impl Blas {
+    pub(super) fn new(device: &CudaDevice) -> Result<Self> {
+        Ok(Self {
+            blas: device.cublas_handle(),
+        })
+    }
+
+    /// Asks for a product. cuBLAS counts in columns: what it is given is Cᵀ = Bᵀ Aᵀ, whose columns are C's rows.
+    pub(crate) fn multiply(&self, engine: &Engine, product: &Product) -> Result<()> {
+        let size = |n: usize| i32::try_from(n).map_err(|_| invalid("a matrix is too large"));
+        let operation = |operand: &Operand| {
+            if operand.transposed {
+                sys::cublasOperation_t::CUBLAS_OP_T
+            } else {
+                sys::cublasOperation_t::CUBLAS_OP_N
+            }
+        };
+        let precision = if engine.precision().tf32 {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
+        } else {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
+        };
+        let Product { m, n, k, a, b, .. } = product;
+        let alpha = 1.0_f32;
+        let beta = if product.adds { 1.0_f32 } else { 0.0 };
+        let float = sys::cudaDataType_t::CUDA_R_32F;
+        // SAFETY: the ops own matrices of these sizes at these addresses; both factors are read before this returns.
+        unsafe {
+            cudarc::cublas::result::gemm_ex(
+                *self.blas.handle(),
+                operation(b),
+                operation(a),
+                size(*n)?,
+                size(*m)?,
+                size(*k)?,
+                (&raw const alpha).cast(),
+                b.address as *const _,
+                float,
+                size(b.row)?,
+                a.address as *const _,
+                float,
+                size(a.row)?,
+                (&raw const beta).cast(),
+                product.c as *mut _,
+                float,
+                size(*n)?,
+                precision,
+                sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+            .map_err(failed)
+        }
+    }
+}

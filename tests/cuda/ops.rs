@@ -1,0 +1,368 @@
+//! Each op over drawn shapes, through small networks: what each layer gives, gradients of the images and of every
+//! parameter, and running statistics.
+
+use candle_core::Device;
+use shrinklab::nn::layer::Layer;
+use shrinklab::nn::network::{Builder, Keep, Network, Wanted, Workspace};
+use shrinklab::nn::op::{tensor, to_device, values};
+use shrinklab::nn::rng::Rng;
+use shrinklab::nn::{ImageShape, Mode, Result, device};
+
+use crate::{assert_near, draw, on_gpu, pixels, twin};
+
+/// Sums of at most a few thousand terms in 32 bits on both sides.
+const TOLERANCE: f64 = 1e-5;
+
+const CLASSES: usize = 3;
+
+/// What a pass found.
+pub(crate) struct Passed {
+    pub(crate) logits: Vec<f32>,
+    pub(crate) activations: Vec<Option<Vec<f32>>>,
+    pub(crate) d_input: Vec<f32>,
+    pub(crate) d_parameters: Vec<Option<Vec<f32>>>,
+}
+
+/// Forward and backward from drawn gradients of the logits; in training statistics are committed.
+pub(crate) fn pass(network: &mut Network, batch: usize, mode: Mode, keep: Keep) -> Result<Passed> {
+    let device = network.device();
+    let images = pixels(1, batch, network.input());
+    let n = batch * network.classes();
+    let d_logits = draw("d_logits", 0, n, -1.0, 1.0);
+    let d_logits = to_device(&tensor(d_logits, &[batch, network.classes()])?, &device)?;
+    let mut workspace = Workspace::new();
+    let trace = network.trace(&images, mode, keep, &mut workspace)?;
+    let gradients = trace.backward(&d_logits, Wanted::ALL)?;
+    let activations = (0..network.nodes().len()).map(|node| trace.activation(node));
+    let passed = Passed {
+        logits: values(trace.logits())?,
+        activations: activations
+            .map(|kept| kept.map(values).transpose())
+            .collect::<Result<_>>()?,
+        d_input: values(gradients.input.as_ref().unwrap())?,
+        d_parameters: gradients
+            .parameters
+            .iter()
+            .map(|found| found.as_ref().map(values).transpose())
+            .collect::<Result<_>>()?,
+    };
+    let statistics = trace.statistics();
+    drop(trace);
+    network.commit(&statistics)?;
+    Ok(passed)
+}
+
+/// The same of both devices, in both modes, of one image and of many.
+fn compare(network: &Network, device: &Device, what: &str) {
+    for (mode, batch) in [
+        (Mode::Train, 1),
+        (Mode::Train, 7),
+        (Mode::Eval, 1),
+        (Mode::Eval, 7),
+    ] {
+        for keep in [Keep::Gradients, Keep::Activations] {
+            let what = format!("{what}, {mode:?} of {batch}, {keep:?}");
+            let (mut here, mut there) = (network.duplicate().unwrap(), twin(network, device));
+            let expected = pass(&mut here, batch, mode, keep).unwrap();
+            let found = pass(&mut there, batch, mode, keep)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            let near = |found: &[f32], expected: &[f32], least: f64, of: &str| {
+                assert_near(found, expected, TOLERANCE, least, &format!("{what}: {of}"));
+            };
+            near(&found.logits, &expected.logits, 0.0, "logits");
+            near(&found.d_input, &expected.d_input, 1e-3, "input's gradient");
+            if keep == Keep::Activations {
+                let nodes = network.nodes().iter();
+                let both = found.activations.iter().zip(&expected.activations);
+                for (node, (found, expected)) in nodes.zip(both) {
+                    let (found, expected) = (found.as_ref().unwrap(), expected.as_ref().unwrap());
+                    near(found, expected, 0.0, &node.name);
+                }
+            }
+            let norm = |values: &Vec<f32>| crate::norm(values.iter().map(|v| f64::from(*v)));
+            let norms = expected.d_parameters.iter().flatten().map(norm);
+            let least = 1e-2 * norms.fold(0.0, f64::max);
+            let both = found.d_parameters.iter().zip(&expected.d_parameters);
+            for (parameter, (found, expected)) in network.parameters().iter().zip(both) {
+                assert_eq!(found.is_some(), expected.is_some(), "{what}");
+                if let (Some(found), Some(expected)) = (found, expected) {
+                    near(found, expected, least, &parameter.name);
+                }
+            }
+            let running = here.parameters().iter().zip(there.parameters());
+            for (h, t) in running.filter(|(h, _)| !h.role.trains()) {
+                let (h, t) = (values(&h.value).unwrap(), values(&t.value).unwrap());
+                near(&t, &h, 1e-3, "running statistics");
+            }
+        }
+    }
+}
+
+/// Images, and so many channels made of them.
+fn begun(rng: &mut Rng, channels: usize) -> Builder {
+    let of_image = [1, 3][rng.below(2)];
+    let shape = ImageShape {
+        channels: of_image,
+        height: 5 + rng.below(9),
+        width: 5 + rng.below(9),
+    };
+    let mut builder = Builder::new("drawn", shape, CLASSES, rng.bits());
+    let normalize = Layer::Normalize {
+        mean: vec![0.5, 0.4, 0.3][..of_image].to_vec(),
+        std: vec![0.25, 0.2, 0.3][..of_image].to_vec(),
+    };
+    builder.then("normalize", normalize).unwrap();
+    let made = Layer::conv_without_bias(channels, 1, 1, 0);
+    builder.then("made", made).unwrap();
+    builder
+}
+
+fn ended(mut builder: Builder) -> Network {
+    builder.then("flatten", Layer::Flatten).unwrap();
+    builder.then("last", Layer::linear(CLASSES)).unwrap();
+    let mut network = builder.finish().unwrap();
+    // Parameters that begin at 0 or 1 would hide errors.
+    let drawn: Vec<_> = network
+        .parameters()
+        .iter()
+        .filter(|p| p.value.dims().len() == 1)
+        .map(|p| (p.name.clone(), p.value.elem_count()))
+        .collect();
+    for (at, (name, n)) in drawn.into_iter().enumerate() {
+        let values = draw("one", at as u64, n, 0.25, 1.0);
+        network.parameters_mut().set(&name, &values).unwrap();
+    }
+    network
+}
+
+/// As many networks as asked for, each with the layers that `layers` draws.
+fn drawn(
+    name: &str,
+    count: u64,
+    device: &Device,
+    mut layers: impl FnMut(&mut Rng) -> (usize, Vec<Layer>),
+) {
+    let mut made = 0;
+    for number in 0.. {
+        let mut rng = Rng::stream(number, name, &[]);
+        let (channels, layers) = layers(&mut rng);
+        let mut builder = begun(&mut rng, channels);
+        let what = format!("{name} {number}, {channels} channels, {layers:?}");
+        let fits = layers
+            .into_iter()
+            .enumerate()
+            .all(|(at, layer)| builder.then(&format!("drawn{at}"), layer).is_ok());
+        if fits {
+            let network = ended(builder);
+            compare(
+                &network,
+                device,
+                &format!("{what} on {:?}", network.input()),
+            );
+            made += 1;
+        }
+        if made == count {
+            return;
+        }
+        assert!(number < 10 * count, "{name}: the shapes do not fit");
+    }
+}
+
+fn convolutions(device: &Device) {
+    drawn("conv2d", 24, device, |rng| {
+        let mut layers = vec![Layer::Conv2d {
+            out_channels: 1 + rng.below(11),
+            kernel: 1 + rng.below(7),
+            stride: 1 + rng.below(2),
+            padding: rng.below(3),
+            bias: rng.below(2) == 0,
+        }];
+        match rng.below(3) {
+            0 => {}
+            1 => layers.push(Layer::Relu),
+            _ => {
+                let kernel = 2 + rng.below(2);
+                layers.push(Layer::Relu);
+                layers.push(Layer::MaxPool2d {
+                    kernel,
+                    stride: kernel + rng.below(2),
+                    padding: 0,
+                });
+            }
+        }
+        (1 + rng.below(10), layers)
+    });
+}
+
+#[test]
+fn convolutions_are_the_cpus() {
+    on_gpu(convolutions);
+}
+
+#[test]
+fn convolutions_as_products_of_matrices_are_the_cpus() {
+    on_gpu(|device| {
+        device::set_products(device, true).unwrap();
+        convolutions(device);
+    });
+}
+
+#[test]
+fn depthwise_convolutions_are_the_cpus() {
+    on_gpu(|device| {
+        drawn("depthwise", 24, device, |rng| {
+            let kernel = [3, 3, 1, 2, 5][rng.below(5)];
+            let mut layers = vec![Layer::DepthwiseConv2d {
+                kernel,
+                stride: 1 + rng.below(2),
+                padding: rng.below(3),
+                bias: rng.below(2) == 0,
+            }];
+            if rng.below(2) == 0 {
+                layers.push(Layer::Relu);
+            }
+            ([1, 3, 4, 7, 8, 20][rng.below(6)], layers)
+        });
+    });
+}
+
+#[test]
+fn batch_normalizations_are_the_cpus() {
+    on_gpu(|device| {
+        drawn("batch-norm", 10, device, |rng| {
+            let mut layers = vec![Layer::BatchNorm2d {
+                epsilon: 1e-3,
+                momentum: 0.1 + 0.2 * rng.uniform(),
+            }];
+            if rng.below(2) == 0 {
+                layers.push(Layer::Relu);
+            }
+            ([1, 3, 4, 5, 8, 36, 70][rng.below(7)], layers)
+        });
+    });
+}
+
+/// Two branches of one output, each normalized, summed and rectified: gradients meet, and are added where they meet.
+#[test]
+fn residual_blocks_are_the_cpus() {
+    on_gpu(|device| {
+        for number in 0..8 {
+            let mut rng = Rng::stream(number, "residual", &[]);
+            let channels = [1, 4, 6, 9][rng.below(4)];
+            let mut builder = begun(&mut rng, channels);
+            let norm = Layer::BatchNorm2d {
+                epsilon: 1e-5,
+                momentum: 0.1,
+            };
+            builder.then("relu0", Layer::Relu).unwrap();
+            let begin = 2;
+            let outputs = 1 + rng.below(8);
+            let shortcut = Layer::conv_without_bias(outputs, 1, 1, 0);
+            let mut short = builder.after(&[begin], "shortcut", shortcut).unwrap();
+            if number % 2 == 0 {
+                short = builder
+                    .after(&[short], "shortcut-norm", norm.clone())
+                    .unwrap();
+            }
+            let own = Layer::conv_without_bias(outputs, 3, 1, 1);
+            let mut long = builder.after(&[begin], "own", own).unwrap();
+            if number % 4 < 2 {
+                long = builder.after(&[long], "own-norm", norm).unwrap();
+            }
+            let sum = builder.after(&[long, short], "sum", Layer::Add).unwrap();
+            if number != 5 {
+                builder.after(&[sum], "relu", Layer::Relu).unwrap();
+            }
+            let network = ended(builder);
+            let what = format!("residual {number} on {:?}", network.input());
+            compare(&network, device, &what);
+        }
+    });
+}
+
+#[test]
+fn poolings_are_the_cpus() {
+    on_gpu(|device| {
+        drawn("pooling", 24, device, |rng| {
+            let kernel = 1 + rng.below(4);
+            let (stride, padding) = (1 + rng.below(3), rng.below(kernel / 2 + 1));
+            let layer = if rng.below(2) == 0 {
+                Layer::MaxPool2d {
+                    kernel,
+                    stride,
+                    padding,
+                }
+            } else {
+                Layer::AveragePool2d {
+                    kernel,
+                    stride,
+                    padding,
+                }
+            };
+            (1 + rng.below(40), vec![layer])
+        });
+        for channels in [1, 5, 33, 64] {
+            drawn("global", 1, device, |_| {
+                (channels, vec![Layer::GlobalAveragePool, Layer::linear(4)])
+            });
+        }
+    });
+}
+
+#[test]
+fn fully_connected_layers_are_the_cpus() {
+    on_gpu(|device| {
+        drawn("linear", 8, device, |rng| {
+            let mut layers = vec![
+                Layer::Flatten,
+                Layer::Linear {
+                    outputs: 1 + rng.below(90),
+                    bias: rng.below(2) == 0,
+                },
+            ];
+            if rng.below(2) == 0 {
+                layers.push(Layer::Relu);
+            }
+            (1 + rng.below(5), layers)
+        });
+    });
+}
+
+/// Right behind the normalization, whose bits are the same on both sides: a last bit of difference would be a level.
+#[test]
+fn simulated_quantization_is_the_cpus() {
+    on_gpu(|device| {
+        for (number, (q_min, q_max, zero_point)) in [(-128, 127, 3), (0, 15, 7), (-8, 7, 0)]
+            .into_iter()
+            .enumerate()
+        {
+            let shape = ImageShape {
+                channels: [1, 3, 3][number],
+                height: 7,
+                width: 6,
+            };
+            let layers = vec![
+                (
+                    "normalize",
+                    Layer::Normalize {
+                        mean: vec![0.5; shape.channels],
+                        std: vec![0.25; shape.channels],
+                    },
+                ),
+                (
+                    "quantized",
+                    Layer::FakeQuant {
+                        scale: 2.5 / (q_max - q_min) as f32,
+                        zero_point,
+                        q_min,
+                        q_max,
+                    },
+                ),
+                ("flatten", Layer::Flatten),
+                ("last", Layer::linear(CLASSES)),
+            ];
+            let network = Network::chain("quantized", shape, CLASSES, layers, 1).unwrap();
+            compare(&network, device, &format!("levels {q_min} to {q_max}"));
+        }
+    });
+}

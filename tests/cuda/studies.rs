@@ -1,0 +1,92 @@
+//! A whole study on the device: the same facts as on the CPU.
+
+use std::mem::discriminant;
+use std::slice::from_ref;
+
+use shrinklab::event::{Event, Outcome};
+use shrinklab::lab;
+use shrinklab::lab::cache::Cache;
+use shrinklab::lab::context::Control;
+use shrinklab::lab::run::{Means, run};
+use shrinklab::measurement::{Measurement, Metric};
+use shrinklab::spec::{KnobValue, Study};
+
+use crate::on_gpu;
+
+/// Few images, one epoch, a twin, a pruned branch that is fine-tuned.
+pub(crate) fn small(device: &str) -> Study {
+    let mut study = Study {
+        seed: 7,
+        threads: Some(2),
+        train_limit: Some(600),
+        test_limit: Some(100),
+        device: device.to_owned(),
+        ..Study::default()
+    };
+    study.references[0]
+        .training
+        .0
+        .insert("epochs".into(), KnobValue::Integer(1));
+    study.suite.corrupted_images = 20;
+    study
+}
+
+pub(crate) fn events(study: Study) -> (Outcome, Vec<Event>) {
+    let catalog = lab::catalog();
+    let study = study.check(&catalog).unwrap();
+    let means = Means {
+        folders: Vec::new(),
+        cache: Cache::off(),
+    };
+    let mut said = Vec::new();
+    let outcome = run(&study, &catalog, &means, &mut said, &mut Control::default());
+    (outcome, said)
+}
+
+/// Whether two findings agree: TF32 rounds factors to 11 bits, and a class that is a toss-up falls the other way, for up
+/// to two of the images.
+fn agree(found: &Measurement, expected: &Measurement) -> bool {
+    let metric = expected.metric;
+    let tossed = expected.n.map_or(0.0, |n| 2.0 / n as f64);
+    let (Some(found), Some(expected)) = (found.scalar(), expected.scalar()) else {
+        return found.scalar().is_some() == expected.scalar().is_some();
+    };
+    match metric {
+        // What costs is counted, not computed.
+        Metric::Macs | Metric::Nonzero => found == expected,
+        // One of few images, or whether one distance is below another.
+        Metric::NearerThanTwin => true,
+        _ => (found - expected).abs() <= tossed + 0.05 * expected.abs().max(1.0),
+    }
+}
+
+#[test]
+fn a_study_says_what_it_says_on_the_cpu() {
+    on_gpu(|_| {
+        let (outcome, there) = events(small("cuda"));
+        assert_eq!(outcome, Outcome::Completed);
+        let (_, here) = events(small("cpu"));
+        let kinds = |said: &[Event]| said.iter().map(discriminant).collect::<Vec<_>>();
+        assert!(
+            kinds(&there) == kinds(&here),
+            "other facts, or in another order"
+        );
+        let mut measured = 0;
+        for (t, h) in there.iter().zip(&here) {
+            match (t, h) {
+                (Event::Measured(t), Event::Measured(h)) => {
+                    let same = (t.metric, t.network, t.stage, &t.condition)
+                        == (h.metric, h.network, h.stage, &h.condition);
+                    assert!(same, "{t:?}\n{h:?}");
+                    measured += 1;
+                    assert!(t.metric.reads_the_clock() || agree(t, h), "{t:?}\n{h:?}");
+                }
+                (Event::StepsTrained { .. }, _) => {
+                    crate::training::assert_said(from_ref(t), from_ref(h), 0.02);
+                }
+                _ => {}
+            }
+        }
+        assert!(measured > 100, "{measured}");
+    });
+}

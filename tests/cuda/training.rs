@@ -1,0 +1,440 @@
+//! Twenty training steps on both devices; the same bits again; and losses that are not finite.
+
+use std::ops::Range;
+
+use candle_core::Device;
+use shrinklab::event::{Event, Warning};
+use shrinklab::lab::context::{Context, Control, Unobserved};
+use shrinklab::lab::data::{Examples, Split};
+use shrinklab::lab::error::Error;
+use shrinklab::lab::subject::Data;
+use shrinklab::lab::train::{self as lab, KNOBS, Life, Recipe, Training};
+use shrinklab::nn::loss::{self, KlDirection, Labels, Objective};
+use shrinklab::nn::network::{Network, Wanted, Workspace};
+use shrinklab::nn::op::fake_quant::Levels;
+use shrinklab::nn::op::{tensor, to_device, values};
+use shrinklab::nn::optimizer::{Optimizer, Rule};
+use shrinklab::nn::rng::Rng;
+use shrinklab::nn::{ImageShape, Mode, Result};
+use shrinklab::spec::{KnobValue, NetworkId, Setting};
+
+use crate::architectures::built;
+use crate::{assert_same_weights, on_gpu, pixels, twin};
+
+const BATCH: usize = 16;
+
+/// A tenth of the usual. At ten times this rate MobileNet on the CPU alone, its first weights a last bit off, is some
+/// percent off within ten steps: where maps are a pixel, one ReLU that flips is a sixteenth of a channel's gradient.
+const RATE: f64 = 0.0005;
+
+/// What steps minimize.
+pub(crate) struct Goal<'a> {
+    smoothing: f64,
+    teacher: Option<(&'a Network, KlDirection)>,
+}
+
+impl Goal<'_> {
+    pub(crate) const PLAIN: Self = Self {
+        smoothing: 0.0,
+        teacher: None,
+    };
+}
+
+/// Steps on batches of their own; the loss of each, all read when the last is asked for.
+pub(crate) fn train(
+    network: &mut Network,
+    optimizer: &mut Optimizer,
+    goal: &Goal<'_>,
+    steps: Range<u64>,
+) -> Result<Vec<f64>> {
+    let device = network.device();
+    let mut workspace = Workspace::new();
+    let mut found = Vec::new();
+    for step in steps {
+        let images = pixels(100 + step, BATCH, network.input());
+        let labels = (0..BATCH as u64).map(|i| ((i * 7 + step) % 10) as u32);
+        let labels = Labels::new(labels.collect(), &device)?;
+        let logits = |teacher: &Network| {
+            let mut workspace = Workspace::new();
+            let trace = teacher.forward(&images, Mode::Eval, &mut workspace)?;
+            Ok::<_, candle_core::Error>(trace.logits().clone())
+        };
+        let logits = goal
+            .teacher
+            .map(|(teacher, _)| logits(teacher))
+            .transpose()?;
+        let objective = match (&logits, goal.teacher) {
+            (Some(logits), Some((_, direction))) => Objective::Teacher {
+                logits,
+                temperature: 3.0,
+                weight: 0.7,
+                direction,
+            },
+            _ => Objective::Labels {
+                smoothing: goal.smoothing,
+            },
+        };
+        let trace = network.forward(&images, Mode::Train, &mut workspace)?;
+        let loss = loss::of_step(objective, trace.logits(), &labels, BATCH)?;
+        let gradients = trace.backward(&loss.d_logits, Wanted::PARAMETERS)?;
+        let statistics = trace.statistics();
+        drop(trace);
+        network.commit(&statistics)?;
+        optimizer.step(network.parameters_mut(), &gradients, RATE)?;
+        workspace.recycle(gradients);
+        found.push(loss.found);
+    }
+    found.iter().map(|found| Ok(found.read()?.0)).collect()
+}
+
+/// Twenty steps here and there: `tolerance` for each loss and for the norm of each parameter.
+fn follows_the_cpu(
+    network: &Network,
+    rule: Rule,
+    goal: &Goal<'_>,
+    tolerance: f64,
+    device: &Device,
+    what: &str,
+) {
+    let run = |network: &mut Network, goal: &Goal<'_>| {
+        let mut optimizer = Optimizer::new(rule, network.parameters(), 0.9, 1e-3).unwrap();
+        train(network, &mut optimizer, goal, 0..20).unwrap()
+    };
+    let (mut here, mut there) = (network.duplicate().unwrap(), twin(network, device));
+    let expected = run(&mut here, goal);
+    let teacher = goal.teacher.map(|(teacher, _)| twin(teacher, device));
+    let directions = goal.teacher.map(|(_, direction)| direction);
+    let goal = Goal {
+        smoothing: goal.smoothing,
+        teacher: teacher.as_ref().zip(directions),
+    };
+    let found = run(&mut there, &goal);
+    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!(
+            (found - expected).abs() <= tolerance * expected.abs(),
+            "{what}: step {step}: {found} instead of {expected}"
+        );
+    }
+    assert_same_weights(&there, &here, 5.0 * tolerance, what);
+}
+
+#[test]
+fn lenet5_learns_as_on_the_cpu() {
+    on_gpu(|device| {
+        let (network, teacher) = (built("lenet5", 1), built("lenet5", 2));
+        let smoothed = Goal {
+            smoothing: 0.1,
+            teacher: None,
+        };
+        let taught = |direction| Goal {
+            smoothing: 0.0,
+            teacher: Some((&teacher, direction)),
+        };
+        // AdamW divides a gradient by its own size: of the smallest ones the last bits decide.
+        for (rule, tolerance) in [(Rule::Sgd, 1e-4), (Rule::AdamW, 1e-3)] {
+            for (goal, what) in [
+                (&Goal::PLAIN, "plain"),
+                (&smoothed, "smoothed"),
+                (&taught(KlDirection::Forward), "taught"),
+                (&taught(KlDirection::Reverse), "taught in reverse"),
+            ] {
+                let what = format!("{rule:?}, {what}");
+                follows_the_cpu(&network, rule, goal, tolerance, device, &what);
+            }
+        }
+    });
+}
+
+/// What is masked stays 0, what has levels stays on them.
+#[test]
+fn pruned_and_quantized_parameters_learn_as_on_the_cpu() {
+    on_gpu(|device| {
+        let mut network = built("lenet5", 1);
+        let names = network.parameters().iter().filter(|p| p.role.decays());
+        let names: Vec<_> = names
+            .map(|p| (p.name.clone(), p.value.elem_count()))
+            .collect();
+        let parameters = network.parameters_mut();
+        for (name, n) in [&names[0], &names[2]] {
+            let mask: Vec<f32> = (0..*n).map(|i| f32::from(u8::from(i % 3 == 0))).collect();
+            parameters.set_mask(name, &mask).unwrap();
+        }
+        let levels = Levels {
+            scale: 1.0 / 1024.0,
+            zero_point: 0,
+            q_min: -128,
+            q_max: 127,
+        };
+        for (name, _) in &names[1..3] {
+            parameters.set_levels(name, Some(levels)).unwrap();
+        }
+        for rule in [Rule::Sgd, Rule::AdamW] {
+            // Where a value lies between two levels, a last bit decides: a weight is a level off now and then.
+            follows_the_cpu(
+                &network,
+                rule,
+                &Goal::PLAIN,
+                1e-3,
+                device,
+                &format!("{rule:?}"),
+            );
+        }
+    });
+}
+
+/// Normalization blows rounding up, the more the longer a training goes on.
+#[test]
+fn networks_that_normalize_learn_as_on_the_cpu() {
+    on_gpu(|device| {
+        for id in ["resnet18", "mobilenet-v1"] {
+            let network = built(id, 1);
+            follows_the_cpu(&network, Rule::Sgd, &Goal::PLAIN, 1e-3, device, id);
+        }
+    });
+}
+
+#[test]
+fn the_same_steps_give_the_same_bits() {
+    on_gpu(|device| {
+        for id in ["lenet5", "cnn8", "resnet18", "mobilenet-v1"] {
+            let run = || {
+                let mut network = twin(&built(id, 1), device);
+                let parameters = network.parameters();
+                let mut optimizer = Optimizer::new(Rule::Sgd, parameters, 0.9, 1e-3).unwrap();
+                let losses = train(&mut network, &mut optimizer, &Goal::PLAIN, 0..3).unwrap();
+                (losses, network.parameters().to_safetensors().unwrap())
+            };
+            assert!(run() == run(), "{id}");
+        }
+    });
+}
+
+/// From a loss that is not finite until somebody takes note of it, no weight, no velocity and no statistic moves.
+#[test]
+fn a_loss_that_is_not_finite_reaches_nothing() {
+    on_gpu(|device| {
+        for (id, rule) in [("lenet5", Rule::AdamW), ("mobilenet-v1", Rule::Sgd)] {
+            let mut network = twin(&built(id, 1), device);
+            let mut optimizer = Optimizer::new(rule, network.parameters(), 0.9, 1e-3).unwrap();
+            let state = |network: &Network, optimizer: &Optimizer| {
+                let weights = network.parameters().to_safetensors().unwrap();
+                // AdamW counts its steps on the host, where nobody knows of the loss yet.
+                let remembered = match optimizer {
+                    Optimizer::Sgd(sgd) => sgd.to_safetensors().unwrap(),
+                    Optimizer::AdamW(_) => Vec::new(),
+                };
+                (weights, remembered)
+            };
+            train(&mut network, &mut optimizer, &Goal::PLAIN, 0..2).unwrap();
+            let held = state(&network, &optimizer);
+            let mut teacher = built(id, 2);
+            let last = teacher.parameters().iter().last().unwrap();
+            let (name, n) = (last.name.clone(), last.value.elem_count());
+            teacher
+                .parameters_mut()
+                .set(&name, &vec![f32::NAN; n])
+                .unwrap();
+            let poisoned = Goal {
+                smoothing: 0.0,
+                teacher: Some((&twin(&teacher, device), KlDirection::Forward)),
+            };
+            let losses = train(&mut network, &mut optimizer, &poisoned, 2..3).unwrap();
+            assert!(losses[0].is_nan(), "{losses:?}");
+            assert!(state(&network, &optimizer) == held, "{id}");
+            let losses = train(&mut network, &mut optimizer, &Goal::PLAIN, 3..5).unwrap();
+            assert!(losses.iter().all(|loss| loss.is_finite()));
+            assert!(state(&network, &optimizer) == held, "{id}");
+            loss::forgive(device).unwrap();
+            train(&mut network, &mut optimizer, &Goal::PLAIN, 5..6).unwrap();
+            assert!(state(&network, &optimizer) != held, "{id}");
+        }
+    });
+}
+
+/// Some drawn images of ten classes.
+pub(crate) fn data(images: usize) -> Data {
+    let shape = ImageShape {
+        channels: 1,
+        height: 28,
+        width: 28,
+    };
+    let examples = |stream: u64| {
+        let mut rng = Rng::stream(stream, "examples", &[]);
+        Examples {
+            shape,
+            images: (0..images * shape.values())
+                .map(|_| rng.below(256) as u8)
+                .collect(),
+            labels: (0..images).map(|i| (i % 10) as u32).collect(),
+            groups: Vec::new(),
+        }
+    };
+    let train = examples(1);
+    Data {
+        split: Split::new(&train, 1),
+        train,
+        test: examples(2),
+        classes: (0..10).map(|class| class.to_string()).collect(),
+    }
+}
+
+pub(crate) fn recipe(knobs: &[(&str, KnobValue)]) -> Recipe {
+    let defaults = KNOBS.iter();
+    let defaults = defaults.fold(Setting::default(), |setting, knob| {
+        setting.with(&knob.id, knob.range.default())
+    });
+    let setting = knobs.iter();
+    Recipe::new(&setting.fold(defaults, |setting, (id, value)| {
+        setting.with(id, value.clone())
+    }))
+}
+
+/// The lab's own training loop: how it ended, and what it said.
+pub(crate) fn loop_of(
+    network: &mut Network,
+    data: &Data,
+    recipe: &Recipe,
+) -> (shrinklab::lab::error::Result<()>, Vec<Event>) {
+    let training = Training {
+        data,
+        recipe,
+        objective: lab::Objective::Classify,
+        order_seed: 1,
+        life: Life::default(),
+    };
+    let (mut said, mut control) = (Vec::new(), Control::default());
+    let mut cx = Context::new(&mut said, &mut control, NetworkId(0));
+    let trained = lab::train(network, &training, &mut Unobserved, &mut cx);
+    (trained.map(|_| ()), said)
+}
+
+#[test]
+fn a_training_that_diverges_stops_at_the_cpus_step_and_another_one_works() {
+    on_gpu(|device| {
+        let data = data(300);
+        let wild = recipe(&[
+            ("batch", KnobValue::Integer(8)),
+            ("learning-rate", KnobValue::Real(10.0)),
+            // Each step multiplies the weights by -9.
+            ("weight-decay", KnobValue::Real(1.0)),
+            ("schedule", KnobValue::Choice("constant".into())),
+        ]);
+        let network = built("lenet5", 1);
+        let mut here = network.duplicate().unwrap();
+        let mut there = twin(&network, device);
+        let mut stopped = [0; 2];
+        for (stopped, network) in stopped.iter_mut().zip([&mut here, &mut there]) {
+            let (ended, said) = loop_of(network, &data, &wild);
+            let Err(Error::Diverged { step }) = ended else {
+                panic!("{ended:?}");
+            };
+            assert!(said.iter().any(|event| matches!(
+                event,
+                Event::Warned { warning: Warning::LossNotFinite { step: at }, .. } if *at == step
+            )));
+            *stopped = step;
+        }
+        assert_eq!(stopped[0], stopped[1]);
+        let logits = |network: &Network| {
+            let mut workspace = Workspace::new();
+            let images = pixels(0, 2, network.input());
+            let trace = network
+                .forward(&images, Mode::Eval, &mut workspace)
+                .unwrap();
+            values(trace.logits()).unwrap()
+        };
+        assert_eq!(logits(&here).len(), logits(&there).len());
+        // As they were before the step whose loss was not finite, and on a GPU others were asked for behind it.
+        let weights = |network: &Network| -> Vec<f32> {
+            let all = network.parameters().iter();
+            all.flat_map(|p| values(&p.value).unwrap()).collect()
+        };
+        let (h, t) = (weights(&here), weights(&there));
+        let size = |all: &[f32]| {
+            all.iter()
+                .fold(0.0_f32, |most, v| most.max(v.abs()))
+                .log10()
+        };
+        assert!(
+            (size(&h) - size(&t)).abs() < 0.3,
+            "10^{} and 10^{}",
+            size(&h),
+            size(&t)
+        );
+        let calm = recipe(&[
+            ("epochs", KnobValue::Integer(1)),
+            ("learning-rate", KnobValue::Real(1e-3)),
+        ]);
+        let mut again = twin(&network, device);
+        let (ended, said) = loop_of(&mut again, &data, &calm);
+        ended.unwrap();
+        let mut expected = network.duplicate().unwrap();
+        let (ended, heard) = loop_of(&mut expected, &data, &calm);
+        ended.unwrap();
+        assert_said(&said, &heard, 1e-3);
+        assert_same_weights(&again, &expected, 1e-3, "afterwards");
+    });
+}
+
+/// The same reports of losses, within `tolerance`.
+#[track_caller]
+pub(crate) fn assert_said(found: &[Event], expected: &[Event], tolerance: f64) {
+    let losses = |said: &[Event]| -> Vec<f64> {
+        let all = said.iter().filter_map(|event| match event {
+            Event::StepsTrained { loss_mean, .. } => Some(vec![loss_mean.0]),
+            Event::EpochEnded {
+                train, validation, ..
+            } => Some(vec![train.loss.0, validation.loss.0]),
+            _ => None,
+        });
+        all.flatten().collect()
+    };
+    let (found, expected) = (losses(found), losses(expected));
+    assert!(!expected.is_empty() && found.len() == expected.len());
+    for (f, e) in found.iter().zip(&expected) {
+        assert!((f - e).abs() <= tolerance * e, "{found:?} and {expected:?}");
+    }
+}
+
+/// Gradients of a teacher's loss come from logits wherever those are.
+#[test]
+fn losses_of_a_step_are_the_cpus_however_many_classes() {
+    on_gpu(|device| {
+        for (batch, classes) in [(1, 2), (7, 10), (64, 10), (33, 100), (300, 3)] {
+            let draw = |name| crate::draw(name, classes as u64, batch * classes, -4.0, 4.0);
+            let shaped = |values| tensor(values, &[batch, classes]).unwrap();
+            let (logits, teacher) = (shaped(draw("logits")), shaped(draw("teacher")));
+            let labels: Vec<u32> = (0..batch).map(|i| (i * 7 % classes) as u32).collect();
+            for kind in 0..4 {
+                let [here, there] = [&Device::Cpu, device].map(|device| {
+                    let (logits, teacher) = (
+                        to_device(&logits, device).unwrap(),
+                        to_device(&teacher, device).unwrap(),
+                    );
+                    let taught = |direction| Objective::Teacher {
+                        logits: &teacher,
+                        temperature: 2.5,
+                        weight: 0.6,
+                        direction,
+                    };
+                    let objective = match kind {
+                        0 => Objective::Labels { smoothing: 0.0 },
+                        1 => Objective::Labels { smoothing: 0.2 },
+                        2 => taught(KlDirection::Forward),
+                        _ => taught(KlDirection::Reverse),
+                    };
+                    let labels = Labels::new(labels.clone(), device).unwrap();
+                    let loss = loss::of_step(objective, &logits, &labels, batch + 5).unwrap();
+                    (values(&loss.d_logits).unwrap(), loss.found.read().unwrap())
+                });
+                let what = format!("{batch} x {classes}, kind {kind}");
+                crate::assert_near(&there.0, &here.0, 1e-6, 0.0, &what);
+                let (h, t) = (here.1, there.1);
+                assert!(
+                    (h.0 - t.0).abs() <= 1e-9 * h.0.abs() && h.1 == t.1,
+                    "{what}: {h:?} {t:?}"
+                );
+            }
+        }
+    });
+}
