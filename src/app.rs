@@ -12,6 +12,9 @@ pub(crate) mod alone;
 mod arrivals;
 #[cfg(unix)]
 pub(crate) mod bench;
+pub(crate) mod door;
+mod energy;
+pub(crate) mod gpu;
 mod library;
 mod once;
 mod show;
@@ -26,12 +29,35 @@ fn means(folders: &[PathBuf]) -> Means {
     }
 }
 
+/// How the lab on screen begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening<'a> {
+    pub folders: &'a [PathBuf],
+    pub bell: bool,
+    /// Where the form's study computes.
+    pub device: Option<&'a str>,
+    /// A file with a study to begin at once; it is removed.
+    pub begin: Option<&'a Path>,
+}
+
 /// `shrinklab`: the lab on screen.
 ///
 /// # Errors
-/// When there is no terminal.
-pub(crate) fn lab(folders: &[PathBuf], bell: bool) -> Result<Ending> {
-    Show::new(Source::Form, means(folders), bell)?.run()
+/// When there is no terminal, or no such device.
+pub(crate) fn lab(opening: Opening<'_>) -> Result<Ending> {
+    let mut show = Show::new(Source::Form, means(opening.folders), opening.bell)?;
+    if let Some(device) = opening.device {
+        let (device, remark) = door::way(device)?.take()?;
+        show.compute_on(&device, remark);
+    }
+    if let Some(file) = opening.begin {
+        let mut study = door::handed_over(file)?;
+        (study.device, _) = door::way(&study.device)?.take()?;
+        // One that stays is in nobody's way.
+        let _ = std::fs::remove_file(file);
+        show.begin_here(study);
+    }
+    show.run()
 }
 
 /// `shrinklab replay`

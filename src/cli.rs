@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -67,6 +68,12 @@ pub(crate) struct Cli {
     /// Do not ring the bell when a study is done
     #[arg(long)]
     no_bell: bool,
+    /// Where the form's study computes: cpu, auto (the GPU with the most free memory, or the CPU) or cuda[:N]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Begin the study in this file, which is removed: how the form hands a study over to the CUDA program
+    #[arg(long, value_name = "FILE", hide = true)]
+    begin: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -190,9 +197,15 @@ pub(crate) struct RunArguments {
     /// Take no result from the cache and leave none there; checkpoints are kept beside the session until it ends
     #[arg(long)]
     pub no_cache: bool,
-    /// cpu, auto or cuda[:N]
+    /// cpu, auto (the GPU with the most free memory, or the CPU) or cuda[:N]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// On a GPU, multiply with all 32 bits and not with TF32
+    #[arg(long)]
+    pub fp32: bool,
+    /// On a GPU, compute only what gives the same bits every time
+    #[arg(long)]
+    pub deterministic: bool,
     /// Where to save the session; a file that exists is refused
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     pub session: Option<PathBuf>,
@@ -201,7 +214,7 @@ pub(crate) struct RunArguments {
         long,
         value_name = "FILE",
         conflicts_with_all = ["spec", "dataset", "architecture", "compress", "epochs", "twins", "seed", "threads",
-                              "train_limit", "test_limit", "full", "device", "set", "same_start_twin",
+                              "train_limit", "test_limit", "full", "device", "fp32", "deterministic", "set", "same_start_twin",
                               "from", "mean", "std", "resize"]
     )]
     pub resume: Option<PathBuf>,
@@ -292,6 +305,26 @@ enum DataWord {
     },
 }
 
+/// Does what the arguments of this process say, prints what went wrong, and ends with the exit status.
+pub fn process() -> ExitCode {
+    match main(std::env::args_os()) {
+        Ok(ending) => ExitCode::from(ending.code()),
+        Err(error) => {
+            let ending = if error.is::<UsageError>() {
+                Ending::Usage
+            } else {
+                Ending::Failure
+            };
+            // Standard error may be gone; the status still says it.
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("shrinklab: {}\n", harmless(&format!("{error:#}"))),
+            );
+            ExitCode::from(ending.code())
+        }
+    }
+}
+
 /// Does what the arguments say.
 ///
 /// # Errors
@@ -311,10 +344,19 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Ending>
         }
     };
     let cli = Cli::from_arg_matches(&matches)?;
+    if cli.command.is_some() && (cli.device.is_some() || cli.begin.is_some()) {
+        let problem = "--device: stands before the word that it belongs to; `shrinklab run --device cuda` is right";
+        return Err(anyhow::anyhow!(UsageError(problem.to_owned())));
+    }
     refuse_to_die_of_size()?;
     let folders = crate::lab::data::folders(cli.data_dir.as_deref());
     match cli.command {
-        None => crate::app::lab(&folders, !cli.no_bell),
+        None => crate::app::lab(crate::app::Opening {
+            folders: &folders,
+            bell: !cli.no_bell,
+            device: cli.device.as_deref(),
+            begin: cli.begin.as_deref(),
+        }),
         Some(Word::Run(mut arguments)) => {
             let matches = matches.subcommand_matches("run").expect("the word was run");
             arguments.places = ask::Places::of(matches);

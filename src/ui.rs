@@ -35,7 +35,7 @@ pub mod view;
 pub mod widget;
 mod writer;
 
-pub use scene::{Presence, Scene, SessionRow};
+pub use scene::{GpuUse, Presence, Scene, SessionRow};
 pub use view::{Request, Screen, Seek, View};
 
 /// Draws the whole screen. Never fails, whatever the size.

@@ -11,6 +11,9 @@
 mod bench;
 #[path = "cli/endings.rs"]
 mod endings;
+#[cfg(unix)]
+#[path = "cli/gpu.rs"]
+mod gpu;
 #[path = "cli/lists.rs"]
 mod lists;
 #[path = "cli/refusals.rs"]

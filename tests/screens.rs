@@ -11,7 +11,7 @@ use ratatui::style::Color;
 use shrinklab::event::Record;
 use shrinklab::spec::{KnobValue, Method, Setting, Stage, Study, Weights};
 use shrinklab::ui::form::Form;
-use shrinklab::ui::{self, Request, Screen, Seek, export};
+use shrinklab::ui::{self, GpuUse, Request, Screen, Seek, export};
 
 #[path = "screens/made_up.rs"]
 mod made_up;
@@ -403,6 +403,58 @@ fn keys_make_the_study_that_they_say() {
          --compress magnitude-pruning --ratio 0.8 --set scope=per-layer --fine-tune none \
          --compress post-training-quantization --set bits=4 --fine-tune none"
     );
+}
+
+#[test]
+fn the_form_asks_for_a_device_and_keeps_how_it_computes() {
+    let mut shown = Shown::new(Vec::new(), false, Screen::Study);
+    let exact = Study {
+        tf32: false,
+        deterministic: true,
+        ..shown.view.form.study().clone()
+    };
+    shown.view.form = Form::of(exact.clone());
+    shown.press("a");
+    let lines = shown.text(100, 40);
+    let row = lines.lines().position(|line| line.contains("Device"));
+    // Below the title and the frame.
+    let row = row.expect("a row for the device") - 2;
+    shown.press(&"<down>".repeat(row));
+    for device in ["auto", "cuda", "cpu", "auto"] {
+        shown.press("<right>");
+        assert_eq!(shown.view.form.study().device, device);
+    }
+    let asked = Study {
+        device: "auto".to_owned(),
+        ..exact
+    };
+    assert!(
+        ui::command_line::command_line(&asked, &shown.catalog)
+            .contains("--device auto --fp32 --deterministic")
+    );
+    assert_eq!(shown.press("<enter>"), [Request::Start(asked)]);
+}
+
+#[test]
+fn what_a_gpu_does_stands_beside_its_name() {
+    let mut shown = Shown::new(made_up::complete(), true, Screen::Live);
+    shown.device = "cuda:1";
+    let first = |shown: &mut Shown| shown.text(100, 30).lines().next().unwrap().to_owned();
+    let silent = first(&mut shown);
+    assert!(silent.trim_end().ends_with("cuda:1"), "{silent}");
+    shown.gpu = Some(GpuUse {
+        busy_percent: Some(87),
+        memory: Some((12_340_000_000, 85_520_000_000)),
+        watts: Some(412),
+    });
+    let said = first(&mut shown);
+    let words = "cuda:1 87 % 12.3/86 GB 412 W";
+    assert!(said.trim_end().ends_with(words), "{said}");
+    shown.gpu = Some(GpuUse {
+        watts: Some(60),
+        ..GpuUse::default()
+    });
+    assert!(first(&mut shown).trim_end().ends_with("cuda:1 60 W"));
 }
 
 #[test]

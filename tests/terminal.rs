@@ -193,20 +193,27 @@ impl Seat {
         });
         // All knobs; down to the limit of training images, and type one.
         self.press("a");
-        self.until("all knobs", |screen| screen.contains("Train on"));
-        let at = |screen: &str| {
-            let row = screen.lines().find(|line| line.starts_with("│ ▸"));
-            row.unwrap_or_default().to_owned()
-        };
-        while !at(&self.screen()).contains("Train on") {
-            let before = at(&self.screen());
-            self.press("j");
-            self.until("next row", |screen| at(screen) != before);
-        }
+        self.go_to("Train on");
         self.press("600");
-        self.until("600 images", |screen| at(screen).contains("600"));
+        self.until("600 images", |screen| row_at(screen).contains("600"));
         self.press("\r");
     }
+
+    /// Puts the form's cursor on a row further down.
+    fn go_to(&mut self, row: &str) {
+        self.until("all knobs", |screen| screen.contains(row));
+        while !row_at(&self.screen()).contains(row) {
+            let before = row_at(&self.screen());
+            self.press("j");
+            self.until("next row", |screen| row_at(screen) != before);
+        }
+    }
+}
+
+/// The form's row with the cursor.
+fn row_at(screen: &str) -> String {
+    let row = screen.lines().find(|line| line.starts_with("│ ▸"));
+    row.unwrap_or_default().to_owned()
 }
 
 /// Where the screen was left as it was found: no alternate screen, no mouse, no pasting brackets, a cursor.
@@ -477,4 +484,47 @@ fn the_demonstration_plays_and_can_be_walked() {
     seat.until("end", |screen| screen.contains("done in"));
     seat.press("q");
     assert_eq!(seat.exit(), 0);
+}
+
+#[test]
+fn a_study_for_a_gpu_is_handed_to_the_cuda_program() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let program = folder.path().join("shrinklab");
+    let built = env!("CARGO_BIN_EXE_shrinklab");
+    if std::fs::hard_link(built, &program).is_err() {
+        std::fs::copy(built, &program).expect("a copy");
+    }
+    let other = folder.path().join("shrinklab-cuda");
+    let script = "#!/bin/sh\necho\necho \"$$ took over: $*\"\nwhile read -r line; do echo \"asked: $line\"; done <\"$2\"\n\
+                  cat \"$2\" >taken.json\nrm \"$2\"\n";
+    std::fs::write(&other, script).expect("a script");
+    let mut command = CommandBuilder::new(&program);
+    command.args(["--data-dir", "my data", "--no-bell"]);
+    let mut seat = Seat::before(command, &[]);
+    let id = seat.child.process_id().expect("it runs");
+    seat.until("form", |screen| {
+        screen.contains("Data set") && screen.contains("about")
+    });
+    seat.press("a");
+    seat.go_to("Device");
+    seat.press("l");
+    seat.until("auto", |screen| row_at(screen).contains("auto"));
+    seat.press("l");
+    seat.until("cuda", |screen| row_at(screen).contains("‹ cuda ›"));
+    // What may not be run is as good as absent, and said where the form is.
+    seat.press("\r");
+    seat.until("refusal", |screen| screen.contains("shrinklab-cuda"));
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).expect("it may run");
+    seat.press("\r");
+    assert_eq!(seat.exit(), 0);
+    let screen = seat.screen();
+    let took = format!("{id} took over: --begin ");
+    assert!(screen.contains(&took), "the same process:\n{screen}");
+    let flat = screen.replace('\n', "");
+    assert!(flat.contains("--data-dir my data --no-bell"), "{screen}");
+    assert_restored(&seat.seen.lock().expect("no reader panics").0);
+    let taken = std::fs::read_to_string(seat.home.path().join("taken.json")).expect("the study");
+    let study: shrinklab::spec::Study = serde_json::from_str(&taken).expect("a study");
+    assert_eq!(study.device, "cuda");
 }

@@ -86,6 +86,7 @@ pub(crate) fn once(arguments: &ReplayArguments) -> Result<Ending> {
         live: false,
         pausing: false,
         device: &session.header.device,
+        gpu: None,
         bell: false,
         mono,
         demo: false,

@@ -4,6 +4,8 @@
 //! wakes up for nothing. When the terminal goes away the study goes on without it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -13,6 +15,8 @@ use ratatui::layout::Rect;
 
 use super::alone;
 use super::arrivals::{Keys, signals};
+use super::door::Passage;
+use super::gpu::Watch;
 use super::library::{Library, built_in};
 use super::studio::Studio;
 use crate::catalog::Catalog;
@@ -24,7 +28,7 @@ use crate::lab::run::Means;
 use crate::session::{Follower, Presence, Recorded, Session};
 use crate::spec::{Command, Study};
 use crate::state::{Mode, State, Timeline};
-use crate::ui::scene::Scene;
+use crate::ui::scene::{GpuUse, Scene};
 use crate::ui::terminal::{Drawn, Report, Terminal};
 use crate::ui::view::{Request, Screen, View};
 use crate::ui::{self, form::Form};
@@ -62,6 +66,8 @@ enum Left {
     Done(Ending),
     /// The study shall finish without the screen.
     Alone,
+    /// The CUDA program takes over, and begins the study in that file.
+    There(Passage, PathBuf),
 }
 
 /// The screen with all that it shows.
@@ -75,6 +81,9 @@ pub(crate) struct Show {
     estimated: (Option<Study>, String),
     message: Option<String>,
     device: String,
+    /// The GPU at work, and what was last read of it.
+    watch: Option<Watch>,
+    gpu: Option<GpuUse>,
     bell: bool,
     mono: bool,
     pausing: bool,
@@ -110,6 +119,8 @@ impl Show {
             estimated: (None, String::new()),
             message: None,
             device: "cpu".to_owned(),
+            watch: None,
+            gpu: None,
             bell,
             mono: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
             pausing: false,
@@ -151,6 +162,19 @@ impl Show {
         Ok(show)
     }
 
+    /// Lets the form's study compute on a device; the remark is why it is another one than was asked for.
+    pub(crate) fn compute_on(&mut self, device: &str, remark: Option<String>) {
+        let form = Form::of(self.view.form.study().clone());
+        self.view.form = form.on(device);
+        self.message = remark;
+    }
+
+    /// Begins a study whose device is settled.
+    pub(crate) fn begin_here(&mut self, study: Study) {
+        // On a settled device no other program takes over.
+        let _ = self.begin(study);
+    }
+
     /// Shows until the user leaves.
     ///
     /// # Errors
@@ -169,6 +193,20 @@ impl Show {
                     Some(problem) => Err(alone::unrecorded(problem)),
                     None => Ok(ending),
                 }
+            }
+            Left::There(passage, study) => {
+                self.dismiss();
+                let mut arguments: Vec<OsString> = vec!["--begin".into(), study.clone().into()];
+                if let Some(folder) = self.means.folders.first() {
+                    arguments.extend(["--data-dir".into(), folder.into()]);
+                }
+                if !self.bell {
+                    arguments.push("--no-bell".into());
+                }
+                let error = passage.go(arguments);
+                // Nobody begins it.
+                let _ = std::fs::remove_file(study);
+                Err(error)
             }
             Left::Alone => {
                 self.finish();
@@ -212,8 +250,20 @@ impl Show {
                 .studio
                 .as_ref()
                 .map_or_else(never, |studio| studio.records.clone());
+            let readings = self
+                .watch
+                .as_ref()
+                .map_or_else(never, |watch| watch.readings.clone());
             let mut request = None;
             select! {
+                recv(readings) -> reading => {
+                    match reading {
+                        Ok(reading) => self.gpu = Some(reading),
+                        // The driver says no more.
+                        Err(_) => (self.watch, self.gpu) = (None, None),
+                    }
+                    dirty = dirty.or(Some(false));
+                }
                 recv(keys) -> input => match input {
                     Ok(input) => {
                         request = self.input(input, &mut size);
@@ -309,6 +359,7 @@ impl Show {
             live: self.studio.is_some(),
             pausing: self.pausing,
             device: &self.device,
+            gpu: self.gpu,
             bell: self.bell,
             mono: self.mono,
             demo: self.demo,
@@ -355,6 +406,7 @@ impl Show {
             // The lab and its recorder are done for good.
             self.studio = None;
             self.commands = None;
+            (self.watch, self.gpu) = (None, None);
             return true;
         };
         let mut recorded = Some(first);

@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result, anyhow, bail};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use super::energy::Metered;
+use super::gpu::Meter;
 use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
 use crate::lab::cache::Cache;
@@ -36,22 +38,14 @@ pub(crate) struct Studio {
     checkpoints: Option<Cache>,
 }
 
-/// The study as this machine will run it: threads, device and the weights at hand settled.
+/// The study as this machine will run it: threads and the weights at hand settled; [`super::door::way`] settles the
+/// device.
 ///
 /// # Errors
-/// When the device is not to be had, or a file of weights is not, or another one lies there.
+/// When a file of weights is not to be had, or another one lies there.
 pub(crate) fn settle(mut study: Study) -> Result<Study> {
     study.threads.get_or_insert_with(available_threads);
     identify(&mut study)?;
-    match study.device.as_str() {
-        // This build computes on the CPU.
-        "auto" => "cpu".clone_into(&mut study.device),
-        cuda if cuda.starts_with("cuda") => bail!(
-            "device: {cuda} is not to be had in this build, which has no CUDA engine; --device cpu works"
-        ),
-        // What is no device at all, the check refuses.
-        _ => {}
-    }
     Ok(study)
 }
 
@@ -248,7 +242,10 @@ impl Studio {
                 .send(Said::Fact(Event::Continued))
                 .map_err(|_| anyhow!("the recorder ended before it began"))?;
         }
-        let facts = between(Spoken::to(notes.clone()));
+        let mut facts = between(Spoken::to(notes.clone()));
+        if let Some(meter) = Meter::of(&job.study.study().device) {
+            facts = Box::new(Metered::over(facts, meter));
+        }
         let lab = spawn_into(job, facts, commands).context("the lab's thread")?;
         Ok(Self {
             path,

@@ -150,6 +150,8 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     if let Some(device) = &arguments.device {
         study.device.clone_from(device);
     }
+    study.tf32 &= !arguments.fp32;
+    study.deterministic |= arguments.deterministic;
     Ok(study)
 }
 

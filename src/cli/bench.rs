@@ -1,5 +1,6 @@
 //! `shrinklab bench`: how fast this machine is.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -7,8 +8,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Ending, UsageError, print};
+use crate::app::door;
 use crate::lab::bench::{self, Asked, Phase};
 use crate::lab::{architecture, worker};
+use crate::nn::device::Precision;
+use crate::spec::is_device;
 
 /// What can be timed.
 #[derive(Debug, Subcommand)]
@@ -121,9 +125,15 @@ pub(crate) struct TrainArguments {
         allow_negative_numbers = true
     )]
     seconds: String,
-    /// cpu or auto
+    /// cpu, auto (the GPU with the most free memory, or the CPU) or cuda[:N]
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
+    /// On a GPU, multiply with all 32 bits and not with TF32
+    #[arg(long)]
+    fp32: bool,
+    /// On a GPU, compute only what gives the same bits every time
+    #[arg(long)]
+    deterministic: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -311,26 +321,37 @@ fn train(arguments: &TrainArguments) -> Result<Ending> {
     let batch = arguments.batch.images()?;
     let threads = arguments.common.threads()?;
     let seconds = seconds(&arguments.seconds)?;
-    if !matches!(&*arguments.device, "cpu" | "auto") {
+    if !is_device(&arguments.device) {
         return Err(refused(
             "device",
             &arguments.device,
-            "this build has no CUDA engine; cpu works",
+            "cpu, auto, cuda or cuda:N",
         ));
     }
+    let (device, remark) = door::way(&arguments.device)?.take()?;
+    if let Some(remark) = remark {
+        // Beside the figures, which may be for a program. Standard error may be gone.
+        let _ = writeln!(std::io::stderr(), "shrinklab: {remark}");
+    }
+    let precision = Precision {
+        tf32: !arguments.fp32,
+        deterministic: arguments.deterministic,
+    };
     let pace = bench::train(&Asked {
         architecture: id,
         phase,
         batch,
         threads,
         time: seconds,
+        device: &device,
+        precision,
     })?;
     let line = Line {
         arch: id,
         phase: phase.name(),
         batch,
         threads,
-        device: "cpu",
+        device: &device,
         params: pace.parameters,
         steps: pace.steps,
         images_per_s: rounded(batch as f64 / pace.seconds, 10.0),

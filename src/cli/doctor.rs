@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+mod gpu;
+
 use super::processor::{Processor, instructions, quota};
 use super::{Ending, print};
 use crate::lab;
@@ -29,7 +31,7 @@ pub(crate) fn doctor(folders: &[PathBuf]) -> Result<Ending> {
     ))?;
     print(&format!("threads    {}\n", threads()))?;
     print(&format!("products   {}\n", products()?))?;
-    print("device     cpu; this build has no CUDA engine\n")?;
+    gpu::say()?;
     let cache = lab::cache::Cache::standard();
     let place = cache
         .folder()

@@ -16,6 +16,8 @@ use crate::ui::figure;
 pub(crate) trait Printer {
     /// The study begins; its session is that file.
     fn begin(&mut self, session: &Path) -> Result<()>;
+    /// Something to know about how the study runs, which is no fact of it.
+    fn remark(&mut self, remark: &str) -> Result<()>;
     /// A record was written.
     fn record(&mut self, record: &Record) -> Result<()>;
     /// The session could not be written; the study goes on unrecorded.
@@ -39,6 +41,11 @@ pub(crate) struct Json;
 
 impl Printer for Json {
     fn begin(&mut self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn remark(&mut self, remark: &str) -> Result<()> {
+        beside(remark);
         Ok(())
     }
 
@@ -67,6 +74,11 @@ impl Printer for Quiet {
         Ok(())
     }
 
+    fn remark(&mut self, remark: &str) -> Result<()> {
+        beside(remark);
+        Ok(())
+    }
+
     fn record(&mut self, record: &Record) -> Result<()> {
         self.state.apply(record);
         Ok(())
@@ -86,11 +98,13 @@ impl Printer for Quiet {
 }
 
 fn warn(problem: &str) {
+    beside(&format!("{problem}; the study goes on unrecorded"));
+}
+
+/// A line beside what is printed for programs.
+fn beside(words: &str) {
     // Standard error may be gone, too.
-    let _ = writeln!(
-        std::io::stderr(),
-        "shrinklab: {problem}; the study goes on unrecorded"
-    );
+    let _ = writeln!(std::io::stderr(), "shrinklab: {words}");
 }
 
 /// Words for people: plain lines, and on a terminal one line that changes in place.
@@ -346,6 +360,10 @@ impl Printer for Words {
     fn begin(&mut self, session: &Path) -> Result<()> {
         let name = crate::state::plain(&session.display().to_string());
         self.say(&format!("session {name}"))
+    }
+
+    fn remark(&mut self, remark: &str) -> Result<()> {
+        self.say(remark)
     }
 
     fn record(&mut self, record: &Record) -> Result<()> {

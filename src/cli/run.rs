@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::progress::{Json, Printer, Quiet, Words};
 use super::{Ending, RunArguments, ask};
 use crate::app::alone::unrecorded;
+use crate::app::door;
 use crate::app::studio::{Studio, settle};
 use crate::event::{Event, Outcome};
 use crate::lab;
@@ -30,10 +31,16 @@ pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<End
     let means = Means { folders, cache };
     let (commands, listening) = unbounded();
     let stops = stop_on_signals(&commands)?;
+    let mut remark = None;
     let studio = match &arguments.resume {
-        Some(file) => Studio::resume(file, means, listening)?,
+        Some(file) => {
+            door::way_on(file)?.take()?;
+            Studio::resume(file, means, listening)?
+        }
         None => {
-            let study = ask::checked(settle(ask::study(arguments, &catalog)?)?, &catalog)?;
+            let mut study = ask::study(arguments, &catalog)?;
+            (study.device, remark) = door::way(&study.device)?.take()?;
+            let study = ask::checked(settle(study)?, &catalog)?;
             Studio::begin(
                 study,
                 &catalog,
@@ -55,6 +62,9 @@ pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<End
         Box::new(Words::new(std::io::stdout().is_terminal()))
     };
     printer.begin(&studio.path)?;
+    if let Some(remark) = &remark {
+        printer.remark(remark)?;
+    }
     let listening = studio.listen_only();
     let (outcome, failed) = listen(&listening.records, printer.as_mut())?;
     listening.close(failed.is_none());

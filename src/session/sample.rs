@@ -30,6 +30,8 @@ fn study() -> Study {
         seed: 7,
         threads: Some(2),
         device: "cpu".to_owned(),
+        tf32: true,
+        deterministic: false,
         train_limit: None,
         test_limit: Some(1_000),
         references: vec![Reference {
@@ -181,6 +183,7 @@ fn after(event: &Event) -> Option<Event> {
                 steps: 10,
                 images: 640,
                 gradients: u64::MAX,
+                joules: None,
             },
         },
         Event::StageEnded { .. } => Event::StudyEnded {
@@ -343,6 +346,7 @@ pub(crate) fn story() -> Vec<Event> {
                     steps: 20 * u64::from(of.epochs),
                     images: 1_280 * u64::from(of.epochs),
                     gradients: 1_280 * u64::from(of.epochs),
+                    joules: None,
                 },
             });
         }

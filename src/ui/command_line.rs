@@ -101,6 +101,14 @@ fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
     if study.device != "cpu" {
         say("--device", study.device.clone());
     }
+    for (flag, is_set) in [
+        ("--fp32", !study.tf32),
+        ("--deterministic", study.deterministic),
+    ] {
+        if is_set {
+            words.push(flag.to_owned());
+        }
+    }
     if study.suite.full {
         words.push("--full".to_owned());
     }

@@ -41,6 +41,7 @@ pub enum Place {
     TestLimit,
     FullSuite,
     Threads,
+    Device,
     /// The compression at that stage of that branch.
     Method(usize, usize),
     Knob(usize, usize, String),
@@ -101,6 +102,8 @@ impl Form {
             seed: 7,
             threads: None,
             device: "cpu".to_owned(),
+            tf32: true,
+            deterministic: false,
             train_limit: None,
             test_limit: None,
             references: vec![Reference {
@@ -157,6 +160,12 @@ impl Form {
         form.only = Some(form.asked().branches.len() - 1);
         form.cursor = 0;
         form
+    }
+
+    /// The form with that device to compute on.
+    pub fn on(mut self, device: &str) -> Self {
+        device.clone_into(&mut self.study.device);
+        self
     }
 
     /// What the form asks for.
@@ -260,6 +269,7 @@ impl Form {
             Place::TestLimit => "test-limit".to_owned(),
             Place::FullSuite => "suite: full".to_owned(),
             Place::Threads => "threads".to_owned(),
+            Place::Device => "device".to_owned(),
             Place::Method(branch, _) => in_branch(branch, "compression"),
             Place::Knob(branch, _, id) => in_branch(branch, id),
             Place::FineTune(branch, _) => in_branch(branch, "epochs"),

@@ -37,6 +37,16 @@ pub struct SessionRow {
     pub presence: Presence,
 }
 
+/// What a GPU is doing, as far as its driver says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuUse {
+    /// Share of the last second in which it computed anything.
+    pub busy_percent: Option<u32>,
+    /// Bytes in use, by whoever uses them, and all.
+    pub memory: Option<(u64, u64)>,
+    pub watts: Option<u32>,
+}
+
 /// What is drawn. The view says where the user looks at it.
 #[derive(Clone, Copy, Debug)]
 #[expect(
@@ -69,6 +79,8 @@ pub struct Scene<'a> {
     pub pausing: bool,
     /// `cpu` or `cuda:0`.
     pub device: &'a str,
+    /// What that GPU is doing now; nothing for the CPU, and for studies of other processes.
+    pub gpu: Option<GpuUse>,
     /// Whether it rings at the end.
     pub bell: bool,
     /// Without colors.

@@ -102,7 +102,7 @@ fn what_cannot_be_timed_is_refused_in_one_sentence() {
         (["--threads", "many"], ["--threads: many", "1024"]),
         (["--seconds", "nan"], ["--seconds: nan", "3600"]),
         (["--seconds", "-1"], ["--seconds: -1", "3600"]),
-        (["--device", "cuda"], ["--device: cuda", "cpu"]),
+        (["--device", "tpu"], ["--device: tpu", "cpu"]),
     ] {
         let mut arguments = vec!["bench", "train"];
         if flags[0] != "-a" {

@@ -195,6 +195,8 @@ pub(crate) fn study() -> Study {
         seed: 7,
         threads: None,
         device: "cpu".to_owned(),
+        tf32: true,
+        deterministic: false,
         train_limit: None,
         test_limit: None,
         references: vec![Reference {

@@ -13,7 +13,7 @@ use shrinklab::catalog::Catalog;
 use shrinklab::event::Record;
 use shrinklab::state::Timeline;
 use shrinklab::ui::form::Form;
-use shrinklab::ui::{self, Presence, Request, Scene, Screen, SessionRow, View, export};
+use shrinklab::ui::{self, GpuUse, Presence, Request, Scene, Screen, SessionRow, View, export};
 
 use crate::made_up;
 
@@ -28,6 +28,8 @@ pub(crate) struct Shown {
     pub(crate) demo: bool,
     pub(crate) unrecorded: Option<String>,
     pub(crate) tolerated: Vec<String>,
+    pub(crate) device: &'static str,
+    pub(crate) gpu: Option<GpuUse>,
     pub(crate) view: View,
 }
 
@@ -71,6 +73,8 @@ impl Shown {
             demo: false,
             unrecorded: None,
             tolerated: Vec::new(),
+            device: "cpu",
+            gpu: None,
         }
     }
 
@@ -88,7 +92,8 @@ impl Shown {
             live: self.live,
             demo: self.demo,
             pausing: false,
-            device: "cpu",
+            device: self.device,
+            gpu: self.gpu,
             bell: true,
             mono: self.mono,
         }

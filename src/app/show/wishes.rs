@@ -6,6 +6,8 @@ use anyhow::Result;
 use crossbeam_channel::{Sender, unbounded};
 
 use super::{Left, Show};
+use crate::app::door::{self, Way};
+use crate::app::gpu;
 use crate::app::library::{Book, Library, built_in};
 use crate::app::studio::{Studio, checked, settle};
 use crate::cli::Ending;
@@ -22,6 +24,7 @@ impl Show {
         self.tolerated = session.tolerated();
         self.catalog = session.header.catalog;
         self.device = session.header.device;
+        (self.watch, self.gpu) = (None, None);
         self.timeline = Timeline::replaying(session.records);
         self.timeline.set_speed(speed);
         self.timeline.set_looping(again);
@@ -35,6 +38,7 @@ impl Show {
     pub(super) fn follow(&mut self, mut follower: Box<Follower>) -> Result<()> {
         self.catalog = follower.header().catalog.clone();
         self.device.clone_from(&follower.header().device);
+        (self.watch, self.gpu) = (None, None);
         self.timeline = Timeline::following();
         for record in follower.poll()? {
             self.timeline.push(record);
@@ -49,11 +53,7 @@ impl Show {
 
     pub(super) fn obey(&mut self, request: Request) -> Result<Option<Left>> {
         match request {
-            Request::Start(study) => {
-                if let Err(error) = self.start(study) {
-                    self.message = Some(format!("{error:#}"));
-                }
-            }
+            Request::Start(study) => return Ok(self.begin(study)),
             Request::AddBranch { reference, branch } => self.add_branch(reference, branch),
             Request::Pause => {
                 self.pausing = true;
@@ -121,21 +121,46 @@ impl Show {
         }
     }
 
-    fn start(&mut self, study: Study) -> Result<()> {
+    /// Starts a study, here or in the CUDA program; what is in the way is said.
+    pub(super) fn begin(&mut self, study: Study) -> Option<Left> {
+        match self.start(study) {
+            Ok(left) => left,
+            Err(error) => {
+                self.message = Some(format!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    fn start(&mut self, mut study: Study) -> Result<Option<Left>> {
         if self.is_at_work() {
             anyhow::bail!("a study is running; s stops it, b adds a branch to it");
         }
         self.dismiss();
+        let remark = match door::way(&study.device)? {
+            Way::There(passage) => {
+                let file = door::hand_over(&study)?;
+                return Ok(Some(Left::There(passage, file)));
+            }
+            Way::Here { device, remark } => {
+                study.device = device;
+                remark
+            }
+        };
         let study = checked(settle(study)?, &self.lab)?;
         let (commands, listening) = unbounded();
         let studio = Studio::begin(study, &self.lab, None, self.means.clone(), listening)?;
         self.work(studio, commands);
-        Ok(())
+        self.tolerated.extend(remark.clone());
+        self.message = remark;
+        Ok(None)
     }
 
     /// Shows a study of this process.
     pub(super) fn work(&mut self, studio: Studio, commands: Sender<Command>) {
         self.device.clone_from(&studio.study.study().device);
+        self.gpu = None;
+        self.watch = gpu::watch(&self.device);
         self.catalog = self.lab.clone();
         self.timeline = Timeline::following();
         self.unrecorded = None;

@@ -235,6 +235,14 @@ impl Form {
             "that compute",
             study.threads.is_some(),
         );
+        extra(
+            Place::Device,
+            "Device",
+            study.device.clone(),
+            Kind::Choice,
+            "auto: a GPU where there is one",
+            study.device != "cpu",
+        );
     }
 
     /// The knobs of the training that are not shown, in one line.

@@ -65,6 +65,7 @@ impl Form {
             Place::TestLimit => turn_limit(&mut self.study.test_limit, by * LIMIT_STEP),
             Place::Resize => turn_limit(&mut self.asked_mut().resize, by * SIDE_STEP),
             Place::Threads => turn_limit(&mut self.study.threads, by),
+            Place::Device => turn_device(&mut self.study.device, by),
             Place::FineTune(branch, stage) => {
                 let epochs = self.epochs_of_tuning(*branch, *stage);
                 self.put_fine_tuning(*branch, *stage, epochs.saturating_add(by).max(0));
@@ -222,6 +223,16 @@ fn take_limit(limit: &mut Option<u32>, typed: &str, number: Option<u32>) -> bool
 fn turn_limit(limit: &mut Option<u32>, by: i64) {
     let next = i64::from(limit.unwrap_or(0)) + by;
     *limit = u32::try_from(next).ok().filter(|n| *n > 0);
+}
+
+/// Round the devices that can be asked for on any machine; a numbered one counts as `cuda`.
+fn turn_device(device: &mut String, by: i64) {
+    const DEVICES: [&str; 3] = ["cpu", "auto", "cuda"];
+    let at = DEVICES
+        .iter()
+        .position(|known| device.split(':').next() == Some(*known));
+    let next = (at.unwrap_or(0) as i64 + by).rem_euclid(DEVICES.len() as i64);
+    DEVICES[next as usize].clone_into(device);
 }
 
 /// The next method of the table, round at its ends; knobs of the old one are forgotten.

@@ -23,7 +23,7 @@ use crate::ui::figure;
 use crate::ui::keymap::Source;
 use crate::ui::pen::Pen;
 use crate::ui::popup;
-use crate::ui::scene::Scene;
+use crate::ui::scene::{GpuUse, Scene};
 use crate::ui::text;
 use crate::ui::view::View;
 use crate::ui::widget::{footer, frame, transport, tree};
@@ -190,7 +190,11 @@ fn heading(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         marks.push((phase, theme.accent()));
     }
     if !scene.device.is_empty() {
-        marks.push((scene.device.to_owned(), theme.dim()));
+        let mut words = scene.device.to_owned();
+        if let Some(gpu) = scene.gpu {
+            words.push_str(&in_use(gpu));
+        }
+        marks.push((words, theme.dim()));
     }
     let right: usize = marks.iter().map(|(words, _)| text::width(words) + 3).sum();
     let room = width.saturating_sub(right + 2);
@@ -200,6 +204,17 @@ fn heading(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     for (words, style) in marks {
         x = pen.put(x, 0, &text::clean(&words), style) + 3;
     }
+}
+
+/// ` 87 % 12.3/80 GB 412 W`.
+fn in_use(gpu: GpuUse) -> String {
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let busy = gpu.busy_percent.map(|percent| format!(" {percent} %"));
+    let memory = gpu
+        .memory
+        .map(|(used, all)| format!(" {:.1}/{:.0} GB", gigabytes(used), gigabytes(all)));
+    let power = gpu.watts.map(|watts| format!(" {watts} W"));
+    [busy, memory, power].into_iter().flatten().collect()
 }
 
 /// `● fine-tuning 2/3`.

@@ -117,6 +117,15 @@ pub(super) fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
                 "How many compute. Sums depend on their number in the last digits, so it is part of the question.",
             ],
         ),
+        Place::Device => said(
+            "Device",
+            &[
+                "Where networks compute. auto takes the GPU with the most free memory, and the CPU where there is none; \
+                 cuda takes the first GPU.",
+                "GPUs are the work of a program of its own, shrinklab-cuda, which takes this one's place; `shrinklab doctor` \
+                 says what it lacks.",
+            ],
+        ),
         Place::FineTune(..) => said(
             "Fine-tuning",
             &[
