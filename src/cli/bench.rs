@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Ending, UsageError, print};
 use crate::app::door;
+use crate::lab::bench::ops::OpPace;
 use crate::lab::bench::{self, Asked, Phase};
 use crate::lab::{architecture, worker};
 use crate::nn::device::Precision;
@@ -52,6 +53,20 @@ struct Batch {
     images: String,
 }
 
+/// Where it is timed.
+#[derive(Debug, Args)]
+struct Place {
+    /// cpu, auto (the GPU with the most free memory, or the CPU) or cuda[:N]
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// On a GPU, multiply with all 32 bits and not with TF32
+    #[arg(long)]
+    fp32: bool,
+    /// On a GPU, compute only what gives the same bits every time
+    #[arg(long)]
+    deterministic: bool,
+}
+
 /// `shrinklab bench ops`
 #[derive(Debug, Args)]
 pub(crate) struct OpsArguments {
@@ -65,6 +80,8 @@ pub(crate) struct OpsArguments {
         allow_negative_numbers = true
     )]
     seconds: String,
+    #[command(flatten)]
+    place: Place,
     #[command(flatten)]
     common: Common,
 }
@@ -125,15 +142,8 @@ pub(crate) struct TrainArguments {
         allow_negative_numbers = true
     )]
     seconds: String,
-    /// cpu, auto (the GPU with the most free memory, or the CPU) or cuda[:N]
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    device: String,
-    /// On a GPU, multiply with all 32 bits and not with TF32
-    #[arg(long)]
-    fp32: bool,
-    /// On a GPU, compute only what gives the same bits every time
-    #[arg(long)]
-    deterministic: bool,
+    #[command(flatten)]
+    place: Place,
     #[command(flatten)]
     common: Common,
 }
@@ -227,6 +237,25 @@ impl Common {
     }
 }
 
+impl Place {
+    /// The device, behind the door to the GPUs, and how it computes.
+    fn settled(&self) -> Result<(String, Precision)> {
+        if !is_device(&self.device) {
+            return Err(refused("device", &self.device, "cpu, auto, cuda or cuda:N"));
+        }
+        let (device, remark) = door::way(&self.device)?.take()?;
+        if let Some(remark) = remark {
+            // Beside the figures, which may be for a program. Standard error may be gone.
+            let _ = writeln!(std::io::stderr(), "shrinklab: {remark}");
+        }
+        let precision = Precision {
+            tf32: !self.fp32,
+            deterministic: self.deterministic,
+        };
+        Ok((device, precision))
+    }
+}
+
 impl Batch {
     fn images(&self) -> Result<usize> {
         whole("batch", &self.images, 65_536)
@@ -240,6 +269,7 @@ struct OpLine<'a> {
     pass: &'a str,
     shape: &'a str,
     threads: usize,
+    device: &'a str,
     ms: f64,
     gflop_per_s: Option<f64>,
     gbyte_per_s: f64,
@@ -250,27 +280,22 @@ fn ops(arguments: &OpsArguments) -> Result<Ending> {
     let batch = arguments.batch.images()?;
     let threads = arguments.common.threads()?;
     let time = seconds(&arguments.seconds)?;
-    let gemm = bench::product_rate(threads, time)? / 1e9;
+    let (device, precision) = arguments.place.settled()?;
+    let Timed { gemm, title, paces } = timed(&device, precision, threads, batch, time)?;
     if !arguments.common.json {
         print(&format!(
-            "the gemm crate's products reach {gemm:.1} GFLOP/s with {threads} {}; more than that is fewer products\n\n{:<20} {:<11} {:<34} {:>9} {:>9} {:>6} {:>7}\n",
-            if threads == 1 { "thread" } else { "threads" },
-            "op",
-            "pass",
-            "shape",
-            "ms",
-            "GFLOP/s",
-            "gemm",
-            "GB/s"
+            "{title}\n\n{:<20} {:<11} {:<34} {:>9} {:>9} {:>6} {:>7}\n",
+            "op", "pass", "shape", "ms", "GFLOP/s", "gemm", "GB/s"
         ))?;
     }
-    for pace in bench::ops(threads, batch, time)? {
+    for pace in paces {
         let rate = (pace.operations > 0.0).then(|| pace.operations / pace.seconds / 1e9);
         let line = OpLine {
             op: pace.op,
             pass: pace.pass,
             shape: &pace.shape,
             threads,
+            device: &device,
             ms: rounded(pace.seconds * 1e3, 1e3),
             gflop_per_s: rate.map(|rate| rounded(rate, 10.0)),
             gbyte_per_s: rounded(pace.bytes / pace.seconds / 1e9, 10.0),
@@ -293,6 +318,42 @@ fn ops(arguments: &OpsArguments) -> Result<Ending> {
         })?;
     }
     Ok(Ending::Success)
+}
+
+/// What the ops of a device reach.
+struct Timed {
+    /// What products of matrices reach there, in GFLOP/s.
+    gemm: f64,
+    title: String,
+    paces: Vec<OpPace>,
+}
+
+fn timed(
+    device: &str,
+    precision: Precision,
+    threads: usize,
+    batch: usize,
+    time: Duration,
+) -> Result<Timed> {
+    #[cfg(feature = "cuda")]
+    if device != "cpu" {
+        let (ceilings, paces) = bench::gpu::ops(device, precision, batch, time)?;
+        let gemm = ceilings.operations / 1e9;
+        let title = format!(
+            "on {device} cuBLAS reaches {gemm:.0} GFLOP/s{}, and copies {:.0} GB/s",
+            if precision.tf32 { " with TF32" } else { "" },
+            ceilings.bytes / 1e9
+        );
+        return Ok(Timed { gemm, title, paces });
+    }
+    let _ = (device, precision);
+    let gemm = bench::product_rate(threads, time)? / 1e9;
+    let title = format!(
+        "the gemm crate's products reach {gemm:.1} GFLOP/s with {threads} {}; more than that is fewer products",
+        if threads == 1 { "thread" } else { "threads" }
+    );
+    let paces = bench::ops(threads, batch, time)?;
+    Ok(Timed { gemm, title, paces })
 }
 
 /// The line of `bench train`.
@@ -321,22 +382,7 @@ fn train(arguments: &TrainArguments) -> Result<Ending> {
     let batch = arguments.batch.images()?;
     let threads = arguments.common.threads()?;
     let seconds = seconds(&arguments.seconds)?;
-    if !is_device(&arguments.device) {
-        return Err(refused(
-            "device",
-            &arguments.device,
-            "cpu, auto, cuda or cuda:N",
-        ));
-    }
-    let (device, remark) = door::way(&arguments.device)?.take()?;
-    if let Some(remark) = remark {
-        // Beside the figures, which may be for a program. Standard error may be gone.
-        let _ = writeln!(std::io::stderr(), "shrinklab: {remark}");
-    }
-    let precision = Precision {
-        tf32: !arguments.fp32,
-        deterministic: arguments.deterministic,
-    };
+    let (device, precision) = arguments.place.settled()?;
     let pace = bench::train(&Asked {
         architecture: id,
         phase,
