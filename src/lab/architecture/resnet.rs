@@ -36,7 +36,7 @@
 //! parameters; ImageNet's stem at every size, convolutions with biases, the stride in a bottleneck's first convolution,
 //! normalizing with ε = 1.001e-5 and momentum 0.99), 512 features with a ReLU, logits; 24,634,980 parameters for 100
 //! classes. Keras pads the maximum with zeros, which is the same behind a ReLU.
-//! Deviation: first weights are drawn as in all networks here (He's variance, but uniformly), not from He's normal
+//! Deviation: first weights are drawn as in all networks here (uniformly, with variance 1 / fan-in), not from He's normal
 //! distribution or Glorot's uniform one; a normalization takes their scale away again.
 
 use super::{Architecture, HEAD, LARGE_SIDE, WIDTH, at_least, classifier, normalize, widened};
