@@ -6,7 +6,7 @@ use shrinklab::nn::op::values;
 use shrinklab::spec::KnobValue;
 
 use crate::architectures::built;
-use crate::training::{assert_said, data, loop_of, recipe};
+use crate::loops::{assert_said, data, loop_of, recipe};
 use crate::{assert_same_weights, is_small, on_any_gpu, twin};
 
 fn on_small_gpu(work: impl FnOnce(&candle_core::Device) + Send) {
