@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use candle_core::Device;
 use shrinklab::nn::loss::{self, KlDirection, Labels, Objective};
-use shrinklab::nn::network::{Network, Wanted, Workspace};
+use shrinklab::nn::network::{Gradients, Network, Wanted, Workspace};
 use shrinklab::nn::op::fake_quant::Levels;
-use shrinklab::nn::op::{tensor, to_device, values};
+use shrinklab::nn::op::{beside, tensor, to_device, values};
 use shrinklab::nn::optimizer::{Optimizer, Rule};
 use shrinklab::nn::{Mode, Result};
 
@@ -170,6 +170,43 @@ fn pruned_and_quantized_parameters_learn_as_on_the_cpu() {
                 device,
                 &format!("{rule:?}"),
             );
+        }
+    });
+}
+
+/// The optimizers alone, from the same gradients: what rounds differently is a product and a sum in one.
+#[test]
+fn optimizers_step_as_on_the_cpu() {
+    on_gpu(|device| {
+        let mut network = built("mobilenet-v1", 1);
+        let first = network.parameters().iter().find(|p| p.role.decays());
+        let (name, n) = first
+            .map(|p| (p.name.clone(), p.value.elem_count()))
+            .unwrap();
+        let mask: Vec<f32> = (0..n).map(|i| f32::from(u8::from(i % 3 == 0))).collect();
+        network.parameters_mut().set_mask(&name, &mask).unwrap();
+        for rule in [Rule::Sgd, Rule::AdamW] {
+            let (mut here, mut there) = (network.duplicate().unwrap(), twin(&network, device));
+            for network in [&mut here, &mut there] {
+                let parameters = network.parameters();
+                let mut optimizer = Optimizer::new(rule, parameters, 0.9, 1e-2).unwrap();
+                for step in 0..5 {
+                    let drawn = network.parameters().iter().enumerate().map(|(at, p)| {
+                        let n = p.value.elem_count();
+                        let drawn = crate::draw("gradient", 1000 * step + at as u64, n, -1.0, 1.0);
+                        p.role.trains().then(|| beside(&p.value, &drawn).unwrap())
+                    });
+                    let gradients = Gradients::of_parameters(drawn.collect());
+                    optimizer
+                        .step(network.parameters_mut(), &gradients, 0.01)
+                        .unwrap();
+                }
+            }
+            let what = format!("{rule:?}");
+            for (h, t) in here.parameters().iter().zip(there.parameters()) {
+                let (h, t) = (values(&h.value).unwrap(), values(&t.value).unwrap());
+                crate::assert_near(&t, &h, 1e-6, 0.0, &what);
+            }
         }
     });
 }
