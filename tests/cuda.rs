@@ -20,6 +20,8 @@ use shrinklab::nn::rng::Rng;
 mod architectures;
 #[path = "cuda/images.rs"]
 mod images;
+#[path = "cuda/loops.rs"]
+mod loops;
 #[path = "cuda/memory.rs"]
 mod memory;
 #[path = "cuda/ops.rs"]

@@ -6,7 +6,7 @@ use shrinklab::nn::op::values;
 use shrinklab::spec::KnobValue;
 
 use crate::architectures::built;
-use crate::training::{assert_said, data, loop_of, recipe};
+use crate::loops::{assert_said, data, loop_of, recipe};
 use crate::{assert_same_weights, is_small, on_any_gpu, twin};
 
 fn on_small_gpu(work: impl FnOnce(&candle_core::Device) + Send) {
@@ -24,7 +24,8 @@ fn a_batch_that_does_not_fit_goes_through_in_parts() {
         let recipe = recipe(&[
             ("epochs", KnobValue::Integer(2)),
             ("batch", KnobValue::Integer(512)),
-            ("learning-rate", KnobValue::Real(1e-3)),
+            // Of seven million ReLUs a few flip by a last bit: at a usual rate they show.
+            ("learning-rate", KnobValue::Real(1e-4)),
         ]);
         let network = built("lenet5", 1);
         let (mut here, mut there) = (network.duplicate().unwrap(), twin(&network, device));

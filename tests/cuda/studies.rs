@@ -82,7 +82,7 @@ fn a_study_says_what_it_says_on_the_cpu() {
                     assert!(t.metric.reads_the_clock() || agree(t, h), "{t:?}\n{h:?}");
                 }
                 (Event::StepsTrained { .. }, _) => {
-                    crate::training::assert_said(from_ref(t), from_ref(h), 0.02);
+                    crate::loops::assert_said(from_ref(t), from_ref(h), 0.02);
                 }
                 _ => {}
             }
