@@ -201,7 +201,8 @@ impl Seat {
 
     /// Puts the form's cursor on a row further down.
     fn go_to(&mut self, row: &str) {
-        self.until("all knobs", |screen| screen.contains(row));
+        // A row may lie further down than the panel reaches.
+        self.until("all knobs", |screen| screen.contains(" all knobs ╮"));
         while !row_at(&self.screen()).contains(row) {
             let before = row_at(&self.screen());
             self.press("j");

@@ -169,6 +169,15 @@ impl Case {
 
     fn check(&self, running: Option<&[Vec<f64>; 2]>) {
         let y = self.by_definition(running);
+        // A difference across the edge of a ReLU is no derivative.
+        let before = Self {
+            relu: false,
+            ..self.clone()
+        };
+        let before = before.by_definition(running);
+        if self.relu && before.iter().any(|y| y.abs() < 1e-3) {
+            return;
+        }
         let differences = self.differences(running);
         for n in [1, 2] {
             let found = threads(n, || self.run(running));
@@ -191,7 +200,7 @@ fn narrow(values: &[f64]) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+    #![proptest_config(crate::drawn(40))]
 
     /// From 4 values per channel on: with fewer, the variance may be so small that x decides nothing but its sign.
     #[test]

@@ -487,7 +487,7 @@ fn is_as_defined(shape: Shape, asked: Asked, tolerance: f64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(crate::drawn(200))]
 
     /// Whatever the shape, what follows in the pass, and the number of threads.
     #[test]
@@ -503,7 +503,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::drawn(40))]
 
     /// Those that are filtered by Winograd's way: 3x3 kernels over many channels. Without a ReLU in between, whose mask
     /// a difference in the last digit may turn.

@@ -129,7 +129,7 @@ fn fits(g: &Geometry) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+    #![proptest_config(crate::drawn(60))]
 
     #[test]
     fn gradients_are_the_central_differences_of_the_definition(

@@ -116,7 +116,7 @@ fn max_pooled(g: &Windows, channels: usize, x: &[f32], dy: &[f32]) -> Found {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+    #![proptest_config(crate::drawn(60))]
 
     #[test]
     fn gradients_are_the_central_differences_of_the_definition(
