@@ -25,7 +25,7 @@ use crate::event::Event;
 use crate::lab::error::{Error, Result};
 
 /// Raised whenever a kernel, an initialization, a split or the order of a sum changes what a seed gives.
-pub const NUMERICS: u32 = 2;
+pub const NUMERICS: u32 = 3;
 
 /// Bytes that the cache may hold.
 const CAP: u64 = 2 << 30;

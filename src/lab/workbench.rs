@@ -159,16 +159,11 @@ impl<'a> Workbench<'a> {
             plan.init_seed.to_string(),
             plan.order_seed.to_string(),
             rayon::current_num_threads().to_string(),
-            // A GPU's numbers are not a CPU's; which of several of a kind, is all the same.
-            self.study
-                .device
-                .split(':')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
         ];
-        if self.study.device != "cpu" {
-            parts.push(json(&(self.study.tf32, self.study.deterministic))?);
+        // A GPU's numbers are not a CPU's; which of several of a kind, is all the same.
+        let kind = self.study.device.split(':').next().unwrap_or_default();
+        if kind != "cpu" {
+            parts.push(json(&(kind, self.study.tf32, self.study.deterministic))?);
         }
         if let Some(from) = &self.reference.from {
             // Where the file lies is no part of what comes out.

@@ -56,6 +56,9 @@ const SUMMING: usize = 132 * 2;
 /// The most arguments that a kernel takes.
 const MOST_ARGUMENTS: usize = 32;
 
+/// What a kernel counts in 32 bits may grow by one stride of all threads beyond its end before it is compared.
+const MOST_COUNTED: usize = i32::MAX as usize - MOST_BLOCKS * BLOCK;
+
 /// Tables that are kept on the device before all are made anew.
 const MOST_TABLES: usize = 64;
 
@@ -65,6 +68,8 @@ pub(crate) enum Arg {
     /// An address on the device; 0 for nothing.
     Pointer(u64),
     Int(i32),
+    /// An `int` that counts something: [`Engine::launch`] refuses more than a kernel can walk over.
+    Count(usize),
     Float(f32),
     Double(f64),
 }
@@ -83,8 +88,7 @@ impl From<i32> for Arg {
 
 impl From<usize> for Arg {
     fn from(value: usize) -> Self {
-        // Sizes are checked when the threads are counted; a kernel counts in 32 bits.
-        Self::Int(value as i32)
+        Self::Count(value)
     }
 }
 
@@ -518,6 +522,12 @@ impl Engine {
             *value = match *arg {
                 Arg::Pointer(address) => address,
                 Arg::Int(value) => u64::from(value.cast_unsigned()),
+                Arg::Count(count) if count <= MOST_COUNTED => count as u64,
+                Arg::Count(count) => {
+                    return Err(invalid(format!(
+                        "kernel {kernel} counts to {MOST_COUNTED}, and {count} are more; a smaller batch has fewer"
+                    )));
+                }
                 Arg::Float(value) => u64::from(value.to_bits()),
                 Arg::Double(value) => value.to_bits(),
             };

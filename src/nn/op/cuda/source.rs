@@ -132,7 +132,7 @@ impl Kind {
     pub(super) fn of(arg: Arg) -> Self {
         match arg {
             Arg::Pointer(_) => Self::Pointer,
-            Arg::Int(_) => Self::Int,
+            Arg::Int(_) | Arg::Count(_) => Self::Int,
             Arg::Float(_) => Self::Float,
             Arg::Double(_) => Self::Double,
         }
