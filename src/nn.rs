@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use candle_core::Result;
 
+pub mod channels;
 pub mod cost;
 pub mod device;
 pub mod layer;

@@ -25,6 +25,32 @@ pub struct Node {
     pub inputs: Vec<usize>,
     /// Where its parameters lie among the network's.
     pub parameters: Vec<usize>,
+    /// Which of the channels that it was laid out with it still makes; all without.
+    pub kept: Option<Kept>,
+}
+
+/// The channels that a layer kept of those it was laid out with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub of: usize,
+    /// In rising order.
+    pub channels: Vec<u32>,
+}
+
+impl Kept {
+    /// Those of `now` channels at the places `kept`, counted in what the layer was laid out with.
+    pub(crate) fn of(before: Option<&Self>, now: usize, kept: &[usize]) -> Self {
+        match before {
+            Some(before) => Self {
+                of: before.of,
+                channels: kept.iter().map(|at| before.channels[*at]).collect(),
+            },
+            None => Self {
+                of: now,
+                channels: kept.iter().map(|at| *at as u32).collect(),
+            },
+        }
+    }
 }
 
 /// The statistics of one training batch at every batch normalization.
@@ -117,6 +143,7 @@ impl Network {
             layer,
             inputs,
             parameters,
+            kept: None,
         });
         self.shapes.push(shape);
         Ok(())
@@ -155,6 +182,11 @@ impl Network {
             Some(input) => self.shapes[*input].clone(),
             None => vec![self.input.channels, self.input.height, self.input.width],
         }
+    }
+
+    /// Remembers which channels a node still makes.
+    pub(crate) fn note_kept(&mut self, node: usize, kept: Kept) {
+        self.nodes[node].kept = Some(kept);
     }
 
     pub fn parameters(&self) -> &Parameters {
@@ -284,6 +316,7 @@ impl Network {
             layer,
             inputs: vec![at],
             parameters: Vec::new(),
+            kept: None,
         };
         self.nodes.insert(at + 1, node);
         self.shapes.insert(at + 1, shape);
