@@ -382,6 +382,7 @@ impl<'a> Workbench<'a> {
             objective: Objective::Classify,
             order_seed: plan.order_seed,
             life,
+            adjust: None,
         };
         cx.keep();
         let trained = train(&mut network, &training, &mut keeper, cx)?;
