@@ -144,6 +144,17 @@ pub struct Entry<T: ?Sized> {
 }
 
 impl<T: ?Sized> Entry<T> {
+    /// The method with these knobs; one that a session of an earlier version does not know stands where it stands by
+    /// itself.
+    pub fn made(&self, setting: &Setting) -> Box<T> {
+        let mut setting = setting.clone();
+        for knob in self.knobs {
+            let standing = setting.0.entry(knob.id.to_string());
+            standing.or_insert_with(|| knob.range.default());
+        }
+        (self.build)(&setting)
+    }
+
     /// The entry as plain data.
     pub fn describe(&self) -> Described {
         Described {

@@ -158,6 +158,9 @@ pub(crate) struct RunArguments {
     /// Share removed, of what the method counts; several, with commas, make one branch each
     #[arg(long, value_name = "R[,R…]", allow_hyphen_values = true)]
     pub ratio: Vec<String>,
+    /// What the ratio counts; the strength that removes that share is searched for [default: what the method counts]
+    #[arg(long, value_name = "SIZE", value_parser = ["channels", "parameters", "nonzero", "macs", "bytes"])]
+    pub ratio_of: Vec<String>,
     /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,

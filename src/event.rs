@@ -112,6 +112,33 @@ pub struct Tally {
     pub n: u64,
 }
 
+/// The share that a compression removed of each of the five sizes of what it was given; negative where one grew.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Outputs of convolutions; without any, of the linear layers before the last.
+    pub channels: Score,
+    pub parameters: Score,
+    /// Weights that are not 0, of all weights.
+    pub nonzero: Score,
+    /// Multiply-accumulates.
+    pub macs: Score,
+    /// In the smallest form of writing.
+    pub bytes: Score,
+}
+
+impl Removed {
+    /// Each with its name, in the order in which they are shown.
+    pub fn named(&self) -> [(&'static str, f64); 5] {
+        [
+            ("channels", self.channels.0),
+            ("parameters", self.parameters.0),
+            ("non-zero", self.nonzero.0),
+            ("mult-adds", self.macs.0),
+            ("bytes", self.bytes.0),
+        ]
+    }
+}
+
 /// What happened. Written down, the variant's name is the kind of a session's record and its fields are the facts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -188,6 +215,9 @@ pub enum Event {
         counts: Option<String>,
         asked: Option<Score>,
         reached: Option<Score>,
+        /// The shares removed in each of the five senses, of what the compression was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        removed: Option<Removed>,
         /// Anything else worth saying, as short sentences: what is simulated and what is real.
         remarks: Vec<String>,
     },

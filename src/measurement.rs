@@ -119,10 +119,20 @@ pub enum Metric {
     ChurnBad,
     ChurnUgly,
     Js,
+    /// Outputs of convolutions; without any, of the linear layers before the last.
+    Channels,
     Parameters,
     Nonzero,
     Macs,
     Bytes,
+    /// All values as 32-bit floats.
+    BytesDense,
+    /// Weights as a bitmask and the values that are not 0.
+    BytesBitmask,
+    /// Weights in compressed sparse rows.
+    BytesCsr,
+    /// Each tensor in its smallest form.
+    BytesWritten,
     LatencyMsP50,
     LatencyMsP10,
     LatencyMsP90,
@@ -135,7 +145,7 @@ pub enum Metric {
 
 impl Metric {
     /// Every metric, in the order of the table of measurements.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::Accuracy,
         Self::Error,
         Self::Agreement,
@@ -143,10 +153,15 @@ impl Metric {
         Self::ChurnBad,
         Self::ChurnUgly,
         Self::Js,
+        Self::Channels,
         Self::Parameters,
         Self::Nonzero,
         Self::Macs,
         Self::Bytes,
+        Self::BytesDense,
+        Self::BytesBitmask,
+        Self::BytesCsr,
+        Self::BytesWritten,
         Self::LatencyMsP50,
         Self::LatencyMsP10,
         Self::LatencyMsP90,
@@ -165,10 +180,15 @@ impl Metric {
             Self::ChurnBad => "churn_bad",
             Self::ChurnUgly => "churn_ugly",
             Self::Js => "js",
+            Self::Channels => "channels",
             Self::Parameters => "parameters",
             Self::Nonzero => "nonzero",
             Self::Macs => "macs",
             Self::Bytes => "bytes",
+            Self::BytesDense => "bytes_dense",
+            Self::BytesBitmask => "bytes_bitmask",
+            Self::BytesCsr => "bytes_csr",
+            Self::BytesWritten => "bytes_written",
             Self::LatencyMsP50 => "latency_ms_p50",
             Self::LatencyMsP10 => "latency_ms_p10",
             Self::LatencyMsP90 => "latency_ms_p90",
@@ -309,9 +329,9 @@ mod tests {
     fn metric_names_are_pinned() {
         let names: Vec<&str> = Metric::ALL.iter().map(|metric| metric.name()).collect();
         assert_eq!(
-            names[..15].join(", "),
-            "accuracy, error, agreement, churn_good, churn_bad, churn_ugly, js, parameters, nonzero, macs, bytes, \
-             latency_ms_p50, latency_ms_p10, latency_ms_p90, throughput"
+            names[..20].join(", "),
+            "accuracy, error, agreement, churn_good, churn_bad, churn_ugly, js, channels, parameters, nonzero, macs, bytes, \
+             bytes_dense, bytes_bitmask, bytes_csr, bytes_written, latency_ms_p50, latency_ms_p10, latency_ms_p90, throughput"
         );
         for metric in Metric::ALL {
             let written = serde_json::to_string(&metric).unwrap();

@@ -259,6 +259,7 @@ impl State {
                 counts,
                 asked,
                 reached,
+                removed,
                 remarks,
             } => {
                 let facts = Compressed {
@@ -267,6 +268,7 @@ impl State {
                     counts: counts.clone(),
                     asked: asked.map(|ratio| ratio.0),
                     reached: reached.map(|ratio| ratio.0),
+                    removed: *removed,
                     remarks: remarks.clone(),
                 };
                 self.at_stage(record, *network, *stage, |network, _| {

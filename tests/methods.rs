@@ -34,6 +34,8 @@ use shrinklab::spec::{
 
 #[path = "methods/adjusting.rs"]
 mod adjusting;
+#[path = "methods/channel_pruning.rs"]
+mod channel_pruning;
 #[path = "methods/compressions.rs"]
 mod compressions;
 #[path = "methods/names.rs"]

@@ -15,6 +15,8 @@ mod architectures;
 mod batch_norm;
 #[path = "numerics/candle.rs"]
 mod candle;
+#[path = "numerics/channels.rs"]
+mod channels;
 #[path = "numerics/conv2d.rs"]
 mod conv2d;
 #[path = "numerics/depthwise_conv2d.rs"]

@@ -20,6 +20,7 @@ use crate::spec::{
 pub(crate) struct Places {
     compress: Vec<usize>,
     ratio: Vec<usize>,
+    ratio_of: Vec<usize>,
     set: Vec<usize>,
     fine_tune: Vec<usize>,
     fine_tune_epochs: Vec<usize>,
@@ -38,6 +39,7 @@ impl Places {
         Self {
             compress: of("compress"),
             ratio: of("ratio"),
+            ratio_of: of("ratio_of"),
             set: of("set"),
             fine_tune: of("fine_tune"),
             fine_tune_epochs: of("fine_tune_epochs"),
@@ -206,6 +208,11 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
         typed[branch]
             .ratios
             .extend(ratios.split(',').map(str::to_owned));
+    }
+    for (place, size) in places.ratio_of.iter().zip(&arguments.ratio_of) {
+        let branch = places.branch(*place).ok_or_else(|| stray("--ratio-of"))?;
+        let size = KnobValue::Choice(size.clone());
+        typed[branch].knobs.push(("ratio-of".to_owned(), size));
     }
     for (place, text) in places.set.iter().zip(&arguments.set) {
         if let Some(branch) = places.branch(*place) {

@@ -223,6 +223,7 @@ impl Words {
                 counts,
                 asked,
                 reached,
+                removed,
                 remarks,
                 ..
             } => {
@@ -233,6 +234,12 @@ impl Words {
                         reached.0 * 100.0,
                         asked.0 * 100.0
                     );
+                }
+                if let Some(removed) = removed {
+                    let shares = removed
+                        .named()
+                        .map(|(of, share)| format!("{of} {:.2} %", share * 100.0));
+                    text = format!("{text}\n  removed: {}", shares.join(", "));
                 }
                 for remark in remarks {
                     text = format!("{text}\n  {remark}");

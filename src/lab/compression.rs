@@ -8,8 +8,10 @@ use crate::lab::subject::Subject;
 use crate::lab::train::{Life, Recipe};
 use crate::nn::network::Network;
 
+pub mod channel_pruning;
 pub mod magnitude_pruning;
 pub mod post_training_quantization;
+mod schedule;
 pub mod self_distillation;
 
 /// What a compression starts from.
@@ -61,6 +63,7 @@ pub trait Compression {
 /// Every compression, in the order on screen.
 pub const ALL: &[Entry<dyn Compression>] = &[
     magnitude_pruning::ENTRY,
+    channel_pruning::ENTRY,
     post_training_quantization::ENTRY,
     self_distillation::ENTRY,
 ];

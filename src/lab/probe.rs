@@ -63,8 +63,14 @@ fn nature(metric: Metric) -> (Unit, Direction) {
         // Another mistake in place of a mistake: neither better nor worse.
         Metric::ChurnUgly => (Unit::Fraction, Neutral),
         Metric::Js | Metric::NearerThanTwin => (Unit::Nats, LowerIsBetter),
-        Metric::Parameters | Metric::Nonzero | Metric::Macs => (Unit::Count, LowerIsBetter),
-        Metric::Bytes => (Unit::Bytes, LowerIsBetter),
+        Metric::Channels | Metric::Parameters | Metric::Nonzero | Metric::Macs => {
+            (Unit::Count, LowerIsBetter)
+        }
+        Metric::Bytes
+        | Metric::BytesDense
+        | Metric::BytesBitmask
+        | Metric::BytesCsr
+        | Metric::BytesWritten => (Unit::Bytes, LowerIsBetter),
         Metric::LatencyMsP50 | Metric::LatencyMsP10 | Metric::LatencyMsP90 => {
             (Unit::Milliseconds, LowerIsBetter)
         }

@@ -16,6 +16,10 @@ pub enum Layout {
     Bitmask,
     /// Column and value of each that is not 0, row by row.
     CompressedRows,
+    /// The smallest of these.
+    Smallest,
+    /// Every value as a 32-bit float, whatever levels it lies on.
+    Floats,
 }
 
 /// Bits of an index or an offset in compressed rows.
@@ -29,8 +33,14 @@ impl Layout {
     pub fn bytes(self, values: u64, rows: u64, nonzero: u64, bits: u64) -> u64 {
         let bits = match self {
             Self::Dense => values * bits,
+            Self::Floats => values * FLOAT_BITS,
             Self::Bitmask => values + nonzero * bits,
             Self::CompressedRows => nonzero * (bits + INDEX_BITS) + (rows + 1) * INDEX_BITS,
+            Self::Smallest => {
+                let layouts = [Self::Dense, Self::Bitmask, Self::CompressedRows];
+                let bytes = layouts.map(|layout| layout.bytes(values, rows, nonzero, bits));
+                return bytes.into_iter().fold(u64::MAX, u64::min);
+            }
         };
         bits.div_ceil(8)
     }
@@ -56,7 +66,7 @@ pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
         let (values, bits) = (parameter.value.elem_count() as u64, value_bits(parameter));
         let is_weight = parameter.role == ParameterRole::Weight;
         // A bias is at the scale of the sums that it is added to, which follows from two others.
-        let scale = if is_weight && parameter.levels.is_some() {
+        let scale = if is_weight && parameter.levels.is_some() && layout != Layout::Floats {
             WORD
         } else {
             0

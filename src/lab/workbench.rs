@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use candle_core::Device;
 
-use crate::event::{Cost, Event, Outcome, Warning};
+use crate::event::{Cost, Event, Outcome, Removed, Warning};
 use crate::lab::architecture;
 use crate::lab::cache::{Cache, Kept as Cached, Key};
 use crate::lab::compression::{self, Start};
@@ -17,9 +17,11 @@ use crate::lab::feasibility;
 use crate::lab::keeper::Keeper;
 use crate::lab::landscape::Landscape;
 use crate::lab::probe::{self, Probe, When};
+use crate::lab::ratio::{RatioOf, Sizes};
 use crate::lab::run::cache_trouble;
 use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use crate::lab::train::{Life, Objective, Recipe, Training, train};
+use crate::measurement::Score;
 use crate::nn::network::Network;
 use crate::nn::parameters::pretrained;
 use crate::spec::{
@@ -250,7 +252,7 @@ impl<'a> Workbench<'a> {
             .ok_or_else(|| {
                 Error::Internal(format!("compression {} is not in the table", method.id))
             })?;
-        let compression = (entry.build)(&method.setting);
+        let compression = entry.made(&method.setting);
         let own = Recipe {
             epochs: compression.epochs(),
             ..recipe.clone()
@@ -267,6 +269,7 @@ impl<'a> Workbench<'a> {
             corrupted_subset: &self.corrupted_subset,
             threads: rayon::current_num_threads(),
         };
+        let before = Sizes::of(&piece.network);
         let start = Start {
             subject: &subject,
             network: &piece.network,
@@ -281,13 +284,27 @@ impl<'a> Workbench<'a> {
             self.landscape.as_mut(),
         );
         let made = compression.compress(&start, &mut keeper, cx)?;
+        let after = Sizes::of(&made.network);
+        let share = |of| Score(before.removed(of, &after));
+        let removed = Removed {
+            channels: share(RatioOf::Channels),
+            parameters: share(RatioOf::Parameters),
+            nonzero: share(RatioOf::Nonzero),
+            macs: share(RatioOf::Macs),
+            bytes: share(RatioOf::Bytes),
+        };
         cx.emit(Event::NetworkCompressed {
             network: plan.id,
             stage,
             method: method.clone(),
-            counts: entry.info.ratio_of.as_ref().map(ToString::to_string),
+            counts: entry.info.ratio_of.as_ref().map(|own| {
+                let asked = method.setting.0.get("ratio-of").map(ToString::to_string);
+                let asked = asked.and_then(|word| RatioOf::of(&word));
+                asked.map_or(own.to_string(), |of| of.noun().to_owned())
+            }),
             asked: made.asked.map(Into::into),
             reached: made.reached.map(Into::into),
+            removed: Some(removed),
             remarks: made.remarks,
         })?;
         let facts = built(&made.network, &self.reference.architecture.id, plan.id);

@@ -198,7 +198,10 @@ impl Network {
                 parameters.set(&of.name, &value)?;
                 if let Some(into) = parameters.get_mut(&of.name) {
                     into.levels = of.levels;
-                    let mask = mask.map(|mask| beside(&into.value, &part.of(&mask)));
+                    // A mask that covered what went alone has nothing left to cover.
+                    let mask = mask.map(|mask| part.of(&mask));
+                    let mask = mask.filter(|mask| mask.contains(&0.0));
+                    let mask = mask.map(|mask| beside(&into.value, &mask));
                     into.mask = mask.transpose()?;
                 }
             }

@@ -93,7 +93,7 @@ impl Parameters {
         self.0.is_empty()
     }
 
-    pub(crate) fn at(&self, index: usize) -> &Parameter {
+    pub fn at(&self, index: usize) -> &Parameter {
         &self.0[index]
     }
 

@@ -167,6 +167,7 @@ fn network(chapter: &Chapter<'_>, network: &NetworkState) -> Value {
                 "counts": done.counts,
                 "asked": done.asked.map(Score),
                 "reached": done.reached.map(Score),
+                "removed": done.removed,
                 "remarks": done.remarks,
             })
         })

@@ -147,10 +147,16 @@ fn write_comparison(
             }
         }
         writeln!(text, ".\n")?;
+        if let Some(removed) = &done.removed {
+            let shares = removed
+                .named()
+                .map(|(of, share)| format!("{} of {of}", percent(share)));
+            writeln!(text, "- removed: {}", shares.join(", "))?;
+        }
         for remark in &done.remarks {
             writeln!(text, "- {}", words(remark))?;
         }
-        if !done.remarks.is_empty() {
+        if !done.remarks.is_empty() || done.removed.is_some() {
             writeln!(text)?;
         }
     }
@@ -250,6 +256,10 @@ fn size(metric: Metric) -> &'static str {
         Metric::Nonzero => "non-zero parameters",
         Metric::Macs => "multiply-accumulates",
         Metric::Bytes => "bytes on disk",
+        Metric::BytesDense => "bytes as 32-bit floats",
+        Metric::BytesBitmask => "bytes with a bitmask",
+        Metric::BytesCsr => "bytes in compressed rows",
+        Metric::BytesWritten => "bytes in the smallest form",
         other => other.name(),
     }
 }

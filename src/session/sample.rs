@@ -155,6 +155,7 @@ fn after(event: &Event) -> Option<Event> {
             counts: Some("weights".to_owned()),
             asked: Some(Score(0.5)),
             reached: Some(Score(0.499_9)),
+            removed: None,
             remarks: vec!["zeros are stored".to_owned()],
         },
         Event::NetworkCompressed { .. } => Event::Measured(Measurement {
@@ -315,6 +316,7 @@ pub(crate) fn story() -> Vec<Event> {
                     counts: Some("weights".to_owned()),
                     asked: Some(Score(0.5)),
                     reached: Some(Score(0.5)),
+                    removed: None,
                     remarks: vec!["zeros are stored, so nothing gets faster".to_owned()],
                 });
             }

@@ -336,7 +336,10 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
     let described = catalog.find(&method.id);
     let activations = knobs.get("activation-bits").map(ToString::to_string);
     let bits = knobs.get("bits").map(ToString::to_string);
-    for (id, value) in knobs {
+    let first = ["ratio", "ratio-of"];
+    let named = |id: &&str| knobs.get_key_value(*id);
+    let others = knobs.iter().filter(|(id, _)| !first.contains(&id.as_str()));
+    for (id, value) in first.iter().filter_map(named).chain(others) {
         let knob = described.and_then(|described| described.knob(id));
         let words = match (id.as_str(), value) {
             ("ratio", KnobValue::Real(ratio)) => format!("{} %", (ratio * 1e4).round() / 100.0),
@@ -353,6 +356,7 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
             // Said beside the bits of the weights.
             ("activation-bits", _) if bits.is_some() => continue,
             (_, value) if knob.map(|knob| knob.range.default()).as_ref() == Some(value) => continue,
+            ("ratio-of", word) => format!("of {word}"),
             ("epochs", KnobValue::Integer(epochs)) => {
                 epochs_label(u32::try_from(*epochs).unwrap_or(u32::MAX))
             }
@@ -367,6 +371,10 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
 }
 
 fn epochs(setting: &std::collections::BTreeMap<String, KnobValue>) -> u32 {
+    // A pruning that does not train has the knob too.
+    if setting.get("schedule") == Some(&KnobValue::Choice("one-shot".to_owned())) {
+        return 0;
+    }
     match setting.get("epochs") {
         Some(KnobValue::Integer(n)) => u32::try_from(*n).unwrap_or(0),
         _ => 0,

@@ -77,7 +77,7 @@ pub struct Comparison {
     pub candidate: NetworkId,
     /// Clean images first, then corruptions and severities in the order in which they were measured.
     pub accuracies: Vec<AccuracyRow>,
-    /// Parameters, non-zero, multiply-accumulates, bytes: those that were measured.
+    /// Channels, parameters, non-zero, multiply-accumulates, bytes in all layouts: those that were measured.
     pub footprint: Vec<FootprintRow>,
     pub latencies: Vec<LatencyRow>,
     /// The share of test images on which both answer the same.
@@ -87,11 +87,16 @@ pub struct Comparison {
 }
 
 /// The metrics of a footprint, in the order of the table.
-pub const FOOTPRINT: [Metric; 4] = [
+pub const FOOTPRINT: [Metric; 9] = [
+    Metric::Channels,
     Metric::Parameters,
     Metric::Nonzero,
     Metric::Macs,
     Metric::Bytes,
+    Metric::BytesDense,
+    Metric::BytesBitmask,
+    Metric::BytesCsr,
+    Metric::BytesWritten,
 ];
 
 /// The metrics from which accuracy under a corruption is read.

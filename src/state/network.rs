@@ -2,7 +2,7 @@
 
 use super::measurements::Measurements;
 use super::series::{Sample, Series};
-use crate::event::{Cost, LayerFacts, Outcome, Tally};
+use crate::event::{Cost, LayerFacts, Outcome, Removed, Tally};
 use crate::spec::{Method, NetworkPlan, StageKind};
 
 /// Where a network stands.
@@ -97,6 +97,8 @@ pub struct Compressed {
     pub counts: Option<String>,
     pub asked: Option<f64>,
     pub reached: Option<f64>,
+    /// The shares removed in each of the five senses; sessions of earlier versions do not say.
+    pub removed: Option<Removed>,
     /// Short sentences.
     pub remarks: Vec<String>,
 }

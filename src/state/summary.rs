@@ -171,6 +171,12 @@ fn write_network(state: &State, network: &NetworkState, text: &mut String) -> fm
             ratio(done.reached),
             plain(done.counts.as_deref().unwrap_or("nothing"))
         )?;
+        if let Some(removed) = &done.removed {
+            let shares = removed
+                .named()
+                .map(|(of, share)| format!("{of} {share:.4}"));
+            writeln!(text, "    removed: {}", shares.join(", "))?;
+        }
         for remark in &done.remarks {
             writeln!(text, "    {}", plain(remark))?;
         }

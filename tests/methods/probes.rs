@@ -110,9 +110,35 @@ fn the_footprint_is_that_of_what_would_be_written() {
             .probe("footprint", network)
             .0
             .iter()
+            .filter(|found| {
+                use Metric::{Bytes, Macs, Nonzero, Parameters};
+                matches!(found.metric, Parameters | Nonzero | Macs | Bytes)
+            })
             .map(|found| found.scalar().unwrap())
             .collect()
     };
+    // In the same order: channels, all as floats, a bit for each weight more, column and value of each, the least of them.
+    let others: Vec<f64> = bench
+        .probe("footprint", REFERENCE)
+        .0
+        .iter()
+        .filter(|found| {
+            use Metric::{Bytes, Macs, Nonzero, Parameters};
+            !matches!(found.metric, Parameters | Nonzero | Macs | Bytes)
+        })
+        .map(|found| found.scalar().unwrap())
+        .collect();
+    let rows = 4.0 * (32.0 + 64.0 + 128.0 + 10.0 + 4.0);
+    assert_eq!(
+        others,
+        [
+            96.0,
+            900_136.0,
+            900_136.0 + 28_100.0,
+            936.0 + 8.0 * 224_800.0 + rows,
+            900_136.0
+        ]
+    );
     let biases = |parameter: &&Parameter| parameter.role == ParameterRole::Bias;
     let nonzero: u64 = bench
         .reference()

@@ -580,6 +580,7 @@ impl Story {
                 counts: Some("weights".to_owned()),
                 asked: Some(Score(0.5)),
                 reached: Some(Score(0.5)),
+                removed: None,
                 remarks: vec![
                     "Zeros stay where they are: the layers keep their shapes.".to_owned(),
                 ],

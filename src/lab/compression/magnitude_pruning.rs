@@ -1,18 +1,30 @@
 //! Magnitude pruning: the weights nearest to zero become zero and stay so.
 //!
 //! w' = 0 where |w| is among the k smallest, k = round(ratio · n), halves to even as in PyTorch's `prune`.
-//! Over the weights of all layers together (`global`) or of each layer by itself (`per-layer`); biases are kept.
+//! Over the weights of all layers together (`global`) or of each layer by itself (`per-layer`); biases are kept. `lamp`
+//! is global by w² / Σ w'² over the weights w' of the same layer that are not smaller, which is 1 for each layer's
+//! largest, so that no layer dies; Lee et al. 2021, arXiv:2010.07611.
 //! Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", arXiv:1506.02626.
+//!
+//! The count is the ratio itself where it counts weights that are not zero; `ratio-of = bytes` searches for the count that
+//! shrinks the smallest written form. No other size shrinks, and asking for one is refused. With `parameters = all` biases,
+//! scales and shifts are pruned as weights are.
+//! `weights = rewound` gives what stays its initial weights back, the lottery ticket of Frankle and Carbin 2019,
+//! arXiv:1803.03635; `scratch` draws new ones under the same mask, their control.
 //!
 //! Weights that an earlier pruning took come first, whatever they would be by size, so that the ratio counts them and
 //! none is counted twice. Among equals the one that comes first in the order of layers, then of weights, goes first.
 
 use crate::catalog::{Entry, Info, Knob, Range, text};
 use crate::event::Cost;
+use crate::lab::compression::channel_pruning::{WEIGHTS, Weights, lamp};
+use crate::lab::compression::schedule::{EPOCHS, SCHEDULE, Schedule};
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::Result;
+use crate::lab::ratio::{self, RatioOf, Sizes};
 use crate::lab::storage::{Layout, network_bytes};
+use crate::lab::train::{Objective, Recipe, Training, train};
 use crate::nn::network::Network;
 use crate::nn::op::values;
 use crate::nn::parameters::ParameterRole;
@@ -34,11 +46,11 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
             id: text("ratio"),
             title: text("ratio"),
             summary: text(
-                "Share of the weights that is removed; biases are not counted. 0 changes nothing.",
+                "Share of the weights that becomes zero; biases are not counted. 0 changes nothing.",
             ),
             range: Range::Real {
                 least: 0.0,
-                most: 0.999,
+                most: MOST,
                 step: 0.05,
                 default: 0.5,
             },
@@ -47,53 +59,183 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
             id: text("scope"),
             title: text("scope"),
             summary: text(
-                "Whether the smallest weights are sought in the whole network or in each layer.",
+                "Whether the smallest weights are sought in the whole network or in each layer; lamp seeks in the whole \
+                 network by each weight's share of its layer's larger ones.",
             ),
             range: Range::Choice {
-                options: std::borrow::Cow::Borrowed(&[text("global"), text("per-layer")]),
+                options: std::borrow::Cow::Borrowed(&[
+                    text("global"),
+                    text("per-layer"),
+                    text("lamp"),
+                ]),
                 default: text("global"),
             },
         },
+        ratio::knob("nonzero"),
+        Knob {
+            id: text("parameters"),
+            title: text("parameters"),
+            summary: text(
+                "Whether only weights are pruned, or biases, scales and shifts among them too.",
+            ),
+            range: Range::Choice {
+                options: std::borrow::Cow::Borrowed(&[text("weights"), text("all")]),
+                default: text("weights"),
+            },
+        },
+        Knob {
+            id: text("weights"),
+            title: text("weights"),
+            summary: text(
+                "What stays keeps its weights, gets its initial ones back (rewound), or new random ones (scratch).",
+            ),
+            range: Range::Choice {
+                options: std::borrow::Cow::Borrowed(WEIGHTS),
+                default: text("kept"),
+            },
+        },
+        SCHEDULE,
+        EPOCHS,
     ],
     build: |setting| {
         Box::new(MagnitudePruning {
             ratio: setting.real("ratio"),
-            scope: if setting.choice("scope") == "per-layer" {
-                Scope::PerLayer
-            } else {
-                Scope::Global
+            scope: match setting.choice("scope") {
+                "per-layer" => Scope::PerLayer,
+                "lamp" => Scope::Lamp,
+                _ => Scope::Global,
             },
+            of: RatioOf::of(setting.choice("ratio-of")).unwrap_or(RatioOf::Nonzero),
+            has_all: setting.choice("parameters") == "all",
+            weights: Weights::new(setting.choice("weights")),
+            schedule: Schedule::new(setting),
         })
     },
 };
+
+/// The greatest ratio.
+const MOST: f64 = 0.999;
 
 /// Among which weights the smallest are sought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Global,
     PerLayer,
+    /// In all layers, by LAMP's scores instead of sizes.
+    Lamp,
 }
 
 struct MagnitudePruning {
     ratio: f64,
     scope: Scope,
+    of: RatioOf,
+    /// Whether biases, scales and shifts are pruned too.
+    has_all: bool,
+    weights: Weights,
+    schedule: Schedule,
 }
 
 impl Compression for MagnitudePruning {
     fn compress(
         &self,
         start: &Start<'_>,
-        _: &mut dyn Observer,
+        observer: &mut dyn Observer,
         cx: &mut Context<'_>,
     ) -> Result<Compressed> {
         cx.checkpoint()?;
+        let before = Sizes::of(start.network);
+        let strength = match self.of {
+            RatioOf::Nonzero => self.ratio,
+            of => {
+                let pruned = |strength| {
+                    let mut network = start.network.duplicate()?;
+                    self.prune(&mut network, strength)?;
+                    Ok(Sizes::of(&network))
+                };
+                ratio::solve(of, self.ratio, MOST, &before, pruned)?.strength
+            }
+        };
         let mut network = start.network.duplicate()?;
-        let layers = Layer::all(&network)?;
+        let (mut cost, mut life, mut best) = (Cost::default(), start.life, None);
+        if self.schedule == Schedule::OneShot {
+            self.prune(&mut network, strength)?;
+        } else {
+            let recipe = Recipe {
+                epochs: self.schedule.epochs(),
+                ..start.recipe.clone()
+            };
+            let adjust = |network: &mut Network, done: u64, total: u64| {
+                let share = self.schedule.share(done, total);
+                if self.schedule.moves(done, total) {
+                    self.prune(network, share * strength)?;
+                }
+                Ok(share >= 1.0)
+            };
+            let training = Training {
+                data: start.subject.data,
+                recipe: &recipe,
+                objective: Objective::Classify,
+                order_seed: start.subject.network.order_seed,
+                life,
+                adjust: Some(&adjust),
+            };
+            let trained = train(&mut network, &training, observer, cx)?;
+            (cost, life, best) = (trained.cost, trained.life, Some(trained.best));
+        }
+        if let Some(origin) = self.weights.origin(start)? {
+            let masked = network;
+            network = origin;
+            take_masks(&mut network, &masked)?;
+            best = None;
+        }
+        let kilobytes = |layout| network_bytes(&network, layout) as f64 / 1e3;
+        let mut remarks = vec![format!(
+            "zeros are stored as they are: {:.0} kB dense, as before; {:.0} kB with a bitmask, {:.0} kB in compressed rows; \
+             latency does not change",
+            kilobytes(Layout::Dense),
+            kilobytes(Layout::Bitmask),
+            kilobytes(Layout::CompressedRows),
+        )];
+        remarks.extend(self.weights.remark());
+        let reached = match self.of {
+            // Of all that may be pruned, biases too where they are.
+            RatioOf::Nonzero => {
+                let (zeros, all) = zeros(&network, self.has_all)?;
+                zeros as f64 / all as f64
+            }
+            of => before.removed(of, &Sizes::of(&network)),
+        };
+        Ok(Compressed {
+            network,
+            best,
+            asked: Some(self.ratio),
+            reached: Some(reached),
+            remarks,
+            cost,
+            life,
+        })
+    }
+
+    fn epochs(&self) -> u32 {
+        self.schedule.epochs()
+    }
+}
+
+impl MagnitudePruning {
+    /// Masks the share `strength` of what may be pruned.
+    fn prune(&self, network: &mut Network, strength: f64) -> Result<()> {
+        let mut layers = Layer::all(network, self.has_all)?;
+        if self.scope == Scope::Lamp {
+            for layer in &mut layers {
+                let sizes: Vec<f64> = layer.weights.iter().map(|w| f64::from(*w)).collect();
+                layer.weights = lamp(&sizes).into_iter().map(|s| s as f32).collect();
+            }
+        }
         let chosen = match self.scope {
-            Scope::Global => smallest(&layers, self.ratio),
+            Scope::Global | Scope::Lamp => smallest(&layers, strength),
             Scope::PerLayer => layers
                 .iter()
-                .flat_map(|layer| smallest(std::slice::from_ref(layer), self.ratio))
+                .flat_map(|layer| smallest(std::slice::from_ref(layer), strength))
                 .collect(),
         };
         for (layer, taken) in layers.iter().zip(&chosen) {
@@ -105,31 +247,25 @@ impl Compression for MagnitudePruning {
                 network.parameters_mut().set_mask(&layer.name, &mask)?;
             }
         }
-        let (zeros, weights) = zeros(&network)?;
-        let kilobytes = |layout| network_bytes(&network, layout) as f64 / 1e3;
-        let remarks = vec![format!(
-            "zeros are stored as they are: {:.0} kB dense, as before; {:.0} kB with a bitmask, {:.0} kB in compressed rows; \
-             latency does not change",
-            kilobytes(Layout::Dense),
-            kilobytes(Layout::Bitmask),
-            kilobytes(Layout::CompressedRows),
-        )];
-        Ok(Compressed {
-            network,
-            best: None,
-            asked: Some(self.ratio),
-            reached: Some(zeros as f64 / weights as f64),
-            remarks,
-            cost: Cost::default(),
-            life: start.life,
-        })
+        Ok(())
     }
 }
 
-/// Weights that are 0, and all weights.
-fn zeros(network: &Network) -> Result<(usize, usize)> {
+/// Gives a network the masks of another one with the same parameters.
+fn take_masks(network: &mut Network, masked: &Network) -> Result<()> {
+    for parameter in masked.parameters() {
+        if let Some(mask) = &parameter.mask {
+            let mask = values(mask)?;
+            network.parameters_mut().set_mask(&parameter.name, &mask)?;
+        }
+    }
+    Ok(())
+}
+
+/// What may be pruned and is 0, and all of it.
+fn zeros(network: &Network, has_all: bool) -> Result<(usize, usize)> {
     let mut counts = (0, 0);
-    for layer in Layer::all(network)? {
+    for layer in Layer::all(network, has_all)? {
         counts.0 += layer
             .weights
             .iter()
@@ -148,11 +284,11 @@ struct Layer {
 }
 
 impl Layer {
-    fn all(network: &Network) -> Result<Vec<Self>> {
-        let weights = network
-            .parameters()
-            .iter()
-            .filter(|parameter| parameter.role == ParameterRole::Weight);
+    fn all(network: &Network, has_all: bool) -> Result<Vec<Self>> {
+        let parameters = network.parameters().iter();
+        let weights = parameters.filter(|parameter| {
+            parameter.role == ParameterRole::Weight || (has_all && parameter.role.trains())
+        });
         weights
             .map(|parameter| {
                 let weights = values(&parameter.value)?;
@@ -177,13 +313,16 @@ fn smallest(layers: &[Layer], ratio: f64) -> Vec<Vec<bool>> {
         let pairs = layer.weights.iter().zip(&layer.masked).enumerate();
         order.extend(pairs.map(|(index, (weight, masked))| (!masked, weight.abs(), at, index)));
     }
-    order.sort_unstable_by(|a, b| {
-        a.0.cmp(&b.0)
-            .then(a.1.total_cmp(&b.1))
-            .then(a.2.cmp(&b.2))
-            .then(a.3.cmp(&b.3))
-    });
     let count = (ratio * order.len() as f64).round_ties_even() as usize;
+    if let Some(last) = count.checked_sub(1) {
+        // Only who goes matters, not in which order.
+        order.select_nth_unstable_by(last, |a, b| {
+            a.0.cmp(&b.0)
+                .then(a.1.total_cmp(&b.1))
+                .then(a.2.cmp(&b.2))
+                .then(a.3.cmp(&b.3))
+        });
+    }
     let mut taken: Vec<Vec<bool>> = layers.iter().map(|layer| layer.masked.clone()).collect();
     for &(_, _, at, index) in &order[..count] {
         taken[at][index] = true;

@@ -8,6 +8,7 @@ use crate::catalog::{Entry, Info, text};
 use crate::lab::context::Context;
 use crate::lab::error::Result;
 use crate::lab::probe::{Probe, When, finding};
+use crate::lab::ratio::Sizes;
 use crate::lab::storage::{Layout, network_bytes};
 use crate::lab::subject::Subject;
 use crate::measurement::{Metric, Score, Value};
@@ -17,7 +18,7 @@ pub const ENTRY: Entry<dyn Probe> = Entry {
         id: text("footprint"),
         title: text("Footprint"),
         summary: text(
-            "Parameters, those that are not zero, multiply-accumulates per image, and bytes on disk.",
+            "Channels, parameters, those that are not zero, multiply-accumulates per image, and bytes on disk in each layout.",
         ),
         reference: text("arXiv:2003.03033"),
         family: text("cost"),
@@ -41,10 +42,24 @@ impl Probe for Footprint {
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
         let network = &subject.candidate()?.last;
         for (metric, count) in [
+            (Metric::Channels, Sizes::of(network).channels),
             (Metric::Parameters, network.parameters().count()),
             (Metric::Nonzero, network.parameters().nonzero()),
             (Metric::Macs, network.macs()),
             (Metric::Bytes, network_bytes(network, Layout::Dense)),
+            (Metric::BytesDense, network_bytes(network, Layout::Floats)),
+            (
+                Metric::BytesBitmask,
+                network_bytes(network, Layout::Bitmask),
+            ),
+            (
+                Metric::BytesCsr,
+                network_bytes(network, Layout::CompressedRows),
+            ),
+            (
+                Metric::BytesWritten,
+                network_bytes(network, Layout::Smallest),
+            ),
         ] {
             let value = Value::Scalar(Score(count as f64));
             cx.measured(finding(&ENTRY.info.id, metric, value, subject, stage)?)?;

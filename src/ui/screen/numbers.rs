@@ -148,7 +148,11 @@ pub(super) fn unitless<'a>(first: &'a str, second: &str) -> &'a str {
 
 fn size(metric: Metric, value: f64) -> String {
     match metric {
-        Metric::Bytes => figure::bytes(value),
+        Metric::Bytes
+        | Metric::BytesDense
+        | Metric::BytesBitmask
+        | Metric::BytesCsr
+        | Metric::BytesWritten => figure::bytes(value),
         Metric::Macs => figure::short_count(value),
         _ => figure::count(value.max(0.0).round() as u64),
     }
@@ -158,7 +162,12 @@ fn lines(of: &NetworkState, comparison: &Comparison, theme: Theme) -> Vec<Line> 
     let is_alone = comparison.reference == comparison.candidate;
     let written = |value: Option<String>| value.unwrap_or_else(|| "—".to_owned());
     let mut lines = Vec::new();
-    for row in &comparison.footprint {
+    // Five senses of size; the report has the other layouts of the bytes.
+    let sizes = comparison.footprint.iter().filter(|row| {
+        use Metric::{BytesBitmask, BytesCsr, BytesDense};
+        !matches!(row.metric, BytesDense | BytesBitmask | BytesCsr)
+    });
+    for row in sizes {
         let removed = row.removed().filter(|_| !is_alone);
         lines.push(Line {
             what: what(row.metric).to_owned(),
@@ -250,6 +259,20 @@ fn lines(of: &NetworkState, comparison: &Comparison, theme: Theme) -> Vec<Line> 
         });
     }
     for compressed in &of.compressions {
+        if let Some(removed) = &compressed.removed {
+            let shares = removed
+                .named()
+                .map(|(of, share)| format!("{of} {} %", figure::percent(share)));
+            for some in [&shares[..3], &shares[3..]] {
+                lines.push(Line {
+                    what: "removed".to_owned(),
+                    reference: String::new(),
+                    candidate: String::new(),
+                    change: some.join(", "),
+                    style: theme.dim(),
+                });
+            }
+        }
         let (Some(asked), Some(reached)) = (compressed.asked, compressed.reached) else {
             continue;
         };
@@ -299,10 +322,15 @@ pub fn what(metric: Metric) -> &'static str {
         Metric::ChurnBad => "churn, bad",
         Metric::ChurnUgly => "churn, ugly",
         Metric::Js => "divergence",
+        Metric::Channels => "channels",
         Metric::Parameters => "parameters",
         Metric::Nonzero => "non-zero",
         Metric::Macs => "mult-adds",
         Metric::Bytes => "bytes",
+        Metric::BytesDense => "bytes, dense",
+        Metric::BytesBitmask => "bytes, bitmask",
+        Metric::BytesCsr => "bytes, rows",
+        Metric::BytesWritten => "bytes, written",
         Metric::LatencyMsP50 => "latency",
         Metric::LatencyMsP10 => "latency p10",
         Metric::LatencyMsP90 => "latency p90",
