@@ -28,7 +28,14 @@ pub fn store_images(
         let x = x[part.start * image..part.end * image].chunks_exact(image);
         for (x, y) in x.zip(y.chunks_exact_mut(image)) {
             for (channel, x) in x.chunks_exact(pixels).enumerate() {
-                store_plane(x, mean[channel], std[channel], levels, &mut y[channel..], channels);
+                store_plane(
+                    x,
+                    mean[channel],
+                    std[channel],
+                    levels,
+                    &mut y[channel..],
+                    channels,
+                );
             }
         }
     });
@@ -88,7 +95,9 @@ impl Sum {
     /// When a sum can reach so many steps that 32 bits do not hold it with a fraction that matters.
     pub fn new(factors: [f64; 2], offset: f64, low: u8, high: u8) -> Result<Self> {
         let reach = 255.0 * (factors[0].abs() + factors[1].abs()) + offset.abs() + 1.0;
-        let shift = (1..=30).rev().find(|shift| reach * f64::from(*shift).exp2() < f64::from(1 << 30));
+        let shift = (1..=30)
+            .rev()
+            .find(|shift| reach * f64::from(*shift).exp2() < f64::from(1 << 30));
         // An eighth of a step, after 255 roundings of half a unit each, and as many of the other.
         let shift = shift.filter(|shift| *shift >= 11).ok_or_else(|| {
             invalid(format!(
@@ -148,7 +157,9 @@ mod tests {
     #[test]
     fn images_are_stored_as_the_simulation_rounds_them() {
         let (mean, std) = ([0.4, 0.5], [0.2, 0.3]);
-        let x: Vec<f32> = (0..2 * 2 * 300).map(|i| (i * 37 % 1001) as f32 / 300.0 - 1.0).collect();
+        let x: Vec<f32> = (0..2 * 2 * 300)
+            .map(|i| (i * 37 % 1001) as f32 / 300.0 - 1.0)
+            .collect();
         let mut y = vec![0; x.len()];
         store_images(&mean, &std, &LEVELS, 300, &x, &mut y);
         for (at, q) in y.into_iter().enumerate() {
@@ -163,7 +174,9 @@ mod tests {
     fn sums_are_those_of_the_values_within_rounding() {
         let factors = [0.731, 1.618];
         let sum = Sum::new(factors, -20.25, 5, 240).unwrap();
-        let pairs: Vec<(u8, u8)> = (0..=255).flat_map(|a| (0..=255).map(move |b| (a, b))).collect();
+        let pairs: Vec<(u8, u8)> = (0..=255)
+            .flat_map(|a| (0..=255).map(move |b| (a, b)))
+            .collect();
         let (a, b): (Vec<u8>, Vec<u8>) = pairs.iter().copied().unzip();
         let mut y = vec![0; a.len()];
         sum.forward(&a, &b, &mut y);

@@ -109,7 +109,10 @@ impl Conv2d {
 
     /// The largest sum that any activation gives each output, on either side of 0.
     pub fn most(&self) -> Vec<f64> {
-        let (down, up) = (f64::from(self.reading.zero), f64::from(255 - self.reading.zero));
+        let (down, up) = (
+            f64::from(self.reading.zero),
+            f64::from(255 - self.reading.zero),
+        );
         let of_output = |weights: &[i8]| {
             let sum = |sign: f64| -> f64 {
                 let kept = weights.iter().map(|w| (sign * f64::from(*w)).max(0.0));
@@ -134,7 +137,9 @@ impl Conv2d {
         if let Some(filter) = &self.filter
             && Filter::pays(&self.reading.geometry, batch)
         {
-            filter.get_or_init(|| self.filtered()).forward(x, then, y, scratch);
+            filter
+                .get_or_init(|| self.filtered())
+                .forward(x, then, y, scratch);
             return;
         }
         self.direct(x, then, y, scratch);
@@ -171,9 +176,13 @@ impl Conv2d {
                 -i32::from(self.reading.zero) * own.iter().map(|w| i32::from(*w)).sum::<i32>()
             }
         };
-        pack(self.unit(), &segments, self.outputs, start, |ky, at, output| {
-            i32::from(self.weights[output * depth + ky * row + at])
-        })
+        pack(
+            self.unit(),
+            &segments,
+            self.outputs,
+            start,
+            |ky, at, output| i32::from(self.weights[output * depth + ky * row + at]),
+        )
     }
 
     fn direct<E: End>(&self, x: &[u8], end: &E, y: &mut [E::Stored], scratch: &mut Scratch) {
@@ -230,7 +239,8 @@ impl Conv2d {
                     let to = rows.len().min(from + unit.rows);
                     let sums = &mut sums[..(to - from) * unit.width];
                     product(unit, &left, from..to, panel, sums, unit.width);
-                    let y = &mut y[from * self.outputs + first..(to - 1) * self.outputs + first + columns];
+                    let y = &mut y
+                        [from * self.outputs + first..(to - 1) * self.outputs + first + columns];
                     end.rows(first, columns, (sums, unit.width), (y, self.outputs));
                 }
             }

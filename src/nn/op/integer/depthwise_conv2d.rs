@@ -44,7 +44,11 @@ impl DepthwiseConv2d {
         assert_eq!(weights.len(), channels * n);
         let weight = |c: usize, tap: usize| {
             let known = c < channels && tap < n;
-            if known { i16::from(weights[c * n + tap]) } else { 0 }
+            if known {
+                i16::from(weights[c * n + tap])
+            } else {
+                0
+            }
         };
         let taps = (0..n * channels).map(|at| weight(at % channels, at / channels));
         let blocks = channels.div_ceil(LANES) * n.div_ceil(2);
@@ -154,7 +158,14 @@ impl DepthwiseConv2d {
         }
     }
 
-    fn plain(&self, copied: &[u8], offsets: &[usize], then: &Requantize, first: usize, y: &mut [u8]) {
+    fn plain(
+        &self,
+        copied: &[u8],
+        offsets: &[usize],
+        then: &Requantize,
+        first: usize,
+        y: &mut [u8],
+    ) {
         let mut sums = [0_i32; LANES];
         for (tap, offset) in offsets.iter().enumerate() {
             let weights = &self.taps[tap * self.geometry.channels + first..][..y.len()];
@@ -207,8 +218,14 @@ unsafe fn sixteen(
                 _mm256_loadu_si256(weights.add(LANES).cast()),
             )
         };
-        low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(one, other), first));
-        high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(one, other), second));
+        low = _mm256_add_epi32(
+            low,
+            _mm256_madd_epi16(_mm256_unpacklo_epi16(one, other), first),
+        );
+        high = _mm256_add_epi32(
+            high,
+            _mm256_madd_epi16(_mm256_unpackhi_epi16(one, other), second),
+        );
     }
     // SAFETY: sixteen sums are two registers.
     unsafe {

@@ -11,7 +11,10 @@
     unsafe_code,
     reason = "rows that lie anywhere are read through pointers; `product` has checked them"
 )]
-#![expect(clippy::inline_always, reason = "parts of functions compiled for each path")]
+#![expect(
+    clippy::inline_always,
+    reason = "parts of functions compiled for each path"
+)]
 #![expect(
     clippy::needless_range_loop,
     reason = "an index that the compiler unrolls keeps the sums in registers"
@@ -181,7 +184,10 @@ pub(super) fn pack(
     let mut panels = Vec::with_capacity(panel(unit, segments) * columns.div_ceil(unit.width));
     for first in (0..columns).step_by(unit.width) {
         let own = first..first + unit.width;
-        panels.extend(own.clone().map(|column| if column < columns { start(column) } else { 0 }));
+        panels.extend(
+            own.clone()
+                .map(|column| if column < columns { start(column) } else { 0 }),
+        );
         for (segment, &length) in segments.iter().enumerate() {
             for word in 0..length.div_ceil(group) {
                 panels.extend(own.clone().map(|column| {

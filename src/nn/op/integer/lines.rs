@@ -90,7 +90,8 @@ impl Reading {
             };
             for line in 0..piece.count {
                 let first = base + line * g.stride * pitch;
-                let of_column = |ox: usize| (first + ox * g.stride * g.channels) * self.group.bytes();
+                let of_column =
+                    |ox: usize| (first + ox * g.stride * g.channels) * self.group.bytes();
                 begins.extend((0..g.out_width()).map(of_column));
             }
         }
@@ -124,7 +125,11 @@ impl Reading {
             return;
         };
         copied[..margin].fill(0);
-        widen(pixels, self.zero, &mut copied[margin..margin + pixels.len()]);
+        widen(
+            pixels,
+            self.zero,
+            &mut copied[margin..margin + pixels.len()],
+        );
         copied[margin + pixels.len()..].fill(0);
     }
 }
@@ -169,7 +174,10 @@ pub(super) fn spread(
 }
 
 /// The bytes of 16-bit integers, as the processor has them.
-#[expect(unsafe_code, reason = "the kernel reads words of any small integers by their bytes")]
+#[expect(
+    unsafe_code,
+    reason = "the kernel reads words of any small integers by their bytes"
+)]
 pub(super) fn bytes_of(shorts: &[i16]) -> &[u8] {
     // SAFETY: a 16-bit integer is two bytes, each of which may hold anything.
     unsafe { std::slice::from_raw_parts(shorts.as_ptr().cast(), 2 * shorts.len()) }

@@ -8,9 +8,7 @@
 use super::kernel::Run;
 use super::words::{Model, Quads, Words};
 #[cfg(target_arch = "x86_64")]
-use super::words::{
-    Pairs8Avx2, Pairs8Vnni, Pairs16Avx512, Pairs16Vnni, Quads8Vnni, Quads16Vnni,
-};
+use super::words::{Pairs8Avx2, Pairs8Vnni, Pairs16Avx512, Pairs16Vnni, Quads8Vnni, Quads16Vnni};
 
 /// The instructions of a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,16 +192,10 @@ impl Products {
             rows,
             run,
         };
-        let (four, eight, sixteen): (Run, Run, Run) = (
-            <Model<4>>::tile,
-            <Model<8>>::tile,
-            <Model<16>>::tile,
-        );
+        let (four, eight, sixteen): (Run, Run, Run) =
+            (<Model<4>>::tile, <Model<8>>::tile, <Model<16>>::tile);
         let (pairs, direct) = match path {
-            Path::Avx512Vnni => (
-                pairs(32, WIDE, sixteen),
-                quads(32, WIDE, <Quads<16>>::tile),
-            ),
+            Path::Avx512Vnni => (pairs(32, WIDE, sixteen), quads(32, WIDE, <Quads<16>>::tile)),
             Path::AvxVnni => (
                 pairs(16, NARROW, eight),
                 quads(16, NARROW, <Quads<8>>::tile),

@@ -26,7 +26,14 @@ pub fn maximum(windows: &Windows, channels: usize, x: &[u8], y: &mut [u8]) {
 }
 
 /// y = the means: `then` divides the sums.
-pub fn mean(windows: &Windows, channels: usize, zero: u8, x: &[u8], then: &Requantize, y: &mut [u8]) {
+pub fn mean(
+    windows: &Windows,
+    channels: usize,
+    zero: u8,
+    x: &[u8],
+    then: &Requantize,
+    y: &mut [u8],
+) {
     let taps = (windows.kernel * windows.kernel) as i32;
     each_row(windows, channels, y, |image, row, y| {
         let x = &x[image * windows.pixels() * channels..];
@@ -36,7 +43,10 @@ pub fn mean(windows: &Windows, channels: usize, zero: u8, x: &[u8], then: &Requa
         windows.each_row(row, |_, line, seeing, column| {
             for (at, window) in seeing.enumerate() {
                 let from = (line * windows.width + column + at * windows.stride) * channels;
-                add(&x[from..][..channels], &mut sums[window * channels..][..channels]);
+                add(
+                    &x[from..][..channels],
+                    &mut sums[window * channels..][..channels],
+                );
                 seen[window] += 1;
             }
         });
@@ -54,7 +64,8 @@ pub fn global_mean(pixels: usize, zero: u8, x: &[u8], then: &Requantize, y: &mut
         let mut sums = vec![0; channels];
         for (image, y) in part.zip(y.chunks_exact_mut(channels)) {
             sums.fill(0);
-            for pixel in x[image * pixels * channels..][..pixels * channels].chunks_exact(channels) {
+            for pixel in x[image * pixels * channels..][..pixels * channels].chunks_exact(channels)
+            {
                 add(pixel, &mut sums);
             }
             finish(&mut sums, &[pixels as i32], channels, zero, then, y);

@@ -89,18 +89,29 @@ impl Requantize {
         let eight = &self.eights[channel / LANES];
         let (lane, pair, side) = (channel % LANES, channel % LANES / 2, channel % 2);
         let product = i64::from(sum) * i64::from(eight.factor[lane]);
-        let shifted = product.wrapping_add(eight.offset[side][pair]) as u64 >> eight.shift[side][pair];
+        let shifted =
+            product.wrapping_add(eight.offset[side][pair]) as u64 >> eight.shift[side][pair];
         let q = (shifted as i32).wrapping_add(eight.back[lane]);
         q.clamp(i32::from(self.low), i32::from(self.high)) as u8
     }
 
     /// Stores rows of sums of neighboring channels from `first` on, which is a multiple of eight: rows of `width` sums, of
     /// which the first `columns` count, to rows of bytes `pitch` apart.
-    pub(super) fn rows(&self, first: usize, columns: usize, sums: (&[i32], usize), y: (&mut [u8], usize)) {
+    pub(super) fn rows(
+        &self,
+        first: usize,
+        columns: usize,
+        sums: (&[i32], usize),
+        y: (&mut [u8], usize),
+    ) {
         assert!(first.is_multiple_of(LANES) && first + columns <= self.channels);
         let ((sums, width), (y, pitch)) = (sums, y);
         assert!(columns <= width && columns <= pitch);
-        let whole = if self.avx2 { columns / LANES * LANES } else { 0 };
+        let whole = if self.avx2 {
+            columns / LANES * LANES
+        } else {
+            0
+        };
         for (sums, y) in sums.chunks_exact(width).zip(y.chunks_mut(pitch)) {
             let (sums, y) = (&sums[..columns], &mut y[..columns]);
             #[cfg(target_arch = "x86_64")]
@@ -121,7 +132,11 @@ impl Requantize {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     unsafe fn row(&self, at: usize, sums: &[i32], y: &mut [u8]) {
-        for (eight, (sums, y)) in sums.chunks_exact(LANES).zip(y.chunks_exact_mut(LANES)).enumerate() {
+        for (eight, (sums, y)) in sums
+            .chunks_exact(LANES)
+            .zip(y.chunks_exact_mut(LANES))
+            .enumerate()
+        {
             // SAFETY: the caller's promise.
             unsafe {
                 let sums = std::arch::x86_64::_mm256_loadu_si256(sums.as_ptr().cast());

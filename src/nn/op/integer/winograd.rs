@@ -157,7 +157,8 @@ impl Filter {
                     let tiles = rows.len() * self.tiles().1;
                     let sums = self.products(rows.clone(), x, buffers);
                     for (at, row) in rows.enumerate() {
-                        let y = &mut y[(begin(row) - first) * line..(begin(row + 1) - first) * line];
+                        let y =
+                            &mut y[(begin(row) - first) * line..(begin(row + 1) - first) * line];
                         let of_row = Row {
                             tiles,
                             first: at * self.tiles().1,
@@ -200,7 +201,14 @@ impl Filter {
                 let y = (top + i).wrapping_sub(g.padding);
                 spread(g, self.zero, c, image, y, copied);
             }
-            transform_row(copied, across, c, self.zero, (tiles, at * across), transformed);
+            transform_row(
+                copied,
+                across,
+                c,
+                self.zero,
+                (tiles, at * across),
+                transformed,
+            );
         }
         let sets = sums.chunks_exact_mut(FREQUENCIES * tiles * pitch);
         for (group, sums) in self.groups.iter().zip(sets) {
@@ -211,7 +219,9 @@ impl Filter {
                 words: group.channels.len() / 2,
             }];
             let panel = kernel::panel(&self.unit, &[group.channels.len()]);
-            let kernels = group.kernels.chunks_exact(panel * (pitch / self.unit.width));
+            let kernels = group
+                .kernels
+                .chunks_exact(panel * (pitch / self.unit.width));
             let frequencies = transformed
                 .chunks_exact(tiles * c)
                 .zip(sums.chunks_exact_mut(tiles * pitch));
@@ -232,14 +242,19 @@ fn groups(weights: &[i8], channels: usize, zero: u8) -> Vec<Range<usize>> {
     let (down, up) = (f64::from(zero), f64::from(255 - zero));
     let most = |range: Range<usize>| {
         let of_output = |own: &[i8]| {
-            let own = own.chunks_exact(channels).flat_map(|tap| &tap[range.clone()]);
+            let own = own
+                .chunks_exact(channels)
+                .flat_map(|tap| &tap[range.clone()]);
             let (above, below) = own.fold((0.0, 0.0), |(above, below), w| {
                 let w = f64::from(*w);
                 (above + w.max(0.0), below + (-w).max(0.0))
             });
             (up * above + down * below).max(down * above + up * below)
         };
-        weights.chunks_exact(9 * channels).map(of_output).fold(0.0, f64::max)
+        weights
+            .chunks_exact(9 * channels)
+            .map(of_output)
+            .fold(0.0, f64::max)
     };
     // Groups of equal size, as few as will do: a block of 16 channels always fits.
     let blocks = channels.div_ceil(LANES);
@@ -280,7 +295,16 @@ fn transformed(
         }
     }
     let of_frequency = |values: &[i16]| {
-        pack(unit, &[group.len()], outputs, |_| 0, |_, at, o| i32::from(values[at * outputs + o]))
+        pack(
+            unit,
+            &[group.len()],
+            outputs,
+            |_| 0,
+            |_, at, o| i32::from(values[at * outputs + o]),
+        )
     };
-    values.chunks_exact(group.len() * outputs).flat_map(of_frequency).collect()
+    values
+        .chunks_exact(group.len() * outputs)
+        .flat_map(of_frequency)
+        .collect()
 }

@@ -103,10 +103,9 @@ model!(Quads, |a, b| {
 mod x86 {
     use std::arch::x86_64::{
         __m256i, __m512i, _mm256_add_epi32, _mm256_dpbusd_avx_epi32, _mm256_dpwssd_avx_epi32,
-        _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32,
-        _mm256_storeu_si256, _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32,
-        _mm512_loadu_si512, _mm512_madd_epi16, _mm512_set1_epi32,
-        _mm512_storeu_si512,
+        _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_storeu_si256,
+        _mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_loadu_si512,
+        _mm512_madd_epi16, _mm512_set1_epi32, _mm512_storeu_si512,
     };
 
     use super::super::kernel::{self, Tile};
@@ -191,6 +190,4 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{
-    Pairs8Avx2, Pairs8Vnni, Pairs16Avx512, Pairs16Vnni, Quads8Vnni, Quads16Vnni,
-};
+pub(super) use x86::{Pairs8Avx2, Pairs8Vnni, Pairs16Avx512, Pairs16Vnni, Quads8Vnni, Quads16Vnni};

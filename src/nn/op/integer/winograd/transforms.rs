@@ -8,7 +8,10 @@
     clippy::needless_range_loop,
     reason = "indices that the compiler unrolls keep tiles in registers"
 )]
-#![expect(clippy::inline_always, reason = "parts of functions compiled for each path")]
+#![expect(
+    clippy::inline_always,
+    reason = "parts of functions compiled for each path"
+)]
 
 use super::super::requantize::{self, Requantize};
 use super::{FREQUENCIES, LANES, SPAN, TILE};
@@ -353,7 +356,9 @@ pub(super) fn transform_row(
         return;
     }
     // SAFETY: the asserts above.
-    unsafe { tiles_of_row::<PlainShorts>(copied, across, channels, zero, (tiles, first), transformed) }
+    unsafe {
+        tiles_of_row::<PlainShorts>(copied, across, channels, zero, (tiles, first), transformed)
+    }
 }
 
 /// # Safety
@@ -414,8 +419,14 @@ pub(super) fn finish_row(row: Row, sums: &[i32], then: &Requantize, y: &mut [u8]
     let padded = row.outputs.next_multiple_of(requantize::LANES);
     assert!(then.channels() == row.outputs && padded <= row.pitch);
     assert!(row.first + row.width.div_ceil(TILE) <= row.tiles);
-    assert!(sums.len().is_multiple_of(FREQUENCIES * row.tiles * row.pitch));
-    assert!(y.len() <= TILE * row.width * row.outputs && y.len().is_multiple_of(row.width * row.outputs));
+    assert!(
+        sums.len()
+            .is_multiple_of(FREQUENCIES * row.tiles * row.pitch)
+    );
+    assert!(
+        y.len() <= TILE * row.width * row.outputs
+            && y.len().is_multiple_of(row.width * row.outputs)
+    );
     #[cfg(target_arch = "x86_64")]
     if Path::Avx2.runs() {
         #[target_feature(enable = "avx2")]
