@@ -9,6 +9,7 @@ pub use candle_core::Result;
 pub mod channels;
 pub mod cost;
 pub mod device;
+pub mod integer;
 pub mod layer;
 pub mod loss;
 pub mod network;

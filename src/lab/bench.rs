@@ -30,6 +30,7 @@ use crate::spec::Setting;
 
 #[cfg(feature = "cuda")]
 pub mod gpu;
+pub mod int8;
 mod listeners;
 pub mod ops;
 

@@ -5,6 +5,7 @@
 //! positions must be stored: at 32 bits a bitmask pays from 3.1 % zeros on, compressed rows from 50 %.
 
 use crate::nn::network::Network;
+use crate::nn::op::fake_quant::Levels;
 use crate::nn::parameters::{Parameter, ParameterRole};
 
 /// How values are laid out.
@@ -48,9 +49,8 @@ impl Layout {
 
 /// Bits in which one value of a parameter is stored: fewer than a float's where it lies on an integer grid.
 pub fn value_bits(parameter: &Parameter) -> u64 {
-    match (parameter.role, parameter.levels) {
-        // 2 q_max + 1 levels around 0 fit one bit more than q_max has.
-        (ParameterRole::Weight, Some(levels)) => u64::from(levels.q_max.ilog2()) + 2,
+    match (parameter.role, &parameter.levels) {
+        (ParameterRole::Weight, Some(levels)) => u64::from(levels.bits()),
         // Biases of integer layers are 32-bit integers.
         _ => FLOAT_BITS,
     }
@@ -62,18 +62,21 @@ pub fn value_bits(parameter: &Parameter) -> u64 {
 /// The payload alone: headers with names and shapes are some hundred bytes and depend on the file format.
 pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
     const WORD: u64 = FLOAT_BITS / 8;
+    // A scale for each output channel or for all, and a zero point where it is not 0.
+    let words = |levels: &Levels| 1 + u64::from(levels.zero_point != 0);
     let parameters = network.parameters().iter().map(|parameter| {
         let (values, bits) = (parameter.value.elem_count() as u64, value_bits(parameter));
         let is_weight = parameter.role == ParameterRole::Weight;
         // A bias is at the scale of the sums that it is added to, which follows from two others.
-        let scale = if is_weight && parameter.levels.is_some() && layout != Layout::Floats {
-            WORD
-        } else {
-            0
+        let scales = match &parameter.levels {
+            Some(levels) if is_weight && layout != Layout::Floats => {
+                levels.all().iter().map(words).sum::<u64>() * WORD
+            }
+            _ => 0,
         };
         let layout = if is_weight { layout } else { Layout::Dense };
         let rows = parameter.value.dims().first().copied().unwrap_or(1) as u64;
-        layout.bytes(values, rows, parameter.nonzero(), bits) + scale
+        layout.bytes(values, rows, parameter.nonzero(), bits) + scales
     });
     let quantized = network
         .nodes()

@@ -197,7 +197,7 @@ impl Network {
                 let parameters = smaller.parameters_mut();
                 parameters.set(&of.name, &value)?;
                 if let Some(into) = parameters.get_mut(&of.name) {
-                    into.levels = of.levels;
+                    into.levels = of.levels.as_ref().map(|levels| levels.rows(part.rows));
                     // A mask that covered what went alone has nothing left to cover.
                     let mask = mask.map(|mask| part.of(&mask));
                     let mask = mask.filter(|mask| mask.contains(&0.0));

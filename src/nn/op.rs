@@ -26,6 +26,7 @@ pub mod flatten;
 pub mod gather;
 pub mod gemm;
 pub mod geometry;
+pub mod integer;
 pub mod kernel;
 pub mod max_pool2d;
 pub mod normalize;

@@ -117,7 +117,7 @@ const UNROUNDED: &str = ".unrounded";
 impl<const N: usize> Memory<N> {
     /// Zeros of each parameter's shape for each kind.
     fn new(parameters: &Parameters, suffixes: [&'static str; N]) -> Result<Self> {
-        let unrounded = |p: &Parameter| p.levels.map(|_| p.value.copy()).transpose();
+        let unrounded = |p: &Parameter| p.levels.as_ref().map(|_| p.value.copy()).transpose();
         let zeros = |p: &Parameter| beside(&p.value, &vec![0.0; p.value.elem_count()]);
         let mut kept = [const { Vec::new() }; N];
         for kept in &mut kept {
@@ -201,18 +201,19 @@ impl<const N: usize> Memory<N> {
 
 /// Keeps unrounded values within the range of the parameter's levels, and puts the parameter on the nearest ones.
 fn round(parameter: &Parameter, unrounded: &Tensor) -> Result<()> {
-    let Some(levels) = parameter.levels else {
+    let Some(levels) = &parameter.levels else {
         return Ok(());
     };
-    let (least, greatest) = (
-        levels.dequantize(levels.q_min),
-        levels.dequantize(levels.q_max),
-    );
+    let run = levels.run(parameter.value.elem_count());
     write(unrounded, |unrounded| {
         write(&parameter.value, |value| {
-            for (value, unrounded) in value.iter_mut().zip(unrounded) {
-                *unrounded = unrounded.clamp(least, greatest);
-                *value = levels.simulate(*unrounded);
+            let rows = value.chunks_mut(run).zip(unrounded.chunks_mut(run));
+            for (levels, (value, unrounded)) in levels.all().iter().zip(rows) {
+                let (least, greatest) = levels.range();
+                for (value, unrounded) in value.iter_mut().zip(unrounded) {
+                    *unrounded = unrounded.clamp(least, greatest);
+                    *value = levels.simulate(*unrounded);
+                }
             }
         })
     })?

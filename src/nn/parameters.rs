@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use super::op::fake_quant::Levels;
-use super::op::{beside, read, set_values, tensor, values};
+use super::op::{beside, set_values, values};
 use super::{Result, invalid};
 
+mod levels;
 pub mod pretrained;
+
+pub use levels::RowLevels;
 
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +56,7 @@ pub struct Parameter {
     /// Zeros and ones of the value's shape.
     pub mask: Option<Tensor>,
     /// The levels of which its values are; any values without.
-    pub levels: Option<Levels>,
+    pub levels: Option<RowLevels>,
 }
 
 impl Parameter {
@@ -166,13 +168,18 @@ impl Parameters {
     }
 
     /// Gives a parameter levels, to whose nearest ones its values move; or takes them away, which moves nothing.
-    pub fn set_levels(&mut self, name: &str, levels: Option<Levels>) -> Result<()> {
+    pub fn set_levels(&mut self, name: &str, levels: Option<RowLevels>) -> Result<()> {
         let value = &self.named(name)?.value;
-        if let Some(levels) = levels {
-            let mut moved = values(value)?;
-            for value in &mut moved {
-                *value = levels.simulate(*value);
+        if let Some(levels) = &levels {
+            if !levels.fit(value.dims()) {
+                return Err(invalid(format!(
+                    "{name} of shape {:?} cannot have {} levels: one for all of it, or one for each output channel",
+                    value.dims(),
+                    levels.all().len()
+                )));
             }
+            let mut moved = values(value)?;
+            levels.simulate(&mut moved);
             set_values(value, &moved)?;
         }
         if let Some(parameter) = self.get_mut(name) {
@@ -199,16 +206,16 @@ impl Parameters {
                 role: parameter.role,
                 value: parameter.value.copy()?,
                 mask: parameter.mask.as_ref().map(Tensor::copy).transpose()?,
-                levels: parameter.levels,
+                levels: parameter.levels.clone(),
             })
         };
         Ok(Self(self.0.iter().map(copy).collect::<Result<_>>()?))
     }
 
     /// The parameters as a safetensors file; a mask is the tensor `NAME.mask`, and levels are the four numbers of the
-    /// tensor `NAME.levels`: scale, zero point, least and greatest integer.
+    /// tensor `NAME.levels`: scale, zero point, least and greatest integer, or a row of them for each output channel.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let written = |p: &Parameter| Some((levels_name(&p.name), written(&p.levels?)));
+        let written = |p: &Parameter| Some((levels_name(&p.name), p.levels.as_ref()?.written()));
         let levels = self.0.iter().filter_map(written);
         let levels = levels.map(|(name, numbers)| Ok((name, numbers?)));
         let levels = levels.collect::<Result<Vec<(String, Tensor)>>>()?;
@@ -249,8 +256,12 @@ impl Parameters {
                     }
                 }
             }
-            match stored.remove(&levels_name(name)).as_ref().map(read_levels) {
-                Some(Err(_)) => wrong.push(format!("{} is no four numbers", levels_name(name))),
+            let levels = stored.remove(&levels_name(name));
+            match levels.map(|numbers| RowLevels::read(&numbers, dims)) {
+                Some(Err(_)) => wrong.push(format!(
+                    "{} is no four numbers, nor four for each output channel",
+                    levels_name(name)
+                )),
                 levels => {
                     if let Some(last) = loaded.last_mut() {
                         last.2 = levels.and_then(Result::ok);
@@ -304,32 +315,6 @@ fn mask_name(name: &str) -> String {
 
 fn levels_name(name: &str) -> String {
     format!("{name}.levels")
-}
-
-/// Levels as four floats; integers of more than 24 bits, of which only the largest are used, come back saturated.
-fn written(levels: &Levels) -> Result<Tensor> {
-    let Levels {
-        scale,
-        zero_point,
-        q_min,
-        q_max,
-    } = *levels;
-    tensor(
-        vec![scale, zero_point as f32, q_min as f32, q_max as f32],
-        &[4],
-    )
-}
-
-fn read_levels(numbers: &Tensor) -> Result<Levels> {
-    match *read(numbers)? {
-        [scale, zero_point, q_min, q_max] => Ok(Levels {
-            scale,
-            zero_point: zero_point as i32,
-            q_min: q_min as i32,
-            q_max: q_max as i32,
-        }),
-        _ => Err(invalid("levels are four numbers")),
-    }
 }
 
 fn fits(name: &str, value: &Tensor, n: usize) -> Result<()> {

@@ -53,7 +53,7 @@ fn values_masks_and_levels_are_given_and_taken_row_by_row() {
                 let parameters = network.parameters_mut();
                 parameters.set(name, &drawn).unwrap();
                 assert_eq!(parameters.values(name).unwrap(), drawn);
-                parameters.set_levels(name, Some(LEVELS)).unwrap();
+                parameters.set_levels(name, Some(LEVELS.into())).unwrap();
                 parameters.set_mask(name, &mask).unwrap();
             }
         }
@@ -76,7 +76,7 @@ fn what_one_device_writes_the_other_reads() {
             let mask: Vec<f32> = (0..n).map(|i| f32::from(u8::from(i % 4 != 2))).collect();
             here.parameters_mut().set_mask(&name, &mask).unwrap();
             here.parameters_mut()
-                .set_levels(&name, Some(LEVELS))
+                .set_levels(&name, Some(LEVELS.into()))
                 .unwrap();
         }
         let written = here.parameters().to_safetensors().unwrap();
@@ -99,7 +99,7 @@ fn an_optimizer_goes_on_where_the_other_device_stopped() {
             let (name, _) = &some(&network)[0];
             network
                 .parameters_mut()
-                .set_levels(name, Some(LEVELS))
+                .set_levels(name, Some(LEVELS.into()))
                 .unwrap();
             let made = |network: &Network| Optimizer::new(rule, network.parameters(), 0.9, 1e-3);
             let mut whole = network.duplicate().unwrap();

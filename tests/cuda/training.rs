@@ -158,7 +158,7 @@ fn pruned_and_quantized_parameters_learn_as_on_the_cpu() {
             q_max: 127,
         };
         for (name, _) in &names[1..3] {
-            parameters.set_levels(name, Some(levels)).unwrap();
+            parameters.set_levels(name, Some(levels.into())).unwrap();
         }
         for rule in [Rule::Sgd, Rule::AdamW] {
             // Where a value lies between two levels, a last bit decides: a weight is a level off now and then.

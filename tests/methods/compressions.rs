@@ -138,7 +138,7 @@ fn quantized_weights_lie_on_levels_and_activations_are_rounded_where_integers_wo
     let bench = Bench::new();
     let quantized = bench.quantize(bench.reference(), "4");
     for parameter in quantized.parameters() {
-        let levels = parameter.levels.unwrap();
+        let levels = *parameter.levels.as_ref().unwrap().one().unwrap();
         let values = quantized.parameters().values(&parameter.name).unwrap();
         assert!(
             values.iter().all(|&value| levels.simulate(value) == value),
@@ -248,7 +248,7 @@ fn a_quantized_network_learns_and_stays_on_its_levels() {
         after.1
     );
     for parameter in quantized.parameters() {
-        let levels = parameter.levels.unwrap();
+        let levels = *parameter.levels.as_ref().unwrap().one().unwrap();
         let values = quantized.parameters().values(&parameter.name).unwrap();
         assert!(
             values.iter().all(|&value| levels.simulate(value) == value),

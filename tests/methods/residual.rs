@@ -131,7 +131,10 @@ fn biases_are_on_the_levels_of_what_their_layer_reads() {
     };
     let bench = Bench::of(data, &initial, &initial);
     let quantized = bench.quantize(&initial, "8");
-    let levels = |name: &str| quantized.parameters().get(name).unwrap().levels.unwrap();
+    let levels = |name: &str| {
+        let parameter = quantized.parameters().get(name).unwrap();
+        *parameter.levels.as_ref().unwrap().one().unwrap()
+    };
     let stored = |name: &str| {
         let at = quantized.position(&format!("{name}.levels")).unwrap();
         quantized.nodes()[at].layer.levels().unwrap()

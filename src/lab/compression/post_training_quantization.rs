@@ -137,7 +137,9 @@ impl Compression for PostTrainingQuantization {
                 Error::Internal(format!("no activation is stored before {}", node.name))
             })?;
             let levels = of_sums(scales[read].scale * levels.scale);
-            network.parameters_mut().set_levels(&bias, Some(levels))?;
+            network
+                .parameters_mut()
+                .set_levels(&bias, Some(levels.into()))?;
         }
         let activations = match self.activations {
             Some(bits) => format!(
@@ -285,7 +287,9 @@ fn put(network: &mut Network, node: &str, levels: Levels) -> Result<()> {
 fn quantize_weights(network: &mut Network, name: &str, bits: u32) -> Result<Levels> {
     let values = network.parameters().values(name)?;
     let levels = symmetric(&values, bits);
-    network.parameters_mut().set_levels(name, Some(levels))?;
+    network
+        .parameters_mut()
+        .set_levels(name, Some(levels.into()))?;
     Ok(levels)
 }
 

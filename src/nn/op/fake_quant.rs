@@ -40,7 +40,12 @@ impl Levels {
 
     /// The value of an integer.
     pub fn dequantize(&self, q: i32) -> f32 {
-        self.scale * (q - self.zero_point) as f32
+        self.scale * (i64::from(q) - i64::from(self.zero_point)) as f32
+    }
+
+    /// The least and the greatest level.
+    pub fn range(&self) -> (f32, f32) {
+        (self.dequantize(self.q_min), self.dequantize(self.q_max))
     }
 
     /// The value that comes back after quantizing; NaN stays NaN.

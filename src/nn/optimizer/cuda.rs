@@ -47,9 +47,12 @@ KERNEL adamw_step(const Stepped *table, const int *chunks, const int *halt, floa
     }
 }
 
-KERNEL round_to_levels(float *unrounded, float *p, float scale, int zero_point, int q_min, int q_max, int n) {
-    float least = scale * (q_min - zero_point), greatest = scale * (q_max - zero_point);
+// `levels` are four numbers for each row: scale, zero point, least and greatest integer.
+KERNEL round_to_levels(float *unrounded, float *p, const float *levels, int run, int rows, int n) {
     EACH(i, n) {
+        const float *of = levels + 4 * (i / run % rows);
+        float scale = of[0], zero_point = of[1], q_min = of[2], q_max = of[3];
+        float least = scale * (q_min - zero_point), greatest = scale * (q_max - zero_point);
         // No minima and maxima: a NaN is neither below nor above, and stays.
         float value = unrounded[i];
         value = value < least ? least : value > greatest ? greatest : value;
@@ -178,18 +181,32 @@ impl<const N: usize> Memory<N> {
     ) -> Result<()> {
         let each = parameters.iter().zip(&self.unrounded);
         for ((parameter, unrounded), gradient) in each.zip(&gradients.parameters) {
-            let (Some(levels), Some(unrounded), Some(_)) = (parameter.levels, unrounded, gradient)
+            let (Some(levels), Some(unrounded), Some(_)) = (&parameter.levels, unrounded, gradient)
             else {
                 continue;
             };
-            let n = parameter.value.elem_count();
+            let value = &parameter.value;
+            let (n, rows) = (value.elem_count(), levels.all().len());
+            // In every order rows lie one after the other, but those of a depthwise convolution lie side by side.
+            let run = match value.stride() {
+                [1, ..] if rows > 1 => 1,
+                _ => levels.run(n),
+            };
+            let numbers: Vec<f32> = levels
+                .all()
+                .iter()
+                .flat_map(|of| {
+                    let [zero_point, q_min, q_max] = [of.zero_point, of.q_min, of.q_max];
+                    [of.scale, zero_point as f32, q_min as f32, q_max as f32]
+                })
+                .collect();
+            let numbers = engine.upload(&numbers, &[numbers.len()])?;
             let args = [
                 at(unrounded)?.into(),
-                at(&parameter.value)?.into(),
-                levels.scale.into(),
-                levels.zero_point.into(),
-                levels.q_min.into(),
-                levels.q_max.into(),
+                at(value)?.into(),
+                at(&numbers)?.into(),
+                run.into(),
+                rows.into(),
                 n.into(),
             ];
             engine.launch("round_to_levels", Grid::over(n), &args)?;

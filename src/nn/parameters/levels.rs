@@ -1,0 +1,189 @@
+//! The levels of a quantized parameter: the same for all of its values, or others for each output channel.
+//!
+//! An output channel is a row: the first dimension of PyTorch's layouts, (O, I, k, k) and (out, in). Krishnamoorthi 2018,
+//! arXiv:1806.08342, section 3.1.
+
+use candle_core::Tensor;
+
+use crate::nn::op::fake_quant::Levels;
+use crate::nn::op::{read, tensor};
+use crate::nn::{Result, invalid};
+
+/// Levels of a parameter: one for all of it, or one for each of its rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowLevels(Vec<Levels>);
+
+impl From<Levels> for RowLevels {
+    fn from(levels: Levels) -> Self {
+        Self(vec![levels])
+    }
+}
+
+impl RowLevels {
+    /// Those of each row, or of all.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn new(levels: Vec<Levels>) -> Result<Self> {
+        if levels.is_empty() {
+            return Err(invalid("a quantized parameter needs levels"));
+        }
+        Ok(Self(levels))
+    }
+
+    /// One for all, or one for each row.
+    pub fn all(&self) -> &[Levels] {
+        &self.0
+    }
+
+    /// Those of a row.
+    pub fn of(&self, row: usize) -> &Levels {
+        &self.0[if self.0.len() == 1 { 0 } else { row }]
+    }
+
+    /// The levels for all of the parameter, if no row has its own.
+    pub fn one(&self) -> Option<&Levels> {
+        match self.0.as_slice() {
+            [levels] => Some(levels),
+            _ => None,
+        }
+    }
+
+    /// Whether they fit a parameter of that shape.
+    pub fn fit(&self, dims: &[usize]) -> bool {
+        self.0.len() == 1 || dims.first() == Some(&self.0.len())
+    }
+
+    /// Those of some rows, or of all.
+    pub(crate) fn rows(&self, kept: Option<&[usize]>) -> Self {
+        match kept {
+            Some(kept) if self.0.len() > 1 => Self(kept.iter().map(|row| self.0[*row]).collect()),
+            _ => self.clone(),
+        }
+    }
+
+    /// How many values in a row of `n` values have the same levels.
+    pub fn run(&self, n: usize) -> usize {
+        (n / self.0.len()).max(1)
+    }
+
+    /// Each value with its levels, row by row.
+    pub fn each<'a>(&'a self, values: &'a [f32]) -> impl Iterator<Item = (&'a Levels, f32)> {
+        let runs = values.chunks(self.run(values.len()));
+        self.0
+            .iter()
+            .zip(runs)
+            .flat_map(|(levels, run)| run.iter().map(move |value| (levels, *value)))
+    }
+
+    /// Moves values, row by row, to the nearest levels.
+    pub fn simulate(&self, values: &mut [f32]) {
+        let run = self.run(values.len());
+        for (levels, run) in self.0.iter().zip(values.chunks_mut(run)) {
+            for value in run {
+                *value = levels.simulate(*value);
+            }
+        }
+    }
+
+    /// The integers of values, row by row.
+    pub fn quantize(&self, values: &[f32]) -> Vec<i32> {
+        self.each(values)
+            .map(|(levels, value)| levels.quantize(value))
+            .collect()
+    }
+
+    /// Bits of one integer: as many as tell all levels apart.
+    pub fn bits(&self) -> u32 {
+        let count = |levels: &Levels| i64::from(levels.q_max) - i64::from(levels.q_min) + 1;
+        let most = self.0.iter().map(count).max().unwrap_or(1).max(2);
+        (most - 1).ilog2() + 1
+    }
+
+    /// Four floats each: scale, zero point, least and greatest integer. Integers of more than 24 bits, of which only the
+    /// largest are used, come back saturated.
+    pub(super) fn written(&self) -> Result<Tensor> {
+        let numbers = self.0.iter().flat_map(|levels| {
+            [
+                levels.scale,
+                levels.zero_point as f32,
+                levels.q_min as f32,
+                levels.q_max as f32,
+            ]
+        });
+        let shape = match self.0.len() {
+            1 => vec![4],
+            rows => vec![rows, 4],
+        };
+        tensor(numbers.collect(), &shape)
+    }
+
+    /// From what [`Self::written`] made, for a parameter of that shape.
+    pub(super) fn read(numbers: &Tensor, dims: &[usize]) -> Result<Self> {
+        let numbers = read(numbers)?;
+        let (rows, rest) = numbers.as_chunks::<4>();
+        let levels = rows
+            .iter()
+            .map(|&[scale, zero_point, q_min, q_max]| Levels {
+                scale,
+                zero_point: zero_point as i32,
+                q_min: q_min as i32,
+                q_max: q_max as i32,
+            });
+        let levels = Self::new(levels.collect())?;
+        if rest.is_empty() && levels.fit(dims) {
+            return Ok(levels);
+        }
+        Err(invalid(
+            "levels are four numbers, or four for each output channel",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(scale: f32, q_max: i32) -> Levels {
+        Levels {
+            scale,
+            zero_point: 0,
+            q_min: -q_max,
+            q_max,
+        }
+    }
+
+    #[test]
+    fn each_row_is_rounded_to_its_own_levels() {
+        let rows = RowLevels::new(vec![levels(1.0, 7), levels(0.25, 7)]).unwrap();
+        assert!(rows.fit(&[2, 3]) && !rows.fit(&[3, 2]) && rows.one().is_none());
+        let mut values = [0.4, 1.6, 9.0, 0.4, 1.6, 9.0];
+        assert_eq!(rows.quantize(&values), [0, 2, 7, 2, 6, 7]);
+        rows.simulate(&mut values);
+        assert_eq!(values, [0.0, 2.0, 7.0, 0.5, 1.5, 1.75]);
+        let again = RowLevels::read(&rows.written().unwrap(), &[2, 3]).unwrap();
+        assert_eq!(again, rows);
+        assert!(RowLevels::read(&rows.written().unwrap(), &[3, 2]).is_err());
+        let one = RowLevels::from(levels(1.0, 7));
+        assert_eq!(one.written().unwrap().dims(), [4]);
+        assert_eq!(one.of(5), one.one().unwrap());
+    }
+
+    /// By hand: 3 ternary levels take 2 bits, 15 take 4, 255 and 256 take 8, 65535 take 16.
+    #[test]
+    fn bits_tell_all_levels_apart() {
+        let bits = |q_min, q_max| {
+            RowLevels::from(Levels {
+                q_min,
+                ..levels(1.0, q_max)
+            })
+            .bits()
+        };
+        assert_eq!([bits(-1, 1), bits(-7, 7), bits(-127, 127)], [2, 4, 8]);
+        assert_eq!(
+            [bits(-128, 127), bits(0, 255), bits(-32_767, 32_767)],
+            [8, 8, 16]
+        );
+        assert_eq!(bits(i32::MIN, i32::MAX), 32);
+    }
+}
