@@ -32,6 +32,8 @@ use shrinklab::spec::{
     KnobValue, Method, NetworkId, NetworkPlan, Role, Setting, StageKind, StagePlan,
 };
 
+#[path = "methods/adjusting.rs"]
+mod adjusting;
 #[path = "methods/compressions.rs"]
 mod compressions;
 #[path = "methods/names.rs"]
@@ -152,6 +154,7 @@ fn trained(network: &mut Network, data: &Data, recipe: &Recipe, seed: u64) {
         objective: Objective::Classify,
         order_seed: seed,
         life: Life::default(),
+        adjust: None,
     };
     stating(REFERENCE, |cx| {
         train(network, &training, &mut Unobserved, cx)

@@ -53,6 +53,13 @@ pub struct Trained {
     pub life: Life,
 }
 
+/// What is done to a network before each optimizer step: it is told the steps done and those in total, and says whether
+/// the network is now what it shall be in the end, as a gradual pruning is once it prunes no more.
+///
+/// It must depend on what it is told and on the network alone: a training that is restored from a checkpoint has its
+/// weights, masks and levels from there, and goes on with the next step. It may not add or remove parameters.
+pub type Adjust<'a> = dyn Fn(&mut Network, u64, u64) -> Result<bool> + 'a;
+
 /// Everything that a training needs beside the network.
 pub struct Training<'a> {
     pub data: &'a Data,
@@ -61,6 +68,8 @@ pub struct Training<'a> {
     /// Seed of the order in which images are seen.
     pub order_seed: u64,
     pub life: Life,
+    /// While it says that the network is not yet what it shall be, the last epoch counts as the best one.
+    pub adjust: Option<&'a Adjust<'a>>,
 }
 
 /// The loss over the steps since the last report.
@@ -188,8 +197,12 @@ pub fn train(
         let mut since = Since::default();
         let (mut loss_sum, mut correct) = (0.0, 0);
         let mut waiting: Vec<(u64, Vec<Part>)> = Vec::new();
+        let mut is_settled = true;
         for indices in order.chunks(recipe.batch) {
             let done = cost.steps;
+            if let Some(adjust) = training.adjust {
+                is_settled = adjust(network, done, total)?;
+            }
             let learning_rate = recipe.schedule.rate(recipe.learning_rate, done, total);
             let momentum = recipe.momentum_at(done, total);
             machinery.optimizer.set_momentum(momentum);
@@ -265,10 +278,14 @@ pub fn train(
         )?;
         life.epoch += 1;
         let tally = validate(network, &validation, &mut machinery.workspace, cx)?;
-        let is_best = tally.loss.0 < best_loss;
+        let is_best = !is_settled || tally.loss.0 < best_loss;
         waited = if is_best { 0 } else { waited + 1 };
         if is_best {
-            best_loss = tally.loss.0;
+            best_loss = if is_settled {
+                tally.loss.0
+            } else {
+                f64::INFINITY
+            };
             best = network.duplicate()?;
         }
         cx.emit(Event::EpochEnded {

@@ -387,6 +387,7 @@ impl<'a> Workbench<'a> {
             objective: Objective::Classify,
             order_seed: plan.order_seed,
             life,
+            adjust: None,
         };
         cx.keep();
         let trained = train(&mut network, &training, &mut keeper, cx)?;

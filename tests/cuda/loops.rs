@@ -65,6 +65,7 @@ pub(crate) fn loop_of(
         objective: lab::Objective::Classify,
         order_seed: 1,
         life: Life::default(),
+        adjust: None,
     };
     let (mut said, mut control) = (Vec::new(), Control::default());
     let mut cx = Context::new(&mut said, &mut control, NetworkId(0));

@@ -142,6 +142,7 @@ impl Compression for SelfDistillation {
             },
             order_seed: reference.plan.order_seed,
             life: start.life,
+            adjust: None,
         };
         let trained = train(&mut student, &training, observer, cx)?;
         let mut remarks = vec![format!(
