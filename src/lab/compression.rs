@@ -11,6 +11,7 @@ use crate::nn::network::Network;
 pub mod magnitude_pruning;
 pub mod post_training_quantization;
 pub mod self_distillation;
+mod teaching;
 
 /// What a compression starts from.
 pub struct Start<'a> {
