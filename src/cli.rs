@@ -165,7 +165,7 @@ pub(crate) struct RunArguments {
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,
     /// How the branch is trained after its compression [default: none, or standard with --fine-tune-epochs]
-    #[arg(long, value_name = "KIND", value_parser = ["none", "standard"])]
+    #[arg(long, value_name = "KIND", value_parser = ["none", "standard", "adversarial"])]
     pub fine_tune: Vec<String>,
     /// Epochs of fine-tuning [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

@@ -1,6 +1,7 @@
 //! The lab: it knows networks and data, and states facts; it knows no screen.
 
 pub mod architecture;
+pub mod attack;
 pub mod augmentation;
 pub mod bench;
 pub mod cache;

@@ -301,6 +301,10 @@ impl Typed {
                 tuning
                     .0
                     .insert("epochs".into(), KnobValue::Integer(epochs.unwrap_or(1)));
+                if self.fine_tune.as_deref() == Some("adversarial") {
+                    let attack = KnobValue::Choice("pgd".into());
+                    tuning.0.entry("adversarial".into()).or_insert(attack);
+                }
                 stages.push(Stage::FineTune(tuning));
             }
         }

@@ -3,12 +3,14 @@
 use crate::catalog::{Entry, Knob, Range, text};
 use crate::nn::network::{Builder, Network};
 use crate::nn::{ImageShape, Result, invalid, layer::Layer};
+use crate::spec::{KnobValue, Setting};
 
 pub mod cnn8;
 pub mod lenet5;
 pub mod mlp;
 pub mod mobilenet_v1;
 pub mod resnet;
+pub mod soft_decision_tree;
 
 /// A way of building a network for some images and classes.
 pub trait Architecture: Send + Sync {
@@ -61,6 +63,7 @@ pub const ALL: &[Entry<dyn Architecture>] = &[
     resnet::RESNET152,
     mobilenet_v1::ENTRY,
     mlp::ENTRY,
+    soft_decision_tree::ENTRY,
 ];
 
 /// The first layer of every network: pixels stay in [0, 1] outside of it.
@@ -97,6 +100,38 @@ const WIDTH: Knob = Knob {
         default: 1.0,
     },
 };
+
+/// Where the knob [`WIDTH`] stands; a setting of an earlier version, which did not know it, means the usual channels.
+fn width(setting: &Setting) -> f64 {
+    share(setting, &WIDTH)
+}
+
+/// For students: the blocks of every stage times this.
+const DEPTH: Knob = Knob {
+    id: text("depth"),
+    title: text("depth"),
+    summary: text(
+        "Blocks of every stage, as a share of the usual ones, rounded, and 1 at least: a shallower student.",
+    ),
+    range: Range::Real {
+        least: 0.05,
+        most: 4.0,
+        step: 0.05,
+        default: 1.0,
+    },
+};
+
+/// So many blocks at the depth of that setting.
+fn deepened(blocks: usize, setting: &Setting) -> usize {
+    ((blocks as f64 * share(setting, &DEPTH)).round() as usize).max(1)
+}
+
+fn share(setting: &Setting, knob: &Knob) -> f64 {
+    match setting.0.get(&*knob.id) {
+        Some(KnobValue::Real(share)) => *share,
+        _ => 1.0,
+    }
+}
 
 /// So many channels at that width: the nearest multiple of 4 (the widths of MobileNet's publication, 1/4 to 1, give
 /// such numbers anyway), and 4 at least.

@@ -13,6 +13,7 @@ pub mod magnitude_pruning;
 pub mod post_training_quantization;
 mod schedule;
 pub mod self_distillation;
+mod teaching;
 
 /// What a compression starts from.
 pub struct Start<'a> {

@@ -2,6 +2,10 @@
 //!
 //! An epoch is: a seeded shuffle of the training images, batches of them (the last one may be smaller), an optimizer
 //! step for each, then the validation images in evaluation mode. Nothing here looks at the test images.
+//!
+//! With an adversarial recipe the network learns on what an attack makes of each batch: crafted in evaluation mode, as
+//! whoever attacks the network in use would, then learnt on in training mode, so that batch normalizations measure the
+//! attacked images. The validation images stay clean.
 
 use crate::event::{Cost, Event, Tally, Warning};
 use crate::lab::augmentation::picks;
@@ -15,12 +19,15 @@ use crate::nn::loss::{self, KlDirection};
 use crate::nn::network::{Network, Workspace};
 use crate::nn::op::gather::Source;
 use crate::nn::rng::Rng;
+use feature_matching::FeatureMatching;
 use step::{Batch, Machinery, Part};
 
+mod feature_matching;
 mod recipe;
 mod step;
 
-pub use recipe::{KNOBS, Recipe};
+pub use feature_matching::{FeatureLoss, Features, Pair, pairs};
+pub use recipe::{ATTACK_STEP_SIZE, ATTACK_STEPS, EPSILON, KNOBS, Recipe, attack};
 
 /// Steps between two reports of the loss. A count and no clock, so that two runs report alike.
 const REPORT_EVERY: u64 = 10;
@@ -30,12 +37,41 @@ pub enum Objective<'a> {
     /// The labels: cross-entropy.
     Classify,
     /// The labels and a teacher's outputs: (1 - a) CE + a T^2 KL.
-    Distill {
-        teacher: &'a Network,
-        temperature: f64,
-        teacher_weight: f64,
-        direction: KlDirection,
-    },
+    Distill(Lesson<'a>),
+}
+
+/// Learning from a teacher, who always sees the clean images.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    pub teacher: Teacher<'a>,
+    pub temperature: f64,
+    pub teacher_weight: f64,
+    pub direction: KlDirection,
+    /// Feature maps that are brought together, too.
+    pub features: Option<Features>,
+    /// With an adversarial recipe: whether the labels are learnt on clean images, and only the teacher's outputs on
+    /// attacked ones (Goldblum et al. 2020, arXiv:1905.09747).
+    pub labels_on_clean: bool,
+}
+
+/// Whose outputs are learnt.
+#[derive(Clone, Copy, Debug)]
+pub enum Teacher<'a> {
+    Network(&'a Network),
+    /// Nobody's: labels of which this share is spread over all classes, in a teacher's place.
+    SmoothedLabels(f64),
+}
+
+impl<'a> Lesson<'a> {
+    /// The network that has to be asked, if any.
+    fn asked(&self) -> Option<&'a Network> {
+        match self.teacher {
+            Teacher::Network(network) if self.teacher_weight > 0.0 || self.features.is_some() => {
+                Some(network)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Where a network stands in its own life: optimizer steps and epochs behind it.
@@ -70,6 +106,42 @@ pub struct Training<'a> {
     pub life: Life,
     /// While it says that the network is not yet what it shall be, the last epoch counts as the best one.
     pub adjust: Option<&'a Adjust<'a>>,
+}
+
+impl Training<'_> {
+    /// Gradient evaluations for each image and step: those of the attack, and the step's own.
+    pub fn evaluations(&self) -> u64 {
+        let passes = match &self.objective {
+            Objective::Distill(lesson) if self.is_split(lesson) => 2,
+            _ => 1,
+        };
+        passes + self.recipe.attack_evaluations()
+    }
+
+    /// Whether labels and teacher are learnt on two kinds of images.
+    fn is_split(&self, lesson: &Lesson<'_>) -> bool {
+        lesson.labels_on_clean
+            && self.recipe.adversarial.is_some()
+            && lesson.teacher_weight > 0.0
+            && lesson.teacher_weight < 1.0
+    }
+}
+
+/// The feature maps that are brought together, where some are.
+fn matching(network: &Network, training: &Training<'_>) -> Result<Option<FeatureMatching>> {
+    let Objective::Distill(lesson) = &training.objective else {
+        return Ok(None);
+    };
+    let (Some(features), Some(teacher)) = (lesson.features, lesson.asked()) else {
+        return Ok(None);
+    };
+    if !network.device().is_cpu() {
+        return Err(Error::Impossible {
+            knob: "feature".into(),
+            problem: "feature maps are brought together on the CPU alone; --device cpu".into(),
+        });
+    }
+    FeatureMatching::new(features, network, teacher, training.order_seed).map(Some)
 }
 
 /// The loss over the steps since the last report.
@@ -129,8 +201,12 @@ pub fn train(
     }
     let validation = data.train.select(&data.split.validation);
     let total = recipe.steps(images);
-    let mut machinery = Machinery::new(recipe.optimizer(network.parameters())?);
     let device = network.device();
+    let mut machinery = Machinery::new(
+        recipe.optimizer(network.parameters())?,
+        matching(network, training)?,
+    );
+    let evaluations = training.evaluations();
     let source = Source::new(data.train.shape, &data.train.images, &device)?;
     loss::forgive(&device)?;
     let mut best = network.duplicate()?;
@@ -168,7 +244,7 @@ pub fn train(
         cost = Cost {
             steps,
             images: seen,
-            gradients: seen,
+            gradients: evaluations * seen,
             ..Cost::default()
         };
         life = Life {
@@ -212,16 +288,11 @@ pub fn train(
                 source: &source,
                 picks: picks(indices, recipe.augmentation, *order_seed, &place),
                 labels: labels.collect(),
+                seed: *order_seed,
+                place,
             };
             let parts = machinery.parts;
-            let smoothing = recipe.label_smoothing;
-            let found = machinery.step(
-                network,
-                &training.objective,
-                smoothing,
-                &batch,
-                learning_rate,
-            )?;
+            let found = machinery.step(network, training, &batch, (learning_rate, momentum))?;
             if machinery.parts != parts {
                 let message = format!(
                     "the device is out of memory: batches of {} go through in {} parts, each with statistics of its own",
@@ -234,18 +305,20 @@ pub fn train(
             cost = Cost {
                 steps: done + 1,
                 images: cost.images + count,
-                gradients: cost.gradients + count,
+                gradients: cost.gradients + evaluations * count,
                 ..Cost::default()
             };
             since.images += count;
             // What a device finds is asked for only when it is said: asking waits for all steps so far.
             let says = life.step == 1 || life.step.is_multiple_of(REPORT_EVERY);
-            let is_known = found.iter().all(|part| part.found.is_known());
+            let is_known = found.iter().all(|part| part.is_known());
             waiting.push((life.step, found));
-            let unread: usize = waiting.iter().map(|(_, parts)| parts.len()).sum();
+            let asked = |parts: &Vec<Part>| parts.iter().map(|part| part.asked).sum::<usize>();
+            let unread: usize = waiting.iter().map(|(_, parts)| asked(parts)).sum();
+            let next = waiting.last().map_or(0, |(_, parts)| asked(parts));
             if is_known
                 || says
-                || unread + machinery.parts > loss::MOST_UNREAD / 2
+                || unread + next > loss::MOST_UNREAD / 2
                 || cost
                     .steps
                     .is_multiple_of(images.div_ceil(recipe.batch) as u64)

@@ -8,7 +8,7 @@
 //!
 //! | layer | output's channels |
 //! |---|---|
-//! | convolution, linear | its own |
+//! | convolution, linear, soft tree | its own |
 //! | normalization, depthwise convolution, ReLU, pooling, simulated quantization, mean over positions | its input's |
 //! | sum | those of both inputs, joined |
 //! | flatten | its input's, each as `H·W` features in a row |
@@ -64,7 +64,7 @@ pub fn groups(network: &Network) -> Vec<Group> {
             |input| given[*input],
         );
         given.push(match node.layer {
-            Layer::Conv2d { .. } | Layer::Linear { .. } => {
+            Layer::Conv2d { .. } | Layer::Linear { .. } | Layer::SoftTree { .. } => {
                 parents.push(parents.len());
                 Given {
                     set: parents.len() - 1,
@@ -82,7 +82,14 @@ pub fn groups(network: &Network) -> Vec<Group> {
                     * network.input_shape(at)[1..].iter().product::<usize>(),
                 ..before
             },
-            _ => before,
+            Layer::Normalize { .. }
+            | Layer::Relu
+            | Layer::DepthwiseConv2d { .. }
+            | Layer::BatchNorm2d { .. }
+            | Layer::MaxPool2d { .. }
+            | Layer::AveragePool2d { .. }
+            | Layer::GlobalAveragePool
+            | Layer::FakeQuant { .. } => before,
         });
     }
     let mut fixed = vec![root(&parents, 0)];
@@ -92,7 +99,7 @@ pub fn groups(network: &Network) -> Vec<Group> {
         let own = root(&parents, given[at].set);
         let read = node.inputs.first().map(|input| given[*input]);
         match node.layer {
-            Layer::Conv2d { .. } | Layer::Linear { .. } => {
+            Layer::Conv2d { .. } | Layer::Linear { .. } | Layer::SoftTree { .. } => {
                 if let Some(read) = read
                     && let Some(group) = of(&mut found, root(&parents, read.set))
                 {
@@ -187,10 +194,10 @@ impl Network {
                 let part = Part {
                     dims: of.value.dims(),
                     rows: rows[at].as_deref(),
-                    columns: match of.role {
-                        ParameterRole::Weight => columns[at].as_deref(),
-                        _ => None,
-                    },
+                    // A tree's leaves are weights too, but read no features.
+                    columns: columns[at].as_deref().filter(|_| {
+                        of.role == ParameterRole::Weight && of.name.ends_with(".weight")
+                    }),
                 };
                 let mask = of.mask.as_ref().map(values).transpose()?;
                 let value = part.of(&values(&of.value)?);

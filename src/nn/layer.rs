@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::op::fake_quant::Levels;
 use super::op::geometry::Geometry;
 use super::op::max_pool2d::{LARGEST_KERNEL, Windows};
+use super::op::soft_tree::{DEEPEST, Output, Prediction, Tree};
 use super::parameters::ParameterRole;
-use super::{Result, invalid};
+use super::{Mode, Result, invalid};
 
 /// One layer of a network. What depends on the input (the channels that come in) is not repeated here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,14 @@ pub enum Layer {
         zero_point: i32,
         q_min: i32,
         q_max: i32,
+    },
+    /// A soft decision tree: `(D)` -> `(outputs)` log-probabilities; always the last.
+    SoftTree {
+        depth: usize,
+        outputs: usize,
+        beta: f64,
+        penalty: f64,
+        prediction: Prediction,
     },
 }
 
@@ -151,6 +160,7 @@ impl Layer {
             Self::Add => "add",
             Self::Flatten => "flatten",
             Self::FakeQuant { .. } => "fake-quant",
+            Self::SoftTree { .. } => "soft-tree",
         }
     }
 
@@ -199,6 +209,22 @@ impl Layer {
             Self::GlobalAveragePool => Ok(vec![image(input, self)?[0]]),
             Self::Flatten => Ok(vec![input.iter().product()]),
             Self::Relu | Self::Add => Ok(input.to_vec()),
+            Self::SoftTree {
+                depth,
+                outputs,
+                beta,
+                penalty,
+                ..
+            } => {
+                features(input, self)?;
+                let fits = (1..=DEEPEST).contains(depth) && *beta > 0.0 && *penalty >= 0.0;
+                if !fits || !beta.is_finite() || !penalty.is_finite() {
+                    return Err(invalid(format!(
+                        "soft-tree needs a depth from 1 to {DEEPEST}, a beta above 0 and a penalty of at least 0, not {depth}, {beta} and {penalty}"
+                    )));
+                }
+                Ok(vec![*outputs])
+            }
             Self::FakeQuant {
                 scale,
                 zero_point,
@@ -214,6 +240,32 @@ impl Layer {
                 Ok(input.to_vec())
             }
         }
+    }
+
+    /// A soft decision tree over so many features, and what it gives in a mode.
+    pub(crate) fn tree(&self, features: usize, mode: Mode) -> Result<(Tree, Output)> {
+        let Self::SoftTree {
+            depth,
+            outputs,
+            beta,
+            penalty,
+            prediction,
+        } = *self
+        else {
+            return Err(invalid("only a soft decision tree has questions"));
+        };
+        let tree = Tree {
+            depth,
+            features,
+            classes: outputs,
+            beta,
+            penalty,
+        };
+        let output = match mode {
+            Mode::Train => Output::Scores,
+            Mode::Eval => Output::Log(prediction),
+        };
+        Ok((tree, output))
     }
 
     /// The levels of a simulated quantization.
@@ -313,6 +365,21 @@ impl Layer {
                 (vec![input[0], 1, *kernel, *kernel], *bias)
             }
             Self::Linear { outputs, bias } => (vec![*outputs, input[0]], *bias),
+            Self::SoftTree { depth, outputs, .. } => {
+                let (leaves, weight) = (1 << depth, ParameterRole::Weight);
+                let needed = |(suffix, role, shape)| Needed {
+                    suffix,
+                    role,
+                    shape,
+                };
+                return [
+                    ("weight", weight, vec![leaves - 1, input[0]]),
+                    ("bias", ParameterRole::Bias, vec![leaves - 1]),
+                    ("leaves", weight, vec![leaves, *outputs]),
+                ]
+                .map(needed)
+                .into();
+            }
             Self::BatchNorm2d { .. } => {
                 let needed = |(suffix, role)| Needed {
                     suffix,
@@ -354,6 +421,10 @@ impl Layer {
                 output.iter().product::<usize>() * kernel * kernel
             }
             Self::Linear { outputs, .. } => outputs * input[0],
+            Self::SoftTree { depth, outputs, .. } => {
+                let leaves = 1 << depth;
+                (leaves - 1) * input[0] + leaves * outputs
+            }
             _ => 0,
         };
         n as u64

@@ -6,12 +6,18 @@
 //! Distillation (Hinton et al. 2015, arXiv:1503.02531): L = (1-a) CE + a T² KL(p_t || p_s), p = softmax(z / T), summed over
 //! the classes, mean over the batch; d(T² KL)/dz_s = T (p_s - p_t) / B.
 //! Reverse, KL(p_s || p_t): d(T² KL)/dz_s = T p_s (log(p_s / p_t) - KL) / B.
+//! A soft decision tree's (Frosst and Hinton 2017, arXiv:1711.09784): L = -Σ_k T_k s_k of its scores s_k, the mean
+//! log-probabilities over its leaves, with T = (1-a) labels + a p_t; dL/ds = -T / B.
 //! Computed in 64 bits; only the gradient is rounded to 32.
 
 use candle_core::{Device, Tensor};
 
 use super::op::{self, tensor};
 use super::{Result, invalid};
+
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+pub mod features;
 
 /// Which distribution the Kullback-Leibler divergence is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,13 @@ pub enum Objective<'a> {
         weight: f64,
         direction: KlDirection,
     },
+    /// -Σ T s for a tree's scores, with the teacher's weight in T.
+    Expected {
+        smoothing: f64,
+        teacher: Option<&'a Tensor>,
+        temperature: f64,
+        weight: f64,
+    },
 }
 
 /// The classes of some examples, where the logits are.
@@ -58,6 +71,21 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    /// The classes.
+    pub fn classes(&self) -> &[u32] {
+        &self.classes
+    }
+
     /// For networks on a device; a GPU takes a copy.
     pub fn new(classes: Vec<u32>, device: &Device) -> Result<Self> {
         #[cfg(feature = "cuda")]
@@ -126,10 +154,21 @@ pub fn of_step(
     labels: &Labels,
     whole: usize,
 ) -> Result<StepLoss> {
+    of_part(objective, logits, labels, whole, 1.0)
+}
+
+/// The same of a loss that is only a share of the step's, beside others.
+pub fn of_part(
+    objective: Objective<'_>,
+    logits: &Tensor,
+    labels: &Labels,
+    whole: usize,
+    share: f64,
+) -> Result<StepLoss> {
     #[cfg(feature = "cuda")]
     if let (Some(engine), Some(resident)) = (op::cuda::engine_of(logits)?, &labels.resident) {
         check(logits, teacher_of(objective), &labels.classes)?;
-        return cuda::of_step(&engine, objective, logits, resident, whole);
+        return cuda::of_part(&engine, objective, logits, resident, whole, share);
     }
     let labels = &labels.classes;
     let loss = match objective {
@@ -140,16 +179,25 @@ pub fn of_step(
             weight,
             direction,
         } => distillation(logits, teacher, labels, temperature, weight, direction),
+        Objective::Expected {
+            smoothing,
+            teacher,
+            temperature,
+            weight,
+        } => {
+            let teacher = teacher.map(|logits| (logits, temperature, weight));
+            expected_log(logits, labels, smoothing, teacher)
+        }
     }?;
-    let share = labels.len() as f32 / whole as f32;
-    if share != 1.0 {
+    let of_whole = labels.len() as f32 / whole as f32 * share as f32;
+    if of_whole != 1.0 {
         op::write(&loss.d_logits, |gradient| {
             for g in gradient {
-                *g *= share;
+                *g *= of_whole;
             }
         })?;
     }
-    let (mean, correct) = (loss.mean, loss.correct);
+    let (mean, correct) = (share * loss.mean, loss.correct);
     Ok(StepLoss {
         found: Found(Where::Known { mean, correct }),
         d_logits: loss.d_logits,
@@ -171,6 +219,7 @@ fn teacher_of(objective: Objective<'_>) -> Option<&Tensor> {
     match objective {
         Objective::Labels { .. } => None,
         Objective::Teacher { logits, .. } => Some(logits),
+        Objective::Expected { teacher, .. } => teacher,
     }
 }
 
@@ -237,6 +286,35 @@ pub fn distillation(
             (1.0 - a) * -log_p[label] + a * t * t * kl
         },
     )
+}
+
+/// -Σ T s of a soft decision tree's scores, T being smoothed labels or, by its weight, a teacher's distribution at a
+/// temperature: its logits, that temperature and that weight.
+pub fn expected_log(
+    scores: &Tensor,
+    labels: &[u32],
+    smoothing: f64,
+    teacher: Option<(&Tensor, f64, f64)>,
+) -> Result<Loss> {
+    check_smoothing(smoothing)?;
+    let (logits, temperature, weight) = match teacher {
+        Some((logits, temperature, weight)) => (Some(logits), temperature, weight),
+        None => (None, 1.0, 0.0),
+    };
+    check_temperature(temperature)?;
+    over_batch(scores, logits, labels, |s, teacher, label, gradient| {
+        let spread = smoothing / s.len() as f64;
+        let log_t = log_softmax(teacher, temperature);
+        let mut loss = 0.0;
+        for (class, (g, s)) in gradient.iter_mut().zip(s).enumerate() {
+            let hard = f64::from(u8::from(class == label)) * (1.0 - smoothing) + spread;
+            let soft = log_t.get(class).map_or(0.0, |log_t| weight * log_t.exp());
+            let target = (1.0 - weight) * hard + soft;
+            *g = -target;
+            loss -= target * s;
+        }
+        loss
+    })
 }
 
 /// Softmax of each row of `classes` logits.
@@ -348,179 +426,4 @@ fn log_softmax(z: &[f64], temperature: f64) -> Vec<f64> {
     let shifted = |z: &f64| (z - highest) / temperature;
     let log_sum = z.iter().map(|z| shifted(z).exp()).sum::<f64>().ln();
     z.iter().map(|z| shifted(z) - log_sum).collect()
-}
-
-/// On a GPU: one warp for each example.
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda {
-    use std::rc::Rc;
-
-    use candle_core::{DType, Tensor};
-
-    use super::{Found, KlDirection, Objective, StepLoss, Where};
-    use super::{check_smoothing, check_temperature};
-    use crate::nn::Result;
-    use crate::nn::op::cuda::ledger::Entry;
-    use crate::nn::op::cuda::{BLOCK, Engine, Grid, Slot, at};
-
-    pub(crate) const SOURCE: &str = r"
-template <typename T> __device__ __forceinline__ T all_of_warp(T value) {
-    for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(0xffffffffu, value, offset);
-    return value;
-}
-
-__device__ __forceinline__ double log_of_sum(const float *z, int classes, float highest, double temperature) {
-    double sum = 0.0;
-    for (int c = threadIdx.x & 31; c < classes; c += 32) sum += exp(((double)z[c] - highest) / temperature);
-    return log(all_of_warp(sum));
-}
-
-__device__ __forceinline__ float highest_of_warp(const float *z, int classes, int *place) {
-    float best = z[0];
-    int where = 0;
-    for (int c = threadIdx.x & 31; c < classes; c += 32)
-        if (z[c] > best || (z[c] == best && c < where)) { best = z[c]; where = c; }
-    for (int offset = 16; offset > 0; offset >>= 1) {
-        float other = __shfl_xor_sync(0xffffffffu, best, offset);
-        int there = __shfl_xor_sync(0xffffffffu, where, offset);
-        if (other > best || (other == best && there < where)) { best = other; where = there; }
-    }
-    *place = where;
-    return best;
-}
-
-KERNEL loss_of_batch(const float *logits, const float *teachers, const unsigned int *labels, float *gradients,
-                     double smoothing, double temperature, double weight, int reverse, int classes, int batch, int whole,
-                     double *rows, double *entry, int *halt, unsigned int *counter) {
-    int row = (blockIdx.x * blockDim.x + threadIdx.x) >> 5, lane = threadIdx.x & 31;
-    if (row < batch) {
-        const float *z = logits + row * classes;
-        float *gradient = gradients + row * classes;
-        int place, label = labels[row];
-        float highest = highest_of_warp(z, classes, &place);
-        double sum = log_of_sum(z, classes, highest, 1.0), value;
-        if (!teachers) {
-            double spread = smoothing / classes, all = 0.0;
-            for (int c = lane; c < classes; c += 32) {
-                double log_p = (double)z[c] - highest - sum;
-                gradient[c] = (exp(log_p) - (c == label ? 1.0 - smoothing : 0.0) - spread) / whole;
-                all += log_p;
-            }
-            value = -(1.0 - smoothing) * ((double)z[label] - highest - sum);
-            if (smoothing > 0.0) value -= spread * all_of_warp(all);
-        } else {
-            const float *t = teachers + row * classes;
-            int ignored;
-            float highest_t = highest_of_warp(t, classes, &ignored);
-            double sum_s = log_of_sum(z, classes, highest, temperature);
-            double sum_t = log_of_sum(t, classes, highest_t, temperature), kl = 0.0;
-            for (int c = lane; c < classes; c += 32) {
-                double log_s = ((double)z[c] - highest) / temperature - sum_s;
-                double log_t = ((double)t[c] - highest_t) / temperature - sum_t;
-                kl += reverse ? exp(log_s) * (log_s - log_t) : exp(log_t) * (log_t - log_s);
-            }
-            kl = all_of_warp(kl);
-            for (int c = lane; c < classes; c += 32) {
-                double log_s = ((double)z[c] - highest) / temperature - sum_s;
-                double log_t = ((double)t[c] - highest_t) / temperature - sum_t;
-                double soft = reverse ? exp(log_s) * (log_s - log_t - kl) : exp(log_s) - exp(log_t);
-                double hard = exp((double)z[c] - highest - sum) - (c == label ? 1.0 : 0.0);
-                gradient[c] = ((1.0 - weight) * hard + weight * temperature * soft) / whole;
-            }
-            value = -(1.0 - weight) * ((double)z[label] - highest - sum) + weight * temperature * temperature * kl;
-        }
-        if (lane == 0) {
-            rows[2 * row] = value;
-            rows[2 * row + 1] = place == label ? 1.0 : 0.0;
-        }
-    }
-    if (!is_last(counter, gridDim.x)) return;
-    double loss = 0.0, correct = 0.0;
-    for (int r = threadIdx.x; r < batch; r += blockDim.x) {
-        loss += rows[2 * r] / batch;
-        correct += rows[2 * r + 1];
-    }
-    loss = of_block(loss);
-    correct = of_block(correct);
-    if (threadIdx.x == 0) {
-        entry[0] = loss;
-        entry[1] = correct;
-        if (!(loss - loss == 0.0)) *halt = 1;
-    }
-}
-";
-
-    /// An entry of a ledger.
-    pub(super) struct Asked {
-        engine: Rc<Engine>,
-        entry: Entry,
-    }
-
-    impl std::fmt::Debug for Asked {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            self.entry.fmt(f)
-        }
-    }
-
-    impl Asked {
-        pub(super) fn read(&self) -> Result<(f64, u32)> {
-            let [mean, correct] = self.engine.read_entry(self.entry)?;
-            Ok((mean, correct as u32))
-        }
-    }
-
-    /// As [`super::of_step`]; all is checked already but the numbers of the objective.
-    pub(super) fn of_step(
-        engine: &Rc<Engine>,
-        objective: Objective<'_>,
-        logits: &Tensor,
-        labels: &Tensor,
-        whole: usize,
-    ) -> Result<StepLoss> {
-        let (batch, classes) = logits.dims2()?;
-        let (teacher, smoothing, temperature, weight, reverse) = match objective {
-            Objective::Labels { smoothing } => {
-                check_smoothing(smoothing)?;
-                (0, smoothing, 1.0, 0.0, false)
-            }
-            Objective::Teacher {
-                logits,
-                temperature,
-                weight,
-                direction,
-            } => {
-                check_temperature(temperature)?;
-                let reverse = direction == KlDirection::Reverse;
-                (at(logits)?, 0.0, temperature, weight, reverse)
-            }
-        };
-        let d_logits = engine.empty(batch * classes, DType::F32)?;
-        let blocks = batch.div_ceil(BLOCK / 32);
-        let (entry, place) = engine.new_entry()?;
-        let args = [
-            at(logits)?.into(),
-            teacher.into(),
-            at(labels)?.into(),
-            at(&d_logits)?.into(),
-            smoothing.into(),
-            temperature.into(),
-            weight.into(),
-            reverse.into(),
-            classes.into(),
-            batch.into(),
-            whole.into(),
-            engine.scratch(Slot::Partial, 4 * batch)?.into(),
-            place.into(),
-            engine.halt()?.into(),
-            engine.counters(1)?.into(),
-        ];
-        engine.launch("loss_of_batch", Grid::blocks(blocks, 1), &args)?;
-        Ok(StepLoss {
-            d_logits: d_logits.reshape((batch, classes))?,
-            found: Found(Where::OnDevice(Asked {
-                engine: Rc::clone(engine),
-                entry,
-            })),
-        })
-    }
 }

@@ -197,6 +197,12 @@ impl Network {
         &mut self.parameters
     }
 
+    /// Whether it ends in a soft decision tree, which in training gives scores and no logits.
+    pub fn is_tree(&self) -> bool {
+        let last = self.nodes.last();
+        last.is_some_and(|node| matches!(node.layer, Layer::SoftTree { .. }))
+    }
+
     /// Where it computes.
     pub fn device(&self) -> Device {
         let first = self.parameters.iter().next();
@@ -250,20 +256,27 @@ impl Network {
     /// Moves running statistics towards those of a training batch: what [`Trace::statistics`] saw, and the trainer alone
     /// decides to keep.
     pub fn commit(&mut self, statistics: &BatchStatistics) -> Result<()> {
+        self.commit_by(statistics, None)
+    }
+
+    /// Likewise by a momentum other than the layers' own: 1 / k for the k-th of some batches makes the running
+    /// statistics the mean of theirs.
+    pub fn commit_by(&mut self, statistics: &BatchStatistics, momentum: Option<f64>) -> Result<()> {
         #[cfg(feature = "cuda")]
         let mut on_device = Vec::new();
         for (at, of_batch) in &statistics.0 {
             let node = &self.nodes[*at];
-            let (Layer::BatchNorm2d { momentum, .. }, [_, _, mean, variance]) =
+            let (Layer::BatchNorm2d { momentum: own, .. }, [_, _, mean, variance]) =
                 (&node.layer, node.parameters.as_slice())
             else {
                 return Err(invalid(format!("{} has no running statistics", node.name)));
             };
+            let momentum = momentum.unwrap_or(*own);
             let (mean, variance) = (self.parameters.at(*mean), self.parameters.at(*variance));
             match of_batch {
                 Measured::Host(of_batch) => write(&mean.value, |mean| {
                     write(&variance.value, |variance| {
-                        batch_norm2d::commit(mean, variance, of_batch, *momentum);
+                        batch_norm2d::commit(mean, variance, of_batch, momentum);
                     })
                 })??,
                 #[cfg(feature = "cuda")]
@@ -272,7 +285,7 @@ impl Network {
                     variance: &variance.value,
                     statistics: of_batch,
                     count: *count,
-                    momentum: *momentum,
+                    momentum,
                 }),
             }
         }

@@ -37,6 +37,7 @@ pub mod relu;
 pub mod sgd;
 pub mod sign_step;
 pub mod simd;
+pub mod soft_tree;
 
 /// A tensor's values, borrowed for reading.
 pub struct Values<'a> {

@@ -13,8 +13,8 @@ use super::op::batch_norm2d::{self, Statistics};
 use super::op::conv2d::{self, Conv2d, Geometry, Then};
 use super::op::max_pool2d::Windows;
 use super::op::{
-    Scratch, add, average_pool2d, depthwise_conv2d, fake_quant, flatten, grown, max_pool2d,
-    normalize, read, read_bytes, relu, write, write_bytes,
+    Scratch, Values, add, average_pool2d, depthwise_conv2d, fake_quant, flatten, grown, max_pool2d,
+    normalize, read, read_bytes, relu, soft_tree, write, write_bytes,
 };
 use super::{Mode, Result, invalid};
 
@@ -206,6 +206,16 @@ impl Step {
                 let levels = levels(&node.layer)?;
                 write(y, |y| fake_quant::forward(&levels, &x, y))?;
             }
+            Layer::SoftTree { .. } => {
+                let (tree, output) = node.layer.tree(input[0], pass.mode)?;
+                let [w, b, leaves] = tree_values(network, node)?;
+                let values = soft_tree::Values {
+                    w: &w,
+                    b: &b,
+                    leaves: &leaves,
+                };
+                write(y, |y| tree.forward(output, &x, values, y))?;
+            }
         }
         Ok(None)
     }
@@ -254,17 +264,20 @@ impl Step {
             wanted.residual,
             gradient(fused.main, 0),
             gradient(fused.main, 1),
+            gradient(fused.main, 2),
             norm(0),
             norm(1),
         ];
         let mut result = Ok(());
         lend_all(&targets, Vec::new(), &mut |slices| {
-            if let Ok([dx, residual, first, second, scale, shift]) = <[_; 6]>::try_from(slices) {
+            if let Ok([dx, residual, first, second, third, scale, shift]) =
+                <[_; 7]>::try_from(slices)
+            {
                 let into = Into {
                     dx,
                     adds: wanted.adds,
                     residual,
-                    own: [first, second],
+                    own: [first, second, third],
                     norm: [scale, shift],
                 };
                 result = self.backward_into(network, &fused, saved, into, scratch, masked);
@@ -311,7 +324,7 @@ impl Step {
                 }
                 let constants = Constants::of(network, fused)?;
                 let w = read(&network.parameters().at(node.parameters[0]).value)?;
-                let [mut dw, mut db] = own;
+                let [mut dw, mut db, _] = own;
                 let [d_scale, mut d_shift] = norm;
                 // The bias's gradient is the shift's, if there is a normalization.
                 let of_shift = d_shift.as_deref_mut().or(db.as_deref_mut());
@@ -363,7 +376,7 @@ impl Step {
             }
             Layer::BatchNorm2d { .. } => {
                 let norm = Norm::of(network, node)?;
-                let [weight, bias] = own;
+                let [weight, bias, _] = own;
                 let relu = match (fused.relu, fused.sums) {
                     (false, _) => batch_norm2d::Relu::Absent,
                     (true, false) => batch_norm2d::Relu::FromInput,
@@ -386,6 +399,23 @@ impl Step {
                         target.copy_from_slice(&dy);
                     }
                 }
+            }
+            Layer::SoftTree { .. } => {
+                let (tree, output) = node.layer.tree(input[0], saved.pass.mode)?;
+                let [w, b, leaves] = tree_values(network, node)?;
+                let values = soft_tree::Values {
+                    w: &w,
+                    b: &b,
+                    leaves: &leaves,
+                };
+                let [dw, db, d_leaves] = own;
+                let wanted = soft_tree::Wanted {
+                    dx,
+                    dw,
+                    db,
+                    d_leaves,
+                };
+                tree.backward(output, &x, values, &dy, wanted);
             }
             layer => {
                 let Some(dx) = dx else { return Ok(()) };
@@ -413,12 +443,21 @@ impl Step {
     }
 }
 
+/// Questions, their offsets and the leaves of a soft decision tree.
+fn tree_values<'n>(network: &'n Network, node: &Node) -> Result<[Values<'n>; 3]> {
+    let [w, b, leaves] = node.parameters[..] else {
+        return Err(invalid(format!("{} lacks a parameter", node.name)));
+    };
+    let of = |at: usize| read(&network.parameters().at(at).value);
+    Ok([of(w)?, of(b)?, of(leaves)?])
+}
+
 /// The slices that a backward pass writes.
 struct Into<'a> {
     dx: Option<&'a mut [f32]>,
     adds: bool,
     residual: Option<&'a mut [f32]>,
-    own: [Option<&'a mut [f32]>; 2],
+    own: [Option<&'a mut [f32]>; 3],
     norm: [Option<&'a mut [f32]>; 2],
 }
 

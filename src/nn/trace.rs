@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use candle_core::{DType, Device, Tensor};
 
 use super::network::{BatchStatistics, Measured, Network};
-use super::op::{self, add, read, write};
+use super::op::{self, add::sum_up};
 use super::step::{self, Pass, Saved, Step, Together};
 use super::workspace::Workspace;
 use super::{Mode, Result, invalid};
@@ -265,6 +265,17 @@ impl<'w> Trace<'w> {
 
     /// The gradients that follow from the loss's gradient with respect to the logits, (B, K).
     pub fn backward(&self, d_logits: &Tensor, wanted: Wanted) -> Result<Gradients> {
+        self.backward_with(d_logits, Vec::new(), wanted)
+    }
+
+    /// Likewise of a loss that also hangs on the outputs of some nodes, whose gradients lie as [`Self::activation`] does.
+    /// Only a node whose output was kept can be one of them; its gradient's memory is used again.
+    pub fn backward_with(
+        &self,
+        d_logits: &Tensor,
+        taps: Vec<(usize, Tensor)>,
+        wanted: Wanted,
+    ) -> Result<Gradients> {
         if self.keep == Keep::Nothing {
             return Err(invalid(
                 "this forward pass kept nothing to go backward with; ask for `Keep::Gradients`",
@@ -295,6 +306,19 @@ impl<'w> Trace<'w> {
         let mut flowing: Vec<Option<(Tensor, Option<Tensor>)>> = vec![None; nodes.len()];
         if let Some(last) = flowing.last_mut() {
             *last = Some((d_logits.contiguous()?, None));
+        }
+        for (node, gradient) in taps {
+            let is_kept = self.steps.iter().any(|step| step.last == node) && node + 1 < nodes.len();
+            let fits = self
+                .activation(node)
+                .is_some_and(|kept| kept.dims() == gradient.dims());
+            if !is_kept || !fits || flowing[node].is_some() {
+                return Err(invalid(format!(
+                    "no gradient of {:?} can enter at node {node}",
+                    gradient.dims()
+                )));
+            }
+            flowing[node] = Some((gradient, None));
         }
         for step in self.steps.iter().rev() {
             let Some((dy, buffer)) = flowing[step.last].take() else {
@@ -426,16 +450,6 @@ fn join(
         workspace.put(buffer);
     }
     Ok(())
-}
-
-/// sum = sum + gradient.
-fn sum_up(sum: &Tensor, gradient: &Tensor) -> Result<()> {
-    #[cfg(feature = "cuda")]
-    if let Some(engine) = op::cuda::engine_of(sum)? {
-        return add::cuda::forward(&engine, sum, gradient, false, sum);
-    }
-    let gradient = read(gradient)?;
-    write(sum, |sum| add::forward_in_place(sum, &gradient, false))
 }
 
 /// A pass on a GPU: its engine, and memory for all that its batch normalizations measure, of its own since it is read

@@ -199,7 +199,8 @@ impl Branch {
         }
     }
 
-    /// Fine-tuning inherits what it does not say itself from the reference's recipe, apart from the number of epochs.
+    /// Fine-tuning inherits what it does not say itself from the reference's recipe, apart from the number of epochs and
+    /// whether it learns on attacked images.
     fn fill(
         &mut self,
         catalog: &Catalog,
@@ -221,7 +222,7 @@ impl Branch {
                 }
                 Stage::FineTune(setting) => {
                     for (id, value) in &training.0 {
-                        if id != "epochs" {
+                        if id != "epochs" && id != "adversarial" {
                             setting.0.entry(id.clone()).or_insert_with(|| value.clone());
                         }
                     }

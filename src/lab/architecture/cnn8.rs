@@ -15,7 +15,7 @@
 //! | fc2 | 128·10 + 10 = 1,290 | 1,280 |
 //! | together | 549,994 | 13,686,528 |
 
-use super::{Architecture, normalize};
+use super::{Architecture, WIDTH, normalize, widened, width};
 use crate::catalog::{Entry, Info, text};
 use crate::nn::Result;
 use crate::nn::layer::Layer::{self, Flatten, Relu};
@@ -32,11 +32,17 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
         family: text("convolutional"),
         ratio_of: None,
     },
-    knobs: &[],
-    build: |_| Box::new(Cnn8),
+    knobs: &[WIDTH],
+    build: |setting| {
+        Box::new(Cnn8 {
+            width: width(setting),
+        })
+    },
 };
 
-struct Cnn8;
+struct Cnn8 {
+    width: f64,
+}
 
 impl Architecture for Cnn8 {
     fn id(&self) -> &'static str {
@@ -44,24 +50,25 @@ impl Architecture for Cnn8 {
     }
 
     fn lay_out(&self, network: &mut Builder, normalization: (&[f32], &[f32])) -> Result<()> {
+        let wide = |channels| widened(channels, self.width);
         #[rustfmt::skip]
         let layers = vec![
             //                                         1x28x28            3x32x32
             normalize(normalization),               // 1, 28, 28          3, 32, 32
-            ("conv1", Layer::conv3x3(32, 1, 1)),    // 32, 28, 28         32, 32, 32
+            ("conv1", Layer::conv3x3(wide(32), 1, 1)), // 32, 28, 28         32, 32, 32
             ("relu1", Relu),
-            ("conv2", Layer::conv3x3(32, 2, 1)),    // 32, 14, 14         32, 16, 16
+            ("conv2", Layer::conv3x3(wide(32), 2, 1)), // 32, 14, 14         32, 16, 16
             ("relu2", Relu),
-            ("conv3", Layer::conv3x3(64, 1, 1)),    // 64, 14, 14         64, 16, 16
+            ("conv3", Layer::conv3x3(wide(64), 1, 1)), // 64, 14, 14         64, 16, 16
             ("relu3", Relu),
-            ("conv4", Layer::conv3x3(64, 2, 1)),    // 64, 7, 7           64, 8, 8
+            ("conv4", Layer::conv3x3(wide(64), 2, 1)), // 64, 7, 7           64, 8, 8
             ("relu4", Relu),
-            ("conv5", Layer::conv3x3(128, 1, 1)),   // 128, 7, 7          128, 8, 8
+            ("conv5", Layer::conv3x3(wide(128), 1, 1)), // 128, 7, 7          128, 8, 8
             ("relu5", Relu),
-            ("conv6", Layer::conv3x3(128, 2, 1)),   // 128, 4, 4          128, 4, 4
+            ("conv6", Layer::conv3x3(wide(128), 2, 1)), // 128, 4, 4          128, 4, 4
             ("relu6", Relu),
             ("flatten", Flatten),                   // 2048               2048
-            ("fc1", Layer::linear(128)),            // 128
+            ("fc1", Layer::linear(wide(128))),      // 128
             ("relu7", Relu),
             ("fc2", Layer::linear(network.classes())),        // K
         ];

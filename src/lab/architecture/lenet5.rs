@@ -14,7 +14,7 @@
 //! | fc2 | 128·10 + 10 = 1,290 | 1,280 |
 //! | together | 225,034 | 2,631,040 |
 
-use super::{Architecture, at_least, normalize};
+use super::{Architecture, WIDTH, at_least, normalize, widened, width};
 use crate::catalog::{Entry, Info, text};
 use crate::nn::Result;
 use crate::nn::layer::Layer::{self, Flatten, Relu};
@@ -29,11 +29,17 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
         family: text("convolutional"),
         ratio_of: None,
     },
-    knobs: &[],
-    build: |_| Box::new(LeNet5),
+    knobs: &[WIDTH],
+    build: |setting| {
+        Box::new(LeNet5 {
+            width: width(setting),
+        })
+    },
 };
 
-struct LeNet5;
+struct LeNet5 {
+    width: f64,
+}
 
 /// Below this side nothing is left behind the second pooling: ((10 - 2) / 2 - 2) / 2 = 1.
 const LEAST_SIDE: usize = 10;
@@ -46,18 +52,19 @@ impl Architecture for LeNet5 {
     fn lay_out(&self, network: &mut Builder, normalization: (&[f32], &[f32])) -> Result<()> {
         at_least(self.id(), network.input(), LEAST_SIDE)?;
         let pool = Layer::max_pool(2, 2);
+        let wide = |channels| widened(channels, self.width);
         #[rustfmt::skip]
         let layers = vec![
             //                                         1x28x28            3x32x32
             normalize(normalization),               // 1, 28, 28          3, 32, 32
-            ("conv1", Layer::conv3x3(32, 1, 0)),    // 32, 26, 26         32, 30, 30
+            ("conv1", Layer::conv3x3(wide(32), 1, 0)), // 32, 26, 26      32, 30, 30
             ("relu1", Relu),
             ("pool1", pool.clone()),                // 32, 13, 13         32, 15, 15
-            ("conv2", Layer::conv3x3(64, 1, 0)),    // 64, 11, 11         64, 13, 13
+            ("conv2", Layer::conv3x3(wide(64), 1, 0)), // 64, 11, 11      64, 13, 13
             ("relu2", Relu),
             ("pool2", pool),                        // 64, 5, 5           64, 6, 6
             ("flatten", Flatten),                   // 1600               2304
-            ("fc1", Layer::linear(128)),            // 128
+            ("fc1", Layer::linear(wide(128))),      // 128
             ("relu3", Relu),
             ("fc2", Layer::linear(network.classes())),        // K
         ];

@@ -13,7 +13,7 @@
 //! | fc3 | 100·10 + 10 = 1,010 | 1,000 |
 //! | together | 266,610 | 266,200 |
 
-use super::{Architecture, normalize};
+use super::{Architecture, WIDTH, normalize, widened, width};
 use crate::catalog::{Entry, Info, Knob, Range, text};
 use crate::nn::Result;
 use crate::nn::layer::Layer::{self, Flatten, Relu};
@@ -32,11 +32,13 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
         hidden("hidden1", "first hidden", 300),
         hidden("hidden2", "second hidden", 100),
         hidden("hidden3", "third hidden", 0),
+        WIDTH,
     ],
     build: |setting| {
         let hidden = ["hidden1", "hidden2", "hidden3"];
         Box::new(Mlp {
             hidden: hidden.map(|knob| setting.integer(knob) as usize),
+            width: width(setting),
         })
     },
 };
@@ -56,6 +58,7 @@ const fn hidden(id: &'static str, title: &'static str, default: i64) -> Knob {
 
 struct Mlp {
     hidden: [usize; 3],
+    width: f64,
 }
 
 impl Architecture for Mlp {
@@ -67,6 +70,12 @@ impl Architecture for Mlp {
         network.chain(vec![normalize(normalization), ("flatten", Flatten)])?;
         let mut number = 1;
         for units in self.hidden.into_iter().filter(|units| *units > 0) {
+            // Whatever number was asked for is had as long as nobody turns the width.
+            let units = if self.width == 1.0 {
+                units
+            } else {
+                widened(units, self.width)
+            };
             network.then(&format!("fc{number}"), Layer::linear(units))?;
             network.then(&format!("relu{number}"), Relu)?;
             number += 1;

@@ -30,7 +30,9 @@
 //! Deviation: where Keras halves an even map it pads right and below, and here it is padded left and above: the mirror
 //! image of the same network. Keras' units stop at 6 (ReLU6), and its first weights are Glorot's.
 
-use super::{Architecture, HEAD, LARGE_SIDE, WIDTH, at_least, classifier, normalize, widened};
+use super::{
+    Architecture, HEAD, LARGE_SIDE, WIDTH, at_least, classifier, normalize, widened, width,
+};
 use crate::catalog::{Entry, Info, text};
 use crate::nn::Result;
 use crate::nn::layer::Layer;
@@ -50,7 +52,7 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
     knobs: &[WIDTH, HEAD],
     build: |setting| {
         Box::new(MobileNetV1 {
-            width: setting.real("width"),
+            width: width(setting),
             is_keras: setting.choice("head") == "keras",
         })
     },

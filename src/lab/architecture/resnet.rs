@@ -39,7 +39,10 @@
 //! Deviation: first weights are drawn as in all networks here (uniformly, with variance 1 / fan-in), not from He's normal
 //! distribution or Glorot's uniform one; a normalization takes their scale away again.
 
-use super::{Architecture, HEAD, LARGE_SIDE, WIDTH, at_least, classifier, normalize, widened};
+use super::{
+    Architecture, DEPTH, HEAD, LARGE_SIDE, WIDTH, at_least, classifier, deepened, normalize,
+    widened, width,
+};
 use crate::catalog::{Entry, Info, Knob, Range, text};
 use crate::nn::layer::Layer;
 use crate::nn::network::Builder;
@@ -82,8 +85,8 @@ pub const RESNET152: Entry<dyn Architecture> = entry(
     |setting| bottlenecks("resnet152", [3, 8, 36, 3], setting),
 );
 
-const BLOCK_KNOBS: &[Knob] = &[WIDTH, STEM];
-const BOTTLENECK_KNOBS: &[Knob] = &[WIDTH, STEM, HEAD];
+const BLOCK_KNOBS: &[Knob] = &[WIDTH, DEPTH, STEM];
+const BOTTLENECK_KNOBS: &[Knob] = &[WIDTH, DEPTH, STEM, HEAD];
 
 const fn entry(
     id: &'static str,
@@ -167,7 +170,7 @@ impl ResNet {
     ) -> Self {
         Self {
             id,
-            blocks,
+            blocks: blocks.map(|blocks| deepened(blocks, setting)),
             bottlenecks,
             stem: match setting.choice("stem") {
                 "3x3" => Some(Stem::Small),
@@ -175,7 +178,7 @@ impl ResNet {
                 "7x7" => Some(Stem::Large),
                 _ => None,
             },
-            width: setting.real("width"),
+            width: width(setting),
         }
     }
 

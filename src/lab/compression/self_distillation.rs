@@ -10,12 +10,13 @@
 //! the function; the direction KL(p_s‖p_t), written in some reports, can be chosen.
 //! Deviation: momentum and weight decay are the reference's own recipe, which the publication leaves open.
 
-use crate::catalog::{Entry, Info, Knob, Range, text};
+use super::teaching::{self, DIRECTION, EPOCHS, TEACHER_WEIGHT, TEMPERATURE, teach};
+use crate::catalog::{Entry, Info, text};
 use crate::event::Warning;
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::{Error, Result};
-use crate::lab::train::{Objective, Recipe, Training, train};
+use crate::lab::train::{Lesson, Recipe, Teacher};
 use crate::nn::loss::KlDirection;
 use crate::nn::network::Network;
 use crate::nn::op::values;
@@ -32,65 +33,13 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
         family: text("distillation"),
         ratio_of: None,
     },
-    knobs: &[
-        Knob {
-            id: text("temperature"),
-            title: text("temperature"),
-            summary: text(
-                "How soft the teacher's answers are made: 1 leaves them, more tells more about wrong classes.",
-            ),
-            range: Range::Real {
-                least: 0.1,
-                most: 100.0,
-                step: 0.5,
-                default: 3.0,
-            },
-        },
-        Knob {
-            id: text("teacher-weight"),
-            title: text("teacher weight"),
-            summary: text(
-                "Share of the teacher in the loss: 0 learns from labels alone, 1 from the teacher alone.",
-            ),
-            range: Range::Real {
-                least: 0.0,
-                most: 1.0,
-                step: 0.1,
-                default: 0.5,
-            },
-        },
-        Knob {
-            id: text("epochs"),
-            title: text("epochs"),
-            summary: text("How often the student sees every training image."),
-            range: Range::Integer {
-                least: 1,
-                most: 10_000,
-                default: 3,
-            },
-        },
-        Knob {
-            id: text("direction"),
-            title: text("direction"),
-            summary: text(
-                "Which way the divergence is taken: forward is KL(teacher‖student), reverse the other.",
-            ),
-            range: Range::Choice {
-                options: std::borrow::Cow::Borrowed(&[text("forward"), text("reverse")]),
-                default: text("forward"),
-            },
-        },
-    ],
+    knobs: &[TEMPERATURE, TEACHER_WEIGHT, EPOCHS, DIRECTION],
     build: |setting| {
         Box::new(SelfDistillation {
             temperature: setting.real("temperature"),
             teacher_weight: setting.real("teacher-weight"),
             epochs: setting.integer("epochs") as u32,
-            direction: if setting.choice("direction") == "reverse" {
-                KlDirection::Reverse
-            } else {
-                KlDirection::Forward
-            },
+            direction: teaching::direction(setting),
         })
     },
 };
@@ -131,28 +80,20 @@ impl Compression for SelfDistillation {
             epochs: self.epochs,
             ..start.recipe.clone()
         };
-        let training = Training {
-            data: start.subject.data,
-            recipe: &recipe,
-            objective: Objective::Distill {
-                teacher: start.network,
-                temperature: self.temperature,
-                teacher_weight: self.teacher_weight,
-                direction: self.direction,
-            },
-            order_seed: reference.plan.order_seed,
-            life: start.life,
-            adjust: None,
+        let lesson = Lesson {
+            teacher: Teacher::Network(start.network),
+            temperature: self.temperature,
+            teacher_weight: self.teacher_weight,
+            direction: self.direction,
+            features: None,
+            labels_on_clean: false,
         };
-        let trained = train(&mut student, &training, observer, cx)?;
+        let life = start.life;
+        let trained = teach(&mut student, lesson, &recipe, start, life, observer, cx)?;
         let mut remarks = vec![format!(
             "the student has as many parameters as its teacher; it started from the reference's initial weights and \
              learned for {}",
-            if self.epochs == 1 {
-                "1 epoch".to_owned()
-            } else {
-                format!("{} epochs", self.epochs)
-            }
+            teaching::epochs(self.epochs)
         )];
         if has_masks {
             remarks.push(

@@ -1,6 +1,7 @@
 //! Recipes: how a network is trained, as knobs and as the value that they describe.
 
 use crate::catalog::{Knob, Range, text};
+use crate::lab::attack::pgd::{Pgd, Start};
 use crate::lab::augmentation::Augmentation;
 use crate::nn::optimizer::{Optimizer, Rule};
 use crate::nn::parameters::Parameters;
@@ -140,7 +141,82 @@ pub const KNOBS: &[Knob] = &[
             default: 0,
         },
     },
+    Knob {
+        id: text("adversarial"),
+        title: text("adversarial"),
+        summary: text(
+            "pgd: learns on images that an attack has changed anew in each step, so that the network holds against such; clean accuracy pays for it. A fine-tuning is so only where it says it.",
+        ),
+        range: Range::Choice {
+            options: std::borrow::Cow::Borrowed(&[text("none"), text("pgd")]),
+            default: text("none"),
+        },
+    },
+    EPSILON,
+    ATTACK_STEPS,
+    ATTACK_STEP_SIZE,
+    Knob {
+        id: text("attack-start"),
+        title: text("attack start"),
+        summary: text("Whether the attack begins anywhere in its budget or at the image itself."),
+        range: Range::Choice {
+            options: std::borrow::Cow::Borrowed(&[text("uniform"), text("image")]),
+            default: text("uniform"),
+        },
+    },
 ];
+
+/// Budget of the attack that is learnt on; 8/255, which RobustBench and Goldblum et al. 2020, arXiv:1905.09747, use.
+pub const EPSILON: Knob = Knob {
+    id: text("epsilon"),
+    title: text("epsilon"),
+    summary: text(
+        "How far the attack may move each pixel, of 0 to 1: 8/255 = 0.0314 is usual for CIFAR, 0.1 for MNIST and Fashion-MNIST.",
+    ),
+    range: Range::Real {
+        least: 0.0,
+        most: 1.0,
+        step: 0.01,
+        // To as many digits as anybody reads.
+        default: 0.031_372_55,
+    },
+};
+
+/// Ten, as in the same publication.
+pub const ATTACK_STEPS: Knob = Knob {
+    id: text("attack-steps"),
+    title: text("attack steps"),
+    summary: text("Steps of the attack, each as costly as a forward and a backward pass."),
+    range: Range::Integer {
+        least: 1,
+        most: 1000,
+        default: 10,
+    },
+};
+
+/// 2/255 of 8/255, as in the same publication.
+pub const ATTACK_STEP_SIZE: Knob = Knob {
+    id: text("attack-step-size"),
+    title: text("attack step size"),
+    summary: text("Length of one step of the attack, as a share of epsilon."),
+    range: Range::Real {
+        least: 0.001,
+        most: 2.0,
+        step: 0.05,
+        default: 0.25,
+    },
+};
+
+/// The attack that a setting with these three knobs describes.
+pub fn attack(setting: &Setting, start: Start) -> Pgd {
+    let epsilon = setting.real("epsilon");
+    Pgd {
+        epsilon,
+        step: epsilon * setting.real("attack-step-size"),
+        steps: setting.integer("attack-steps") as u32,
+        start,
+    }
+}
 
 /// How a network is trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +235,8 @@ pub struct Recipe {
     pub label_smoothing: f64,
     /// Epochs without a lower validation loss after which the training stops; 0 for never.
     pub patience: u32,
+    /// The attack on whose images the network learns; on clean ones without.
+    pub adversarial: Option<Pgd>,
 }
 
 impl Recipe {
@@ -196,6 +274,16 @@ impl Recipe {
             },
             label_smoothing: setting.real("label-smoothing"),
             patience: setting.integer("patience") as u32,
+            adversarial: match setting.choice("adversarial") {
+                "pgd" => {
+                    let start = match setting.choice("attack-start") {
+                        "image" => Start::Image,
+                        _ => Start::Uniform,
+                    };
+                    Some(attack(&setting, start))
+                }
+                _ => None,
+            },
         }
     }
 
@@ -203,6 +291,12 @@ impl Recipe {
     pub fn steps(&self, images: usize) -> u64 {
         u64::from(self.epochs) * images.div_ceil(self.batch) as u64
     }
+
+    /// Gradient evaluations that the attack takes for each image and step.
+    pub fn attack_evaluations(&self) -> u64 {
+        self.adversarial.map_or(0, |pgd| u64::from(pgd.steps))
+    }
+
     /// Momentum at a step, counted from 0, of `total`.
     pub fn momentum_at(&self, step: u64, total: u64) -> f64 {
         if self.cycle_momentum {
@@ -247,10 +341,27 @@ mod tests {
                 .map(|word| KnobValue::Choice(word.to_string()))
                 .map(|word| Recipe::new(&Setting::default().with(&knob.id, word)))
                 .collect();
+            // Nobody attacks without an attack.
+            if knob.id == "attack-start" {
+                continue;
+            }
             for (at, recipe) in recipes.iter().enumerate() {
                 assert!(!recipes[..at].contains(recipe), "{}", knob.id);
             }
         }
+    }
+
+    #[test]
+    fn a_steps_length_is_a_share_of_the_budget() {
+        let setting = Setting::default()
+            .with("adversarial", KnobValue::Choice("pgd".into()))
+            .with("epsilon", KnobValue::Real(0.1))
+            .with("attack-step-size", KnobValue::Real(0.1))
+            .with("attack-start", KnobValue::Choice("image".into()));
+        let found = Recipe::new(&setting).adversarial.unwrap();
+        assert!((found.step - 0.01).abs() < 1e-12);
+        assert_eq!((found.steps, found.start), (10, Start::Image));
+        assert_eq!(Recipe::new(&Setting::default()).adversarial, None);
     }
 
     #[test]

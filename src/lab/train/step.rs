@@ -1,13 +1,16 @@
 //! One optimizer step: a batch forward and backward, in parts where a device's memory does not hold it whole.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
-use super::Objective;
+use super::feature_matching::FeatureMatching;
+use super::{Lesson, Objective, Teacher, Training};
 use crate::lab::error::Result;
 use crate::nn::loss::{self, Found, Labels};
-use crate::nn::network::{BatchStatistics, Gradients, Network, Wanted, Workspace};
+use crate::nn::network::{BatchStatistics, Gradients, Keep, Network, Trace, Wanted, Workspace};
 use crate::nn::op::gather::{Pick, Source};
+use crate::nn::op::{tensor, to_device};
 use crate::nn::optimizer::Optimizer;
+use crate::nn::rng::Rng;
 use crate::nn::{Mode, device};
 
 /// What a step learns from: images of a source, with their labels.
@@ -15,10 +18,13 @@ pub(super) struct Batch<'a> {
     pub(super) source: &'a Source<'a>,
     pub(super) picks: Vec<Pick>,
     pub(super) labels: Vec<u32>,
+    /// What attacks draw from: a seed, and the stage and epoch.
+    pub(super) seed: u64,
+    pub(super) place: [u64; 2],
 }
 
 /// What is found of a batch's parts is read together.
-const MOST_PARTS: usize = loss::MOST_UNREAD / 2;
+const MOST_ASKED: usize = loss::MOST_UNREAD / 2;
 
 /// The loop's own machinery, reused from step to step.
 pub(super) struct Machinery {
@@ -26,21 +32,46 @@ pub(super) struct Machinery {
     pub(super) workspace: Workspace,
     /// The teacher's.
     teacher: Workspace,
+    /// The attack's.
+    attack: Workspace,
+    features: Option<FeatureMatching>,
     /// In how many parts a batch goes through the network.
     pub(super) parts: usize,
 }
 
 /// What a part of a batch found.
 pub(super) struct Part {
-    pub(super) found: Found,
-    pub(super) images: usize,
+    /// The losses that make up the whole one; the hits are the first one's.
+    found: Vec<Found>,
+    /// What was found already, beside those.
+    known: f64,
+    images: usize,
+    /// How many losses a device was asked for, those of attacks included.
+    pub(super) asked: usize,
+}
+
+impl Part {
+    /// Whether reading it waits for nothing.
+    pub(super) fn is_known(&self) -> bool {
+        self.found.iter().all(Found::is_known)
+    }
+
+    fn read(&self) -> candle_core::Result<(f64, u32)> {
+        let (mut mean, mut hits) = (self.known, None);
+        for found in &self.found {
+            let (value, correct) = found.read()?;
+            mean += value;
+            hits.get_or_insert(correct);
+        }
+        Ok((mean, hits.unwrap_or_default()))
+    }
 }
 
 /// The mean loss of a step, its images and hits.
 pub(super) fn together(parts: &[Part]) -> Result<(f64, usize, u64)> {
     let (mut sum, mut images, mut hits) = (0.0, 0, 0);
     for part in parts {
-        let (mean, correct) = part.found.read()?;
+        let (mean, correct) = part.read()?;
         if parts.len() == 1 {
             return Ok((mean, part.images, u64::from(correct)));
         }
@@ -51,32 +82,52 @@ pub(super) fn together(parts: &[Part]) -> Result<(f64, usize, u64)> {
     Ok((sum / images.max(1) as f64, images, hits))
 }
 
+/// A pass through the network in training mode.
+struct Pass<'a, 't> {
+    images: &'a Tensor,
+    objective: loss::Objective<'a>,
+    /// Of the step's loss.
+    share: f64,
+    /// The teacher's pass, where feature maps are brought together.
+    features: Option<&'a Trace<'t>>,
+}
+
+/// Statistics of passes, in order, and the sum of their gradients.
+#[derive(Default)]
+struct Sum {
+    statistics: Vec<BatchStatistics>,
+    gradients: Option<Gradients>,
+}
+
 impl Machinery {
-    pub(super) fn new(optimizer: Optimizer) -> Self {
+    pub(super) fn new(optimizer: Optimizer, features: Option<FeatureMatching>) -> Self {
         Self {
             optimizer,
             workspace: Workspace::default(),
             teacher: Workspace::default(),
+            attack: Workspace::default(),
+            features,
             parts: 1,
         }
     }
 
-    /// One optimizer step; yields what each part found. When memory runs out, twice as many parts are tried.
+    /// One optimizer step at a learning rate and momentum; yields what each part found. When memory runs out, twice as
+    /// many parts are tried.
     pub(super) fn step(
         &mut self,
         network: &mut Network,
-        objective: &Objective<'_>,
-        smoothing: f64,
+        training: &Training<'_>,
         batch: &Batch<'_>,
-        learning_rate: f64,
+        (learning_rate, momentum): (f64, f64),
     ) -> Result<Vec<Part>> {
+        let most = MOST_ASKED / training.evaluations() as usize;
         loop {
-            let tried = self.gradients(network, objective, smoothing, batch);
-            let (parts, statistics, gradients) = match tried {
+            let tried = self.gradients(network, training, batch);
+            let (parts, sum) = match tried {
                 Ok(done) => done,
                 Err(error)
                     if device::is_out_of_memory(&error)
-                        && self.parts < batch.labels.len().min(MOST_PARTS) =>
+                        && self.parts < batch.labels.len().min(most) =>
                 {
                     self.parts *= 2;
                     self.release(&network.device())?;
@@ -84,13 +135,16 @@ impl Machinery {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if let Some(gradients) = gradients {
-                for statistics in &statistics {
+            if let Some(gradients) = sum.gradients {
+                for statistics in &sum.statistics {
                     network.commit(statistics)?;
                 }
                 self.optimizer
                     .step(network.parameters_mut(), &gradients, learning_rate)?;
                 self.workspace.recycle(gradients);
+                if let Some(features) = &mut self.features {
+                    features.step(learning_rate, momentum);
+                }
             }
             return Ok(parts);
         }
@@ -98,72 +152,261 @@ impl Machinery {
 
     /// Gives back all memory that is not in use.
     fn release(&mut self, device: &Device) -> Result<()> {
-        (self.workspace, self.teacher) = (Workspace::default(), Workspace::default());
+        self.workspace = Workspace::default();
+        self.teacher = Workspace::default();
+        self.attack = Workspace::default();
         Ok(device::release(device)?)
     }
 
-    /// What the parts found, the statistics of each, and the sum of their gradients; none if a loss is not finite.
+    /// What the parts found and the sum of their gradients, of which there are none if a loss is not finite.
     fn gradients(
         &mut self,
         network: &Network,
-        objective: &Objective<'_>,
-        smoothing: f64,
+        training: &Training<'_>,
         batch: &Batch<'_>,
-    ) -> candle_core::Result<(Vec<Part>, Vec<BatchStatistics>, Option<Gradients>)> {
+    ) -> candle_core::Result<(Vec<Part>, Sum)> {
         let whole = batch.labels.len();
         let each = whole.div_ceil(self.parts);
-        let (mut parts, mut statistics, mut sum) = (Vec::new(), Vec::new(), None::<Gradients>);
+        let (mut parts, mut sum) = (Vec::new(), Sum::default());
         for (picks, labels) in batch.picks.chunks(each).zip(batch.labels.chunks(each)) {
-            let images = batch.source.batch(picks)?;
-            let trace = network.forward(&images, Mode::Train, &mut self.workspace)?;
-            let count = labels.len();
-            let labels = &Labels::new(labels.to_vec(), &network.device())?;
-            let loss = match objective {
-                Objective::Classify => {
-                    let objective = loss::Objective::Labels { smoothing };
-                    loss::of_step(objective, trace.logits(), labels, whole)?
-                }
-                Objective::Distill {
-                    teacher,
-                    temperature,
-                    teacher_weight,
-                    direction,
-                } => {
-                    let teacher = teacher.forward(&images, Mode::Eval, &mut self.teacher)?;
-                    let objective = loss::Objective::Teacher {
-                        logits: teacher.logits(),
-                        temperature: *temperature,
-                        weight: *teacher_weight,
-                        direction: *direction,
+            let clean = batch.source.batch(picks)?;
+            let labels = Labels::new(labels.to_vec(), &network.device())?;
+            let attacked = match &training.recipe.adversarial {
+                None => None,
+                Some(pgd) => {
+                    let [stage, epoch] = batch.place;
+                    let mut streams = |at: usize| {
+                        let place = [stage, epoch, u64::from(picks[at].index)];
+                        Rng::stream(batch.seed, "attack", &place)
                     };
-                    loss::of_step(objective, trace.logits(), labels, whole)?
+                    let workspace = &mut self.attack;
+                    Some(pgd.attack(network, &clean, &labels, &mut streams, workspace)?)
                 }
             };
-            // A loss that is not finite must not reach the weights.
-            let is_finite = !loss.found.is_known() || loss.found.read()?.0.is_finite();
-            let gradients = if is_finite {
-                Some(trace.backward(&loss.d_logits, Wanted::PARAMETERS)?)
+            let part = self.part(
+                network,
+                training,
+                (&clean, attacked.as_ref()),
+                &labels,
+                whole,
+                &mut sum,
+            )?;
+            let goes_on = !part.is_known() || part.read()?.0.is_finite();
+            parts.push(part);
+            if !goes_on {
+                // A loss that is not finite must not reach the weights.
+                sum.gradients = None;
+                return Ok((parts, sum));
+            }
+        }
+        Ok((parts, sum))
+    }
+
+    /// The passes over a part of a batch, clean and attacked.
+    fn part(
+        &mut self,
+        network: &Network,
+        training: &Training<'_>,
+        (clean, attacked): (&Tensor, Option<&Tensor>),
+        labels: &Labels,
+        whole: usize,
+        sum: &mut Sum,
+    ) -> candle_core::Result<Part> {
+        let images = attacked.unwrap_or(clean);
+        let smoothing = training.recipe.label_smoothing;
+        let Self {
+            workspace,
+            teacher,
+            features,
+            ..
+        } = self;
+        let mut part = Part {
+            found: Vec::new(),
+            known: 0.0,
+            images: labels.len(),
+            asked: training.recipe.attack_evaluations() as usize,
+        };
+        let learner = Learner {
+            network,
+            workspace,
+            features: features.as_mut(),
+            labels,
+            whole,
+        };
+        let of_labels = |smoothing| {
+            if network.is_tree() {
+                loss::Objective::Expected {
+                    smoothing,
+                    teacher: None,
+                    temperature: 1.0,
+                    weight: 0.0,
+                }
             } else {
-                None
+                loss::Objective::Labels { smoothing }
+            }
+        };
+        let lesson = match &training.objective {
+            Objective::Classify => {
+                let pass = Pass {
+                    images,
+                    objective: of_labels(smoothing),
+                    share: 1.0,
+                    features: None,
+                };
+                learner.passes(&[pass], sum, &mut part)?;
+                return Ok(part);
+            }
+            Objective::Distill(lesson) => lesson,
+        };
+        let keep = if lesson.features.is_some() {
+            Keep::Gradients
+        } else {
+            Keep::Nothing
+        };
+        let trace = match lesson.asked() {
+            Some(network) => Some(network.trace(clean, Mode::Eval, keep, teacher)?),
+            None => None,
+        };
+        let logits = match (&trace, lesson.teacher) {
+            (Some(trace), _) => Some(trace.logits().clone()),
+            (None, Teacher::SmoothedLabels(share)) if lesson.teacher_weight > 0.0 => {
+                Some(smoothed(labels, network, share, lesson.temperature)?)
+            }
+            _ => None,
+        };
+        let features = trace.as_ref().filter(|_| lesson.features.is_some());
+        let weight = lesson.teacher_weight;
+        let Some(logits) = logits.filter(|_| weight > 0.0) else {
+            let pass = Pass {
+                images,
+                objective: of_labels(0.0),
+                share: 1.0,
+                features,
             };
-            statistics.push(trace.statistics());
+            learner.passes(&[pass], sum, &mut part)?;
+            return Ok(part);
+        };
+        if training.is_split(lesson) {
+            let passes = [
+                Pass {
+                    images: clean,
+                    objective: of_labels(0.0),
+                    share: 1.0 - weight,
+                    features: None,
+                },
+                Pass {
+                    images,
+                    objective: of_teacher(network, lesson, &logits, 1.0),
+                    share: weight,
+                    features,
+                },
+            ];
+            learner.passes(&passes, sum, &mut part)?;
+        } else {
+            let pass = Pass {
+                images,
+                objective: of_teacher(network, lesson, &logits, weight),
+                share: 1.0,
+                features,
+            };
+            learner.passes(&[pass], sum, &mut part)?;
+        }
+        Ok(part)
+    }
+}
+
+/// What is learnt from a teacher's logits, by that weight.
+fn of_teacher<'a>(
+    network: &Network,
+    lesson: &Lesson<'_>,
+    logits: &'a Tensor,
+    weight: f64,
+) -> loss::Objective<'a> {
+    let temperature = lesson.temperature;
+    if network.is_tree() {
+        return loss::Objective::Expected {
+            smoothing: 0.0,
+            teacher: Some(logits),
+            temperature,
+            weight,
+        };
+    }
+    loss::Objective::Teacher {
+        logits,
+        temperature,
+        weight,
+        direction: lesson.direction,
+    }
+}
+
+/// Logits whose softmax at the temperature is the labels with that share spread over all classes.
+fn smoothed(
+    labels: &Labels,
+    network: &Network,
+    share: f64,
+    temperature: f64,
+) -> candle_core::Result<Tensor> {
+    let classes = network.classes();
+    let spread = share / classes as f64;
+    let logit = |p: f64| (temperature * p.ln()) as f32;
+    let (own, other) = (logit(1.0 - share + spread), logit(spread));
+    let mut rows = vec![other; labels.len() * classes];
+    for (row, label) in rows.chunks_exact_mut(classes).zip(labels.classes()) {
+        row[*label as usize] = own;
+    }
+    let rows = tensor(rows, &[labels.len(), classes])?;
+    to_device(&rows, &network.device())
+}
+
+/// Whoever goes forward and backward.
+struct Learner<'a> {
+    network: &'a Network,
+    workspace: &'a mut Workspace,
+    features: Option<&'a mut FeatureMatching>,
+    labels: &'a Labels,
+    whole: usize,
+}
+
+impl Learner<'_> {
+    /// Adds the passes' losses to the part, their statistics and gradients to the sum.
+    fn passes(
+        mut self,
+        passes: &[Pass<'_, '_>],
+        sum: &mut Sum,
+        part: &mut Part,
+    ) -> candle_core::Result<()> {
+        for pass in passes {
+            let trace = self
+                .network
+                .forward(pass.images, Mode::Train, self.workspace)?;
+            let Pass {
+                objective, share, ..
+            } = *pass;
+            let loss = loss::of_part(objective, trace.logits(), self.labels, self.whole, share)?;
+            let mut taps = Vec::new();
+            if let (Some(teacher), Some(features)) = (pass.features, &mut self.features) {
+                let share = self.labels.len() as f64 / self.whole as f64;
+                let matched = features.of(&trace, teacher, share)?;
+                part.known += matched.loss;
+                taps = matched.taps;
+            }
+            part.found.push(loss.found);
+            part.asked += 1;
+            if part.is_known() && !part.read()?.0.is_finite() {
+                return Ok(());
+            }
+            let gradients = trace.backward_with(&loss.d_logits, taps, Wanted::PARAMETERS)?;
+            sum.statistics.push(trace.statistics());
             drop(trace);
-            parts.push(Part {
-                found: loss.found,
-                images: count,
-            });
-            let Some(gradients) = gradients else {
-                return Ok((parts, statistics, None));
-            };
-            sum = Some(match sum {
+            sum.gradients = Some(match sum.gradients.take() {
                 None => gradients,
-                Some(sum) => {
-                    sum.add(&gradients)?;
+                Some(all) => {
+                    all.add(&gradients)?;
                     self.workspace.recycle(gradients);
-                    sum
+                    all
                 }
             });
         }
-        Ok((parts, statistics, sum))
+        Ok(())
     }
 }

@@ -2,10 +2,23 @@
 //!
 //! y = a + b, or max(a + b, 0). da = db = dy, behind `relu::backward` if rectified.
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::relu::CHUNK;
 use super::simd::vectorized;
+use super::{read, write};
+use crate::nn::Result;
+
+/// sum = sum + added, wherever they lie.
+pub fn sum_up(sum: &Tensor, added: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Some(engine) = super::cuda::engine_of(sum)? {
+        return cuda::forward(&engine, sum, added, false, sum);
+    }
+    let added = read(added)?;
+    write(sum, |sum| forward_in_place(sum, &added, false))
+}
 
 /// y = a + b, rectified where asked for.
 pub fn forward(a: &[f32], b: &[f32], relu: bool, y: &mut [f32]) {

@@ -34,6 +34,11 @@ fn affine<'n>(network: &'n Network, node: &Node) -> Result<batch_norm2d::OnDevic
     })
 }
 
+/// Of a soft decision tree, which has no kernels.
+fn on_cpu_alone() -> candle_core::Error {
+    invalid("a soft decision tree computes on the CPU alone; --device cpu")
+}
+
 impl Step {
     /// How many numbers of a batch's statistics it keeps.
     pub(crate) fn statistics(&self, network: &Network, mode: Mode) -> usize {
@@ -109,6 +114,7 @@ impl Step {
             Layer::FakeQuant { .. } => {
                 fake_quant::cuda::forward(engine, &levels(&node.layer)?, x, y)
             }
+            Layer::SoftTree { .. } => Err(on_cpu_alone()),
         }
     }
 
@@ -194,6 +200,7 @@ impl Step {
                 }
                 Ok(())
             }
+            Layer::SoftTree { .. } => Err(on_cpu_alone()),
             layer => {
                 let Some(dx) = wanted.dx else { return Ok(()) };
                 match layer {
