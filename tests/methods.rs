@@ -38,6 +38,8 @@ mod adjusting;
 mod channel_pruning;
 #[path = "methods/compressions.rs"]
 mod compressions;
+#[path = "methods/low_rank.rs"]
+mod low_rank;
 #[path = "methods/names.rs"]
 mod names;
 #[path = "methods/probes.rs"]
@@ -60,6 +62,7 @@ const RECIPE: Recipe = Recipe {
     augmentation: Augmentation::None,
     label_smoothing: 0.0,
     patience: 0,
+    adversarial: None,
 };
 
 /// Noise with a bright square whose place is the class.

@@ -9,6 +9,7 @@ use crate::lab::train::{Life, Recipe};
 use crate::nn::network::Network;
 
 pub mod channel_pruning;
+pub mod low_rank;
 pub mod magnitude_pruning;
 pub mod post_training_quantization;
 mod schedule;
@@ -65,6 +66,7 @@ pub trait Compression {
 pub const ALL: &[Entry<dyn Compression>] = &[
     magnitude_pruning::ENTRY,
     channel_pruning::ENTRY,
+    low_rank::ENTRY,
     post_training_quantization::ENTRY,
     self_distillation::ENTRY,
 ];

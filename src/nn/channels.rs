@@ -247,17 +247,11 @@ impl Network {
     /// The same layers with weights drawn anew, as [`Network::chain`] says; masks, levels and statistics are new too.
     pub fn redrawn(&self, seed: u64) -> Result<Self> {
         let same = |_, node: &Node| vec![(node.name.clone(), node.layer.clone())];
-        let mut fresh = self.relaid(Some(seed), same)?;
-        for (at, node) in self.nodes().iter().enumerate() {
-            if let Some(kept) = &node.kept {
-                fresh.note_kept(at, kept.clone());
-            }
-        }
-        fresh.to_device(&self.device())
+        self.relaid(Some(seed), same)?.to_device(&self.device())
     }
 
-    /// A network in which each node is replaced by a chain of layers, at least one; weights are drawn, or all 0 without
-    /// a seed. It lies in main memory.
+    /// A network in which each node is replaced by a chain of layers, at least one, of which the last stands for the node;
+    /// weights are drawn, or all 0 without a seed. It lies in main memory.
     pub fn relaid(
         &self,
         seed: Option<u64>,
@@ -276,7 +270,27 @@ impl Network {
             }
             lies.extend(inputs.first());
         }
-        builder.finish()
+        let mut network = builder.finish()?;
+        for (node, at) in self.nodes().iter().zip(lies) {
+            if let Some(kept) = &node.kept {
+                network.note_kept(at, kept.clone());
+            }
+        }
+        Ok(network)
+    }
+
+    /// Takes over what a node of another network holds, where this one has a node of that name and shape.
+    pub(crate) fn take(&mut self, from: &Self, node: &Node) -> Result<()> {
+        for &place in &node.parameters {
+            let of = from.parameters().at(place);
+            self.parameters_mut().set(&of.name, &values(&of.value)?)?;
+            let mask = of.mask.as_ref().map(values).transpose()?;
+            if let Some(into) = self.parameters_mut().get_mut(&of.name) {
+                into.levels.clone_from(&of.levels);
+                into.mask = mask.map(|mask| beside(&into.value, &mask)).transpose()?;
+            }
+        }
+        Ok(())
     }
 }
 
