@@ -16,6 +16,7 @@ pub mod keeper;
 pub mod landscape;
 pub mod outputs;
 pub mod probe;
+pub mod quantization;
 pub mod ratio;
 pub mod resume;
 pub mod run;

@@ -44,6 +44,8 @@ mod low_rank;
 mod names;
 #[path = "methods/probes.rs"]
 mod probes;
+#[path = "methods/quantization.rs"]
+mod quantization;
 #[path = "methods/residual.rs"]
 mod residual;
 

@@ -12,6 +12,7 @@ pub mod channel_pruning;
 pub mod low_rank;
 pub mod magnitude_pruning;
 pub mod post_training_quantization;
+pub mod quantization_aware_training;
 mod schedule;
 pub mod self_distillation;
 mod teaching;
@@ -68,5 +69,6 @@ pub const ALL: &[Entry<dyn Compression>] = &[
     channel_pruning::ENTRY,
     low_rank::ENTRY,
     post_training_quantization::ENTRY,
+    quantization_aware_training::ENTRY,
     self_distillation::ENTRY,
 ];

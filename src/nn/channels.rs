@@ -122,7 +122,7 @@ pub fn groups(network: &Network) -> Vec<Group> {
                     )),
                 }
             }
-            _ if !node.parameters.is_empty() => {
+            Layer::BatchNorm2d { .. } | Layer::DepthwiseConv2d { .. } => {
                 if let Some(group) = of(&mut found, own) {
                     group.carriers.push(at);
                 }
