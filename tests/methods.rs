@@ -58,6 +58,7 @@ const RECIPE: Recipe = Recipe {
     augmentation: Augmentation::None,
     label_smoothing: 0.0,
     patience: 0,
+    adversarial: None,
 };
 
 /// Noise with a bright square whose place is the class.
@@ -183,6 +184,7 @@ struct Bench {
     corrupted: CorruptedSets,
     corruptions: Vec<Method>,
     subset: Vec<usize>,
+    architecture: Method,
 }
 
 impl Bench {
@@ -212,6 +214,7 @@ impl Bench {
             subset: data.test.stratified(50, 7),
             data,
             candidate: plan(CANDIDATE, Role::Branch, 7),
+            architecture: Method::plain(network.name()),
             corrupted: CorruptedSets::default(),
             corruptions: corruption::ALL
                 .iter()
@@ -249,6 +252,7 @@ impl Bench {
         let start = Start {
             subject: &subject,
             network,
+            architecture: &self.architecture,
             recipe: &RECIPE,
             life: Life::default(),
         };

@@ -19,6 +19,8 @@ mod candle;
 mod conv2d;
 #[path = "numerics/depthwise_conv2d.rs"]
 mod depthwise_conv2d;
+#[path = "numerics/distillation.rs"]
+mod distillation;
 #[path = "numerics/losses.rs"]
 mod losses;
 #[path = "numerics/networks.rs"]

@@ -313,7 +313,10 @@ impl Branch {
 /// to it, but nobody leaves a pruned network untrained.
 pub fn usual_tuning(compression: &str, catalog: &Catalog) -> u32 {
     let family = catalog.find(compression).map(|found| &*found.info.family);
-    u32::from(!matches!(family, Some("quantization" | "distillation")))
+    u32::from(!matches!(
+        family,
+        Some("quantization" | "distillation" | "recalibration")
+    ))
 }
 
 /// Epochs of a fine-tuning, of which there is 1 where nothing is said.
@@ -339,6 +342,8 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
     for (id, value) in knobs {
         let knob = described.and_then(|described| described.knob(id));
         let words = match (id.as_str(), value) {
+            // A student of another architecture is as large as it is.
+            ("ratio", _) if is_named(knobs.get("student")) => continue,
             ("ratio", KnobValue::Real(ratio)) => format!("{} %", (ratio * 1e4).round() / 100.0),
             ("bits", bits) => match &activations {
                 Some(other) if *other != "as-weights" && *other != bits.to_string() => {
@@ -364,6 +369,11 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
         label = format!("{label} {words}");
     }
     label
+}
+
+/// Whether a student is another architecture than the reference's.
+fn is_named(student: Option<&KnobValue>) -> bool {
+    student.is_some_and(|student| student.to_string() != "same")
 }
 
 fn epochs(setting: &std::collections::BTreeMap<String, KnobValue>) -> u32 {

@@ -17,7 +17,9 @@ fn bench(id: &str) -> Bench {
         ..RECIPE
     };
     trained(&mut network, &data, &recipe, 7);
-    Bench::of(data, &initial, &network)
+    let mut bench = Bench::of(data, &initial, &network);
+    bench.architecture.setting = narrow;
+    bench
 }
 
 /// All that a batch normalization holds.
