@@ -36,6 +36,8 @@ use shrinklab::spec::{
 mod adjusting;
 #[path = "methods/compressions.rs"]
 mod compressions;
+#[path = "methods/distilling.rs"]
+mod distilling;
 #[path = "methods/names.rs"]
 mod names;
 #[path = "methods/probes.rs"]

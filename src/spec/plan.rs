@@ -272,6 +272,9 @@ impl Branch {
         if !is_usual && !is_tuned {
             remarks.push("not tuned");
         }
+        if self.stages.iter().any(is_adversarial) {
+            remarks.push("adversarially tuned");
+        }
         let label = parts.join(" + ");
         if remarks.is_empty() {
             label
@@ -339,7 +342,9 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
     let described = catalog.find(&method.id);
     let activations = knobs.get("activation-bits").map(ToString::to_string);
     let bits = knobs.get("bits").map(ToString::to_string);
-    for (id, value) in knobs {
+    // The ratio is what a method's branches differ by.
+    let (first, others): (Vec<_>, Vec<_>) = knobs.iter().partition(|(id, _)| *id == "ratio");
+    for (id, value) in first.into_iter().chain(others) {
         let knob = described.and_then(|described| described.knob(id));
         let words = match (id.as_str(), value) {
             // A student of another architecture is as large as it is.
@@ -369,6 +374,15 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
         label = format!("{label} {words}");
     }
     label
+}
+
+/// Whether a stage tunes on attacked images.
+fn is_adversarial(stage: &Stage) -> bool {
+    let Stage::FineTune(setting) = stage else {
+        return false;
+    };
+    let attack = setting.0.get("adversarial");
+    tuning(setting) > 0 && attack == Some(&KnobValue::Choice("pgd".into()))
 }
 
 /// Whether a student is another architecture than the reference's.

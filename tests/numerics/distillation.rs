@@ -474,3 +474,44 @@ fn gradients_enter_in_the_middle_of_a_network() {
         assert!(wrong.is_err(), "{node}");
     }
 }
+
+#[test]
+fn recalibrated_statistics_are_pytorchs_cumulative_averages() {
+    let input = ImageShape {
+        channels: 2,
+        height: 3,
+        width: 3,
+    };
+    let layers = vec![
+        (
+            "normalize",
+            Layer::Normalize {
+                mean: vec![0.0; 2],
+                std: vec![1.0; 2],
+            },
+        ),
+        ("norm", Layer::batch_norm()),
+        ("pool", Layer::GlobalAveragePool),
+        ("fc", Layer::linear(3)),
+    ];
+    let mut network = Network::chain("small", input, 3, layers, 1).unwrap();
+    for (at, b) in [4, 4, 3].into_iter().enumerate() {
+        let images = draw(3700 + at as u64, b * 18, 0.0, 1.0);
+        let images = tensor(images, &[b, 2, 3, 3]).unwrap();
+        let mut workspace = Workspace::default();
+        let statistics = network
+            .forward(&images, Mode::Train, &mut workspace)
+            .unwrap()
+            .statistics();
+        let share = 1.0 / (at + 1) as f64;
+        network.commit_by(&statistics, Some(share)).unwrap();
+    }
+    let expected = &fixture()["running_statistics"];
+    for (name, which) in [
+        ("norm.running_mean", "mean"),
+        ("norm.running_var", "variance"),
+    ] {
+        let found = network.parameters().values(name).unwrap();
+        assert_close(&found, &floats(&expected[which]), 1e-6, name);
+    }
+}

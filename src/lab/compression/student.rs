@@ -117,50 +117,132 @@ impl Design<'_> {
     }
 }
 
-/// The reference's own architecture with that share of its parameters removed, and the share that is reached.
+/// The reference's own architecture with that share of its parameters removed.
 ///
 /// # Errors
 /// When the architecture has no width or depth to turn, or even its narrowest form has too many parameters.
-pub(super) fn shrunk(start: &Start<'_>, ratio: f64, shrink: Shrink) -> Result<(Method, f64)> {
+pub(super) fn shrunk(start: &Start<'_>, ratio: f64, shrink: Shrink) -> Result<Method> {
     let reference = &start.subject.reference()?.last;
-    let entry = find(start.architecture)?;
-    let impossible = |knob: &str, problem: String| Error::Impossible {
-        knob: knob.into(),
-        problem,
-    };
-    let has = |id: &str| entry.knobs.iter().any(|knob| knob.id == id);
-    let id = &entry.info.id;
-    if !has("width") {
-        let problem = format!("{id} has no width that could be solved for; another architecture");
-        return Err(impossible("student", problem));
-    }
-    if shrink == Shrink::WidthAndDepth && !has("depth") {
-        let problem = format!("{id} has no depth that could be solved for; width");
-        return Err(impossible("shrink", problem));
-    }
     let design = Design {
         method: start.architecture,
         input: reference.input(),
         classes: reference.classes(),
     };
-    let whole = design.parameters(start.architecture)?;
-    let target = (1.0 - ratio) * whole;
-    let depth = match shrink {
-        Shrink::Width => None,
-        Shrink::WidthAndDepth => {
-            Some(design.nearest(target, |share| design.at(share, Some(share)))?)
+    design.shrunk(ratio, shrink).map(|(method, _)| method)
+}
+
+impl Design<'_> {
+    /// The design with that share of its parameters removed, and the share that is reached.
+    fn shrunk(&self, ratio: f64, shrink: Shrink) -> Result<(Method, f64)> {
+        let entry = find(self.method)?;
+        let impossible = |knob: &str, problem: String| Error::Impossible {
+            knob: knob.into(),
+            problem,
+        };
+        let has = |id: &str| entry.knobs.iter().any(|knob| knob.id == id);
+        let id = &entry.info.id;
+        if !has("width") {
+            let problem = format!("{id} has no width to solve for; another architecture's name");
+            return Err(impossible("student", problem));
         }
-    };
-    let width = design.nearest(target, |share| design.at(share, depth))?;
-    let method = design.at(width, depth);
-    let reached = 1.0 - design.parameters(&method)? / whole;
-    if reached + TOLERANCE < ratio {
-        let problem = format!(
-            "{id} can lose {:.1} % of its parameters, not {:.1} %",
-            100.0 * reached,
-            100.0 * ratio
-        );
-        return Err(impossible("ratio", problem));
+        if shrink == Shrink::WidthAndDepth && !has("depth") {
+            let problem = format!("{id} has no depth to solve for; width alone");
+            return Err(impossible("shrink", problem));
+        }
+        let whole = self.parameters(self.method)?;
+        let target = (1.0 - ratio) * whole;
+        let depth = match shrink {
+            Shrink::Width => None,
+            Shrink::WidthAndDepth => {
+                Some(self.nearest(target, |share| self.at(share, Some(share)))?)
+            }
+        };
+        let width = self.nearest(target, |share| self.at(share, depth))?;
+        let method = self.at(width, depth);
+        let reached = 1.0 - self.parameters(&method)? / whole;
+        if reached + TOLERANCE < ratio {
+            let problem = format!(
+                "{id} can lose {:.1} % of its parameters, not {:.1} %",
+                100.0 * reached,
+                100.0 * ratio
+            );
+            return Err(impossible("ratio", problem));
+        }
+        Ok((method, reached))
     }
-    Ok((method, reached))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shrunk(id: &str, ratio: f64, shrink: Shrink) -> Result<(Method, f64)> {
+        let method = plain(id)?;
+        let design = Design {
+            method: &method,
+            input: ImageShape {
+                channels: 3,
+                height: 32,
+                width: 32,
+            },
+            classes: 10,
+        };
+        design.shrunk(ratio, shrink)
+    }
+
+    /// The ratios of document 000.
+    #[test]
+    fn students_have_the_parameters_that_were_asked_for() {
+        for entry in architecture::ALL {
+            for (id, shrink) in [("width", Shrink::Width), ("depth", Shrink::WidthAndDepth)] {
+                // The tree's depth is another one.
+                if entry.info.family == "tree" || entry.knobs.iter().all(|knob| knob.id != id) {
+                    continue;
+                }
+                for ratio in [0.1, 0.4, 0.6, 0.75, 0.9] {
+                    let (method, reached) = shrunk(&entry.info.id, ratio, shrink).unwrap();
+                    let what = format!("{} {ratio} {shrink:?}: {reached}", entry.info.id);
+                    assert!((reached - ratio).abs() <= TOLERANCE, "{what}");
+                    assert_eq!(method.id, entry.info.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_removed_where_nothing_is_asked_for() {
+        let (method, reached) = shrunk("resnet18", 0.0, Shrink::WidthAndDepth).unwrap();
+        assert_eq!(reached, 0.0);
+        assert_eq!(method.setting.real("width"), 1.0);
+        let (method, _) = shrunk("resnet18", 0.75, Shrink::WidthAndDepth).unwrap();
+        assert!(method.setting.real("depth") < 0.75, "{method:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_solved_for_is_refused_in_one_sentence() {
+        let said = |id, shrink| shrunk(id, 0.4, shrink).unwrap_err().to_string();
+        assert_eq!(
+            said("soft-decision-tree", Shrink::Width),
+            "student: soft-decision-tree has no width to solve for; another architecture's name"
+        );
+        assert_eq!(
+            said("lenet5", Shrink::WidthAndDepth),
+            "shrink: lenet5 has no depth to solve for; width alone"
+        );
+        let narrow = Method {
+            setting: Setting::default().with("width", KnobValue::Real(0.1)),
+            ..Method::plain("lenet5")
+        };
+        let design = Design {
+            method: &narrow,
+            input: ImageShape {
+                channels: 1,
+                height: 28,
+                width: 28,
+            },
+            classes: 10,
+        };
+        let error = design.shrunk(0.99, Shrink::Width).unwrap_err().to_string();
+        assert!(error.starts_with("ratio: lenet5 can lose "), "{error}");
+    }
 }
