@@ -38,6 +38,8 @@ mod adjusting;
 mod channel_pruning;
 #[path = "methods/compressions.rs"]
 mod compressions;
+#[path = "methods/distilling.rs"]
+mod distilling;
 #[path = "methods/low_rank.rs"]
 mod low_rank;
 #[path = "methods/names.rs"]
@@ -190,6 +192,7 @@ struct Bench {
     corrupted: CorruptedSets,
     corruptions: Vec<Method>,
     subset: Vec<usize>,
+    architecture: Method,
 }
 
 impl Bench {
@@ -219,6 +222,7 @@ impl Bench {
             subset: data.test.stratified(50, 7),
             data,
             candidate: plan(CANDIDATE, Role::Branch, 7),
+            architecture: Method::plain(network.name()),
             corrupted: CorruptedSets::default(),
             corruptions: corruption::ALL
                 .iter()
@@ -256,6 +260,7 @@ impl Bench {
         let start = Start {
             subject: &subject,
             network,
+            architecture: &self.architecture,
             recipe: &RECIPE,
             life: Life::default(),
         };

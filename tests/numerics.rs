@@ -21,6 +21,8 @@ mod channels;
 mod conv2d;
 #[path = "numerics/depthwise_conv2d.rs"]
 mod depthwise_conv2d;
+#[path = "numerics/distillation.rs"]
+mod distillation;
 #[path = "numerics/integer.rs"]
 mod integer;
 #[path = "numerics/losses.rs"]

@@ -7,15 +7,20 @@ use crate::lab::error::Result;
 use crate::lab::subject::Subject;
 use crate::lab::train::{Life, Recipe};
 use crate::nn::network::Network;
+use crate::spec::Method;
 
+pub mod batch_norm_recalibration;
 pub mod channel_pruning;
+pub mod distillation;
 pub mod low_rank;
 pub mod magnitude_pruning;
 pub mod post_training_quantization;
 pub mod quantization_aware_training;
 mod schedule;
 pub mod self_distillation;
+mod student;
 mod teaching;
+pub mod tree_distillation;
 
 /// What a compression starts from.
 pub struct Start<'a> {
@@ -23,6 +28,8 @@ pub struct Start<'a> {
     pub subject: &'a Subject<'a>,
     /// The network to compress: a checkpoint of the reference, or what an earlier stage made of it.
     pub network: &'a Network,
+    /// The reference's architecture with its knobs, for compressions that build a network of their own.
+    pub architecture: &'a Method,
     /// The reference's recipe, for compressions that train.
     pub recipe: &'a Recipe,
     /// Where the network stands in its own life, for compressions that train.
@@ -70,5 +77,8 @@ pub const ALL: &[Entry<dyn Compression>] = &[
     low_rank::ENTRY,
     post_training_quantization::ENTRY,
     quantization_aware_training::ENTRY,
+    distillation::ENTRY,
     self_distillation::ENTRY,
+    tree_distillation::ENTRY,
+    batch_norm_recalibration::ENTRY,
 ];

@@ -273,6 +273,7 @@ impl<'a> Workbench<'a> {
         let start = Start {
             subject: &subject,
             network: &piece.network,
+            architecture: &self.reference.architecture,
             recipe,
             life: piece.life,
         };
@@ -307,7 +308,8 @@ impl<'a> Workbench<'a> {
             removed: Some(removed),
             remarks: made.remarks,
         })?;
-        let facts = built(&made.network, &self.reference.architecture.id, plan.id);
+        // A student's architecture may be another than the reference's.
+        let facts = built(&made.network, made.network.name(), plan.id);
         cx.emit(facts)?;
         // A compression that trains has been looked at after each of its epochs.
         if keeper.outputs.is_empty() {

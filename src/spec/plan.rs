@@ -272,6 +272,9 @@ impl Branch {
         if !is_usual && !is_tuned {
             remarks.push("not tuned");
         }
+        if self.stages.iter().any(is_adversarial) {
+            remarks.push("adversarially tuned");
+        }
         let label = parts.join(" + ");
         if remarks.is_empty() {
             label
@@ -313,7 +316,10 @@ impl Branch {
 /// to it, but nobody leaves a pruned network untrained.
 pub fn usual_tuning(compression: &str, catalog: &Catalog) -> u32 {
     let family = catalog.find(compression).map(|found| &*found.info.family);
-    u32::from(!matches!(family, Some("quantization" | "distillation")))
+    u32::from(!matches!(
+        family,
+        Some("quantization" | "distillation" | "recalibration")
+    ))
 }
 
 /// Epochs of a fine-tuning, of which there is 1 where nothing is said.
@@ -336,12 +342,15 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
     let described = catalog.find(&method.id);
     let activations = knobs.get("activation-bits").map(ToString::to_string);
     let bits = knobs.get("bits").map(ToString::to_string);
+    // The ratio is what a method's branches differ by.
     let first = ["ratio", "ratio-of"];
     let named = |id: &&str| knobs.get_key_value(*id);
     let others = knobs.iter().filter(|(id, _)| !first.contains(&id.as_str()));
     for (id, value) in first.iter().filter_map(named).chain(others) {
         let knob = described.and_then(|described| described.knob(id));
         let words = match (id.as_str(), value) {
+            // A student of another architecture is as large as it is.
+            ("ratio", _) if is_named(knobs.get("student")) => continue,
             ("ratio", KnobValue::Real(ratio)) => format!("{} %", (ratio * 1e4).round() / 100.0),
             ("bits", bits) => match &activations {
                 Some(other) if *other != "as-weights" && *other != bits.to_string() => {
@@ -368,6 +377,20 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
         label = format!("{label} {words}");
     }
     label
+}
+
+/// Whether a stage tunes on attacked images.
+fn is_adversarial(stage: &Stage) -> bool {
+    let Stage::FineTune(setting) = stage else {
+        return false;
+    };
+    let attack = setting.0.get("adversarial");
+    tuning(setting) > 0 && attack == Some(&KnobValue::Choice("pgd".into()))
+}
+
+/// Whether a student is another architecture than the reference's.
+fn is_named(student: Option<&KnobValue>) -> bool {
+    student.is_some_and(|student| student.to_string() != "same")
 }
 
 fn epochs(setting: &std::collections::BTreeMap<String, KnobValue>) -> u32 {

@@ -57,6 +57,16 @@ fn recipes() -> Vec<(&'static str, Setting)> {
             ),
         ),
         (
+            "on attacked images",
+            with(
+                three(),
+                &[
+                    ("adversarial", word("pgd")),
+                    ("attack-steps", KnobValue::Integer(2)),
+                ],
+            ),
+        ),
+        (
             "stopped early",
             with(
                 three(),

@@ -17,7 +17,9 @@ fn bench(id: &str) -> Bench {
         ..RECIPE
     };
     trained(&mut network, &data, &recipe, 7);
-    Bench::of(data, &initial, &network)
+    let mut bench = Bench::of(data, &initial, &network);
+    bench.architecture.setting = narrow;
+    bench
 }
 
 /// All that a batch normalization holds.
@@ -175,4 +177,72 @@ fn a_residual_student_without_a_teacher_becomes_its_reference() {
         bytes(bench.reference()) == before,
         "a teacher measures nothing"
     );
+}
+
+/// Statistics that were lost come back from training images, and nothing else moves.
+#[test]
+fn batch_normalizations_are_recalibrated_on_training_images_alone() {
+    let mut bench = bench("resnet18");
+    let reference = bench.reference().duplicate().unwrap();
+    let mut lost = reference.duplicate().unwrap();
+    let names: Vec<(String, ParameterRole)> = lost
+        .parameters()
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.role))
+        .collect();
+    for (name, role) in &names {
+        let n = lost.parameters().values(name).unwrap().len();
+        let forgotten = match role {
+            ParameterRole::RunningMean => 0.0,
+            ParameterRole::RunningVariance => 1.0,
+            _ => continue,
+        };
+        lost.parameters_mut()
+            .set(name, &vec![forgotten; n])
+            .unwrap();
+    }
+    let made = bench.compress(&lost, "batch-norm-recalibration", &[]);
+    for (name, role) in &names {
+        let of = |network: &Network| network.parameters().values(name).unwrap();
+        assert_eq!(of(&made.network) == of(&lost), role.trains(), "{name}");
+    }
+    assert_eq!((made.life, made.cost.gradients), (Life::default(), 0));
+    let test = &bench.data.test;
+    let loss = |network: &Network| see(network, test).tally(&test.labels).loss.0;
+    let (before, after) = (loss(&lost), loss(&made.network));
+    assert!(after < before, "{before} became {after}");
+    // Neither test nor validation images have a say.
+    bench.data.test.images.fill(255);
+    for &index in &bench.data.split.validation.clone() {
+        bench.data.train.images[index * 784..(index + 1) * 784].fill(255);
+    }
+    let again = bench.compress(&lost, "batch-norm-recalibration", &[]);
+    assert_eq!(bytes(&again.network), bytes(&made.network));
+}
+
+/// A student of a residual network has its blocks, or fewer.
+#[test]
+fn a_residual_student_is_narrower_or_shallower() {
+    let bench = bench("resnet18");
+    let one = ("epochs", KnobValue::Integer(1));
+    let sums = |network: &Network| {
+        let nodes = network.nodes().iter();
+        nodes.filter(|node| node.layer == Layer::Add).count()
+    };
+    let student = |shrink: &str| {
+        let knobs = [
+            one.clone(),
+            ("ratio", KnobValue::Real(0.6)),
+            ("shrink", word(shrink)),
+        ];
+        bench.compress(bench.reference(), "distillation", &knobs)
+    };
+    let narrow = student("width");
+    assert_eq!(sums(&narrow.network), sums(bench.reference()));
+    let shallow = student("width-and-depth");
+    assert!(sums(&shallow.network) < sums(bench.reference()));
+    for made in [narrow, shallow] {
+        assert!(made.reached.unwrap() > 0.4, "{:?}", made.reached);
+        assert!(made.network.macs() < bench.reference().macs());
+    }
 }
