@@ -15,6 +15,8 @@ use crate::lab::{architecture, worker};
 use crate::nn::device::Precision;
 use crate::spec::is_device;
 
+mod int8;
+
 /// What can be timed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchWord {
@@ -22,6 +24,8 @@ pub(crate) enum BenchWord {
     Train(TrainArguments),
     /// What each op reaches, beside the rate of matrix products
     Ops(OpsArguments),
+    /// Images per second in use: networks of 8-bit integers beside the same in 32-bit floats
+    Int8(int8::Int8Arguments),
     /// What the screen costs a training, and how soon it answers a key
     Screen(ScreenArguments),
     /// The other side of `bench screen`
@@ -153,6 +157,7 @@ pub(crate) fn bench(what: &BenchWord) -> Result<Ending> {
     match what {
         BenchWord::Train(arguments) => train(arguments),
         BenchWord::Ops(arguments) => ops(arguments),
+        BenchWord::Int8(arguments) => int8::int8(arguments),
         BenchWord::Screen(arguments) => screen(arguments),
         BenchWord::Seat(arguments) => seat(arguments),
     }

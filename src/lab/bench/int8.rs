@@ -1,14 +1,91 @@
-//! A network rounded to 8 bits, as post-training quantization leaves it: for what is timed and tested without data.
+//! Networks of integers beside the same in floats: how fast each is used.
+//!
+//! Random images and weights; the network is rounded to 8 bits as post-training quantization leaves it, with ranges of the
+//! same images. Passes of the network in 32-bit floats, before it was rounded, and of the integers take turns, so that
+//! what else the machine does meets both alike; what counts is the median of each.
+
+use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 
+use super::{LEAST_STEPS, Phase, WARM_UPS};
 use crate::lab::error::Result;
+use crate::lab::statistics::quantile;
+use crate::lab::worker::pool;
 use crate::nn::Mode;
+use crate::nn::device::Precision;
+use crate::nn::integer::{IntegerNetwork, IntegerWorkspace};
 use crate::nn::layer::Layer;
 use crate::nn::network::{Keep, Network, Workspace};
 use crate::nn::op::fake_quant::Levels;
 use crate::nn::op::values;
 use crate::nn::parameters::{ParameterRole, RowLevels};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The architecture's id.
+    pub architecture: &'a str,
+    /// Images of a pass.
+    pub batch: usize,
+    pub threads: usize,
+    pub time: Duration,
+}
+
+/// How fast both went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Paces {
+    /// Passes of each that counted.
+    pub steps: usize,
+    /// Seconds of the median pass.
+    pub float: f64,
+    pub integer: f64,
+}
+
+/// Times both networks.
+///
+/// # Errors
+/// When there is no such architecture, it has layers without an integer form, or the system gives no more threads.
+pub fn paces(asked: &Asked<'_>) -> Result<Paces> {
+    pool(asked.threads)?.install(|| {
+        let bench = super::Asked {
+            architecture: asked.architecture,
+            phase: Phase::Eval,
+            batch: asked.batch,
+            threads: asked.threads,
+            time: asked.time,
+            device: "cpu",
+            precision: Precision::default(),
+        };
+        let mut bench = super::Bench::new(&bench)?;
+        let simulated = quantized(&bench.network, &bench.images, Granularity::Channel, 8)?;
+        let integer = IntegerNetwork::lower(&simulated)?;
+        let mut workspace = IntegerWorkspace::default();
+        let mut seconds = [Vec::new(), Vec::new()];
+        let began = Instant::now();
+        for pass in 0.. {
+            let start = Instant::now();
+            bench.step(Phase::Eval)?;
+            let between = Instant::now();
+            integer.forward(&bench.images, &mut workspace)?;
+            if pass >= WARM_UPS {
+                seconds[0].push((between - start).as_secs_f64());
+                seconds[1].push(between.elapsed().as_secs_f64());
+            }
+            if began.elapsed() >= asked.time && seconds[0].len() >= LEAST_STEPS {
+                break;
+            }
+        }
+        for seconds in &mut seconds {
+            seconds.sort_by(f64::total_cmp);
+        }
+        Ok(Paces {
+            steps: seconds[0].len(),
+            float: quantile(&seconds[0], 0.5),
+            integer: quantile(&seconds[1], 0.5),
+        })
+    })
+}
 
 /// Levels of a weight: one for all of it, or for each output channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
