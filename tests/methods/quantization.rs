@@ -7,18 +7,18 @@ use shrinklab::nn::network::Builder;
 use shrinklab::nn::op::values;
 use shrinklab::nn::trace::Keep;
 
-pub const PTQ: &str = "post-training-quantization";
+pub(crate) const PTQ: &str = "post-training-quantization";
 
 fn flag(value: bool) -> KnobValue {
     KnobValue::Flag(value)
 }
 
-pub fn integer(value: i64) -> KnobValue {
+pub(crate) fn integer(value: i64) -> KnobValue {
     KnobValue::Integer(value)
 }
 
 /// A network of a sixteenth of the usual width, whose normalizations are far from where they began.
-pub fn normalized(id: &str) -> Network {
+pub(crate) fn normalized(id: &str) -> Network {
     let data = data();
     let entry = find(architecture::ALL, id);
     let narrow = setting(entry, &[("width", KnobValue::Real(0.0625))]);
@@ -67,7 +67,7 @@ fn assert_same(found: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-pub fn is_normalization(node: &shrinklab::nn::network::Node) -> bool {
+pub(crate) fn is_normalization(node: &shrinklab::nn::network::Node) -> bool {
     matches!(node.layer, Layer::BatchNorm2d { .. })
 }
 
