@@ -42,6 +42,8 @@ mod compressions;
 mod distilling;
 #[path = "methods/low_rank.rs"]
 mod low_rank;
+#[path = "methods/levels.rs"]
+mod levels;
 #[path = "methods/names.rs"]
 mod names;
 #[path = "methods/probes.rs"]

@@ -36,10 +36,11 @@ pub struct Weights {
 
 impl Weights {
     /// The levels of weights with so many output channels.
-    pub fn levels(&self, values: &[f32], channels: usize) -> RowLevels {
-        let run = match self.per_channel {
-            true => values.len() / channels.max(1),
-            false => values.len(),
+    pub fn levels(self, values: &[f32], channels: usize) -> RowLevels {
+        let run = if self.per_channel {
+            values.len() / channels.max(1)
+        } else {
+            values.len()
         };
         let rows: Vec<Levels> = values
             .par_chunks(run.max(1))
@@ -49,7 +50,7 @@ impl Weights {
         RowLevels::new(rows).unwrap_or(nothing)
     }
 
-    fn of(&self, row: &[f32]) -> Levels {
+    fn of(self, row: &[f32]) -> Levels {
         let (least, greatest) = row
             .iter()
             .fold((0.0_f32, 0.0_f32), |(least, greatest), value| {
@@ -66,7 +67,7 @@ impl Weights {
         })
     }
 
-    fn reaching(&self, least: f32, greatest: f32) -> Levels {
+    fn reaching(self, least: f32, greatest: f32) -> Levels {
         let largest = greatest.max(-least);
         match self.symmetry {
             Symmetry::Symmetric => symmetric(largest, self.bits),
