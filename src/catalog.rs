@@ -92,6 +92,10 @@ impl Range {
             (Self::Integer { least, most, .. }, KnobValue::Integer(v)) => {
                 (least..=most).contains(&v).then(|| value.clone())
             }
+            // A knob that was a choice of numbers in a session of an earlier version.
+            (Self::Integer { .. }, KnobValue::Choice(v)) => {
+                self.accept(&KnobValue::Integer(v.parse().ok()?))
+            }
             (Self::Integer { .. }, KnobValue::Real(v)) if v.fract() == 0.0 && v.abs() < 9e15 => {
                 self.accept(&KnobValue::Integer(*v as i64))
             }
@@ -130,6 +134,18 @@ impl fmt::Display for Range {
             Self::Flag { .. } => write!(f, "true or false"),
         }
     }
+}
+
+/// A setting with every knob in the knob's own type, and those that it leaves out, as sessions of earlier versions do,
+/// where they stand by themselves.
+pub fn completed(setting: &Setting, knobs: &[Knob]) -> Setting {
+    let of = |knob: &Knob| {
+        let value = setting.0.get(&*knob.id);
+        let value = value.and_then(|value| knob.range.accept(value));
+        value.unwrap_or_else(|| knob.range.default())
+    };
+    let each = knobs.iter().map(|knob| (knob.id.to_string(), of(knob)));
+    Setting(each.collect())
 }
 
 /// One line in the table of a kind of methods.
@@ -231,6 +247,18 @@ mod tests {
         assert_eq!(range.accept(&KnobValue::Real(1.5)), None);
         assert_eq!(range.accept(&KnobValue::Real(f64::NAN)), None);
         assert_eq!(range.to_string(), "a number from 0 to 0.999");
+    }
+
+    #[test]
+    fn a_whole_number_takes_the_digits_of_a_former_choice() {
+        let range = Range::Integer {
+            least: 2,
+            most: 16,
+            default: 8,
+        };
+        let word = |word: &str| range.accept(&KnobValue::Choice(word.into()));
+        assert_eq!(word("4"), Some(KnobValue::Integer(4)));
+        assert_eq!((word("1"), word("four")), (None, None));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod landscape;
 pub mod outputs;
 pub mod probe;
+pub mod quantization;
 pub mod resume;
 pub mod run;
 pub mod statistics;

@@ -38,6 +38,8 @@ mod compressions;
 mod names;
 #[path = "methods/probes.rs"]
 mod probes;
+#[path = "methods/quantization.rs"]
+mod quantization;
 #[path = "methods/residual.rs"]
 mod residual;
 

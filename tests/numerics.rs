@@ -1,6 +1,6 @@
 //! Values and gradients against independent sources: PyTorch's numbers, central differences in 64 bits, arithmetic by hand.
 //!
-//! `fixtures/make_numerics.py` wrote PyTorch's numbers; what it draws, [`draw`] draws again here.
+//! `fixtures/make_*.py` wrote PyTorch's numbers; what it draws, [`draw`] draws again here.
 
 #![expect(
     clippy::unwrap_used,
@@ -31,6 +31,8 @@ mod pooling;
 mod pooling_channels_last;
 #[path = "numerics/quantization.rs"]
 mod quantization;
+#[path = "numerics/ranges.rs"]
+mod ranges;
 #[path = "numerics/recipes.rs"]
 mod recipes;
 #[path = "numerics/repeatability.rs"]
@@ -39,6 +41,11 @@ mod repeatability;
 /// PyTorch's numbers.
 fn fixture() -> Value {
     serde_json::from_str(include_str!("fixtures/numerics.json")).unwrap()
+}
+
+/// PyTorch's and NumPy's, of quantization.
+fn quantizations() -> Value {
+    serde_json::from_str(include_str!("fixtures/quantization.json")).unwrap()
 }
 
 /// `n` numbers in [low, high): splitmix64 of (stream << 32) + i, its upper 24 bits, as in `make_numerics.py`.

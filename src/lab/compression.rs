@@ -10,6 +10,7 @@ use crate::nn::network::Network;
 
 pub mod magnitude_pruning;
 pub mod post_training_quantization;
+pub mod quantization_aware_training;
 pub mod self_distillation;
 
 /// What a compression starts from.
@@ -62,5 +63,6 @@ pub trait Compression {
 pub const ALL: &[Entry<dyn Compression>] = &[
     magnitude_pruning::ENTRY,
     post_training_quantization::ENTRY,
+    quantization_aware_training::ENTRY,
     self_distillation::ENTRY,
 ];

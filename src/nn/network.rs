@@ -16,6 +16,11 @@ pub use super::workspace::Workspace;
 use super::{ImageShape, Mode, Result, cost, invalid};
 use crate::event::LayerFacts;
 
+mod fold;
+mod steps;
+
+pub(crate) use steps::STEP;
+
 /// A layer at its place in the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -376,7 +381,7 @@ fn initial(needed: &Needed, start: Start, fan_in: usize, rng: &mut Rng) -> Resul
         (ParameterRole::Weight | ParameterRole::Bias, Start::Linear) => {
             rng.between(-bound, bound) as f32
         }
-        (ParameterRole::Scale | ParameterRole::RunningVariance, _) => 1.0,
+        (ParameterRole::Scale | ParameterRole::RunningVariance | ParameterRole::Step, _) => 1.0,
         (ParameterRole::Bias | ParameterRole::Shift | ParameterRole::RunningMean, _) => 0.0,
     };
     let n = needed.shape.iter().product();

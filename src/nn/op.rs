@@ -34,6 +34,7 @@ pub mod normalize;
 pub(crate) mod order;
 pub mod panels;
 pub mod relu;
+pub mod requantize;
 pub mod sgd;
 pub mod sign_step;
 pub mod simd;

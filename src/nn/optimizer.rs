@@ -4,8 +4,10 @@
 //!
 //! A quantized parameter is on its levels whenever the network computes, and steps smaller than a level would be lost
 //! there. So an optimizer keeps its unrounded values, steps those down the gradient at the rounded ones, and rounds
-//! anew: the straight-through estimator (Bengio et al. 2013, arXiv:1308.3432), within the range of the levels.
+//! anew: the straight-through estimator (Bengio et al. 2013, arXiv:1308.3432), within the range of the levels. Levels may
+//! also follow the weights, or their step may be learned: `levels` says how.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use candle_core::Tensor;
@@ -18,6 +20,7 @@ use super::{Result, invalid};
 mod adamw;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod levels;
 mod sgd;
 
 pub use adamw::AdamW;
@@ -107,6 +110,8 @@ struct Memory<const N: usize> {
     suffixes: [&'static str; N],
     kept: [Vec<Tensor>; N],
     unrounded: Vec<Option<Tensor>>,
+    /// For a parameter whose step is learned, the place of that step.
+    steps: Vec<Option<usize>>,
     #[cfg(feature = "cuda")]
     tables: std::cell::RefCell<Option<cuda::Tables>>,
 }
@@ -117,8 +122,10 @@ const UNROUNDED: &str = ".unrounded";
 impl<const N: usize> Memory<N> {
     /// Zeros of each parameter's shape for each kind.
     fn new(parameters: &Parameters, suffixes: [&'static str; N]) -> Result<Self> {
-        let unrounded = |p: &Parameter| p.levels.as_ref().map(|_| p.value.copy()).transpose();
+        let copy = |p: &Parameter| p.levels.as_ref().map(|_| p.value.copy()).transpose();
+        let unrounded = parameters.iter().map(copy).collect::<Result<Vec<_>>>()?;
         let zeros = |p: &Parameter| beside(&p.value, &vec![0.0; p.value.elem_count()]);
+        levels::begin(parameters, &unrounded)?;
         let mut kept = [const { Vec::new() }; N];
         for kept in &mut kept {
             *kept = parameters.iter().map(zeros).collect::<Result<_>>()?;
@@ -127,7 +134,8 @@ impl<const N: usize> Memory<N> {
             names: parameters.iter().map(|p| p.name.clone()).collect(),
             suffixes,
             kept,
-            unrounded: parameters.iter().map(unrounded).collect::<Result<_>>()?,
+            unrounded,
+            steps: levels::steps(parameters),
             #[cfg(feature = "cuda")]
             tables: std::cell::RefCell::default(),
         })
@@ -136,7 +144,7 @@ impl<const N: usize> Memory<N> {
     /// Steps each parameter that has a gradient by `step`, which is told the parameter's place.
     fn step(
         &self,
-        parameters: &Parameters,
+        parameters: &mut Parameters,
         gradients: &Gradients,
         weight_decay: f64,
         mut step: impl FnMut(usize, Slices<'_>) -> Result<()>,
@@ -149,14 +157,27 @@ impl<const N: usize> Memory<N> {
                 gradients.parameters.len()
             )));
         }
+        // The gradients of learned steps, whose places come after those of what they are the steps of.
+        let mut learned: Vec<Option<Vec<f32>>> = vec![None; n];
         for (at, ((parameter, unrounded), gradient)) in parameters
             .iter()
             .zip(&self.unrounded)
             .zip(&gradients.parameters)
             .enumerate()
         {
-            let Some(gradient) = gradient else { continue };
-            let gradient = read(gradient)?;
+            let own = learned[at].take();
+            let lent = gradient.as_ref().map(read).transpose()?;
+            let mut gradient = match (own, &lent) {
+                (Some(own), _) => Cow::Owned(own),
+                (None, Some(lent)) => Cow::Borrowed(&**lent),
+                (None, None) => continue,
+            };
+            if let (Some(step), Some(levels), Some(unrounded)) =
+                (self.steps[at], &parameter.levels, unrounded)
+            {
+                let unrounded = read(unrounded)?;
+                learned[step] = Some(levels::learn(levels, &unrounded, gradient.to_mut()));
+            }
             let mask = parameter.mask.as_ref().map(read).transpose()?;
             let decays = parameter.role.decays();
             write(unrounded.as_ref().unwrap_or(&parameter.value), |p| {
@@ -168,8 +189,20 @@ impl<const N: usize> Memory<N> {
                 };
                 step(at, slices)
             })??;
-            if let Some(unrounded) = unrounded {
-                round(parameter, unrounded)?;
+        }
+        levels::move_on(
+            parameters,
+            &self.unrounded,
+            &self.steps,
+            &gradients.parameters,
+        )?;
+        for ((parameter, unrounded), gradient) in parameters
+            .iter()
+            .zip(&self.unrounded)
+            .zip(&gradients.parameters)
+        {
+            if let (Some(unrounded), Some(_)) = (unrounded, gradient) {
+                levels::round(parameter, unrounded)?;
             }
         }
         Ok(())
@@ -197,26 +230,6 @@ impl<const N: usize> Memory<N> {
         let more = more.map(|(name, value)| (name.to_owned(), value));
         load(bytes, kept.chain(unrounded).chain(more))
     }
-}
-
-/// Keeps unrounded values within the range of the parameter's levels, and puts the parameter on the nearest ones.
-fn round(parameter: &Parameter, unrounded: &Tensor) -> Result<()> {
-    let Some(levels) = &parameter.levels else {
-        return Ok(());
-    };
-    let run = levels.run(parameter.value.elem_count());
-    write(unrounded, |unrounded| {
-        write(&parameter.value, |value| {
-            let rows = value.chunks_mut(run).zip(unrounded.chunks_mut(run));
-            for (levels, (value, unrounded)) in levels.all().iter().zip(rows) {
-                let (least, greatest) = levels.range();
-                for (value, unrounded) in value.iter_mut().zip(unrounded) {
-                    *unrounded = unrounded.clamp(least, greatest);
-                    *value = levels.simulate(*unrounded);
-                }
-            }
-        })
-    })?
 }
 
 /// Takes each tensor out of a file, which must hold these and nothing else.

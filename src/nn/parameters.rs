@@ -14,7 +14,7 @@ use super::{Result, invalid};
 mod levels;
 pub mod pretrained;
 
-pub use levels::RowLevels;
+pub use levels::{Moves, RowLevels};
 
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ pub enum ParameterRole {
     RunningMean,
     /// Likewise its variance.
     RunningVariance,
+    /// The distance between two levels while it is learned.
+    Step,
 }
 
 impl ParameterRole {
@@ -99,7 +101,10 @@ impl Parameters {
         &self.0[index]
     }
 
-    #[cfg(feature = "cuda")]
+    pub(crate) fn truncate(&mut self, n: usize) {
+        self.0.truncate(n);
+    }
+
     pub(crate) fn at_mut(&mut self, index: usize) -> &mut Parameter {
         &mut self.0[index]
     }
@@ -172,11 +177,7 @@ impl Parameters {
         let value = &self.named(name)?.value;
         if let Some(levels) = &levels {
             if !levels.fit(value.dims()) {
-                return Err(invalid(format!(
-                    "{name} of shape {:?} cannot have {} levels: one for all of it, or one for each output channel",
-                    value.dims(),
-                    levels.all().len()
-                )));
+                return Err(levels.unfit(name, value.dims()));
             }
             let mut moved = values(value)?;
             levels.simulate(&mut moved);
@@ -184,6 +185,18 @@ impl Parameters {
         }
         if let Some(parameter) = self.get_mut(name) {
             parameter.levels = levels;
+        }
+        Ok(())
+    }
+
+    /// Gives a parameter levels that are for training alone: its values stay as they are until an optimizer takes them up.
+    pub fn train_on(&mut self, name: &str, levels: RowLevels) -> Result<()> {
+        let value = &self.named(name)?.value;
+        if !levels.fit(value.dims()) {
+            return Err(levels.unfit(name, value.dims()));
+        }
+        if let Some(parameter) = self.get_mut(name) {
+            parameter.levels = Some(levels);
         }
         Ok(())
     }
@@ -285,7 +298,11 @@ impl Parameters {
             set_values(&parameter.value, &values(&value)?)?;
             let mask = mask.map(|mask| beside(&parameter.value, &values(&mask)?));
             parameter.mask = mask.transpose()?;
-            parameter.levels = levels;
+            let moves = parameter
+                .levels
+                .as_ref()
+                .map_or(Moves::Stay, RowLevels::moves);
+            parameter.levels = levels.map(|levels| levels.moving(moves));
         }
         Ok(())
     }

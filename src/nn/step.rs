@@ -11,6 +11,7 @@ use super::layer::Layer;
 use super::network::{Network, Node};
 use super::op::batch_norm2d::{self, Statistics};
 use super::op::conv2d::{self, Conv2d, Geometry, Then};
+use super::op::fake_quant::Estimator;
 use super::op::max_pool2d::Windows;
 use super::op::{
     Scratch, add, average_pool2d, depthwise_conv2d, fake_quant, flatten, grown, max_pool2d,
@@ -59,6 +60,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) dx: Option<&'a Tensor>,
     /// Whether dx is added to what is there: only where [`Step::adds`].
     pub(crate) adds: bool,
+    /// How gradients go back through rounded values.
+    pub(crate) through: Estimator,
     pub(crate) residual: Option<&'a Tensor>,
     /// The parameters' gradients: the parameter's place and where to.
     pub(crate) parameters: &'a [(usize, Tensor)],
@@ -203,7 +206,7 @@ impl Step {
             }
             Layer::Flatten => write(y, |y| flatten::forward(&input, &x, y))?,
             Layer::FakeQuant { .. } => {
-                let levels = levels(&node.layer)?;
+                let levels = levels(network, node)?;
                 write(y, |y| fake_quant::forward(&levels, &x, y))?;
             }
         }
@@ -263,6 +266,7 @@ impl Step {
                 let into = Into {
                     dx,
                     adds: wanted.adds,
+                    through: wanted.through,
                     residual,
                     own: [first, second],
                     norm: [scale, shift],
@@ -290,6 +294,7 @@ impl Step {
         let Into {
             dx,
             adds,
+            through,
             residual,
             own,
             norm,
@@ -387,6 +392,23 @@ impl Step {
                     }
                 }
             }
+            Layer::FakeQuant { .. } => {
+                let levels = levels(network, node)?;
+                match (dx, through) {
+                    (None, _) => {}
+                    (Some(dx), Estimator::StraightThrough) => {
+                        fake_quant::backward(&levels, &x, &dy, dx);
+                    }
+                    (Some(dx), Estimator::Nothing) => dx.fill(0.0),
+                    (Some(dx), Estimator::Identity) => dx.copy_from_slice(&dy),
+                }
+                // A learned scale: its gradient is that of training, whatever goes back.
+                let [scale, _] = own;
+                if let Some([scale]) = scale {
+                    let count = input.iter().product();
+                    *scale = fake_quant::backward_scale(&levels, &x, &dy, count);
+                }
+            }
             layer => {
                 let Some(dx) = dx else { return Ok(()) };
                 match layer {
@@ -403,7 +425,6 @@ impl Step {
                     Layer::GlobalAveragePool => {
                         average_pool2d::backward_global(input[1] * input[2], input[0], &dy, dx);
                     }
-                    Layer::FakeQuant { .. } => fake_quant::backward(&levels(layer)?, &x, &dy, dx),
                     Layer::Flatten => flatten::backward(&input, &dy, dx),
                     _ => {}
                 }
@@ -417,6 +438,7 @@ impl Step {
 struct Into<'a> {
     dx: Option<&'a mut [f32]>,
     adds: bool,
+    through: Estimator,
     residual: Option<&'a mut [f32]>,
     own: [Option<&'a mut [f32]>; 2],
     norm: [Option<&'a mut [f32]>; 2],
@@ -449,9 +471,14 @@ fn lend_all(
     }
 }
 
-/// The levels of a layer that has some.
-fn levels(layer: &Layer) -> Result<fake_quant::Levels> {
-    layer
-        .levels()
-        .ok_or_else(|| invalid("only a simulated quantization has levels"))
+/// The levels of a layer that has some; while their scale is learned, it is a parameter.
+fn levels(network: &Network, node: &Node) -> Result<fake_quant::Levels> {
+    let levels = node.layer.levels();
+    let mut levels = levels.ok_or_else(|| invalid("only a simulated quantization has levels"))?;
+    if let Some(learned) = node.parameters.first()
+        && let [scale] = *read(&network.parameters().at(*learned).value)?
+    {
+        levels.scale = scale;
+    }
+    Ok(levels)
 }

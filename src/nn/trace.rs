@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use candle_core::{DType, Device, Tensor};
 
 use super::network::{BatchStatistics, Measured, Network};
+use super::op::fake_quant::Estimator;
 use super::op::{self, add, read, write};
 use super::step::{self, Pass, Saved, Step, Together};
 use super::workspace::Workspace;
@@ -34,6 +35,8 @@ pub struct Wanted {
     pub input: bool,
     /// With respect to every parameter.
     pub parameters: bool,
+    /// How gradients go back through rounded activations.
+    pub through: Estimator,
 }
 
 impl Wanted {
@@ -41,16 +44,25 @@ impl Wanted {
     pub const PARAMETERS: Self = Self {
         input: false,
         parameters: true,
+        through: Estimator::StraightThrough,
     };
     /// What an attack wants.
     pub const INPUT: Self = Self {
         input: true,
         parameters: false,
+        through: Estimator::StraightThrough,
     };
     pub const ALL: Self = Self {
         input: true,
         parameters: true,
+        through: Estimator::StraightThrough,
     };
+
+    /// The same, with gradients that go back through rounded activations in another way.
+    #[must_use]
+    pub const fn through(self, through: Estimator) -> Self {
+        Self { through, ..self }
+    }
 }
 
 /// The result of a backward pass.
@@ -377,6 +389,7 @@ impl<'w> Trace<'w> {
             let wants = step::Wanted {
                 dx: dx.as_ref().map(|(dx, _)| dx),
                 adds,
+                through: wanted.through,
                 residual: d_residual.as_ref().map(|(residual, _)| residual),
                 parameters: &own,
             };

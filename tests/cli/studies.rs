@@ -157,7 +157,7 @@ fn flags_belong_to_the_compression_before_them() {
         assert_eq!(branch["checkpoint"], "last");
     }
     let quantized = &branches[3];
-    assert_eq!(quantized["stages"][0]["compress"]["bits"], "4");
+    assert_eq!(quantized["stages"][0]["compress"]["bits"], 4);
     assert_eq!(
         quantized["stages"].as_array().unwrap().len(),
         1,

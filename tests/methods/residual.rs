@@ -70,7 +70,9 @@ fn normalizations_are_neither_pruned_nor_quantized() {
         assert_eq!(normalizations(&pruned), before, "{id}");
         // One scale per tensor is known to cost depthwise convolutions much at 8 bits (Nagel et al. 2019, section 3).
         let bits = if id == "resnet18" { "8" } else { "16" };
-        let quantized = bench.quantize(bench.reference(), bits);
+        let knobs = [("bits", word(bits)), ("fold", KnobValue::Flag(false))];
+        let quantized = bench.compress(bench.reference(), "post-training-quantization", &knobs);
+        let quantized = quantized.network;
         assert_eq!(normalizations(&quantized), before, "{id}");
         let (reference, outputs) = (
             see(bench.reference(), &bench.data.test),
@@ -85,31 +87,34 @@ fn normalizations_are_neither_pruned_nor_quantized() {
 #[test]
 fn activations_of_a_graph_are_rounded_where_integers_would_be_stored() {
     let bench = bench("resnet18");
-    let quantized = bench.quantize(bench.reference(), "8");
-    let nodes = quantized.nodes();
-    let rounded: Vec<&str> = nodes
-        .iter()
-        .filter(|node| node.layer.levels().is_some())
-        .map(|node| nodes[node.inputs[0]].name.as_str())
-        .collect();
-    let of_block = |name: &str| -> Vec<&str> {
-        let parts = rounded.iter().filter_map(|n| n.strip_prefix(name));
-        parts.collect()
-    };
-    assert_eq!(rounded[..2], ["normalize", "relu"]);
-    assert_eq!(of_block("layer1.0."), ["relu1", "bn2", "relu"]);
-    assert_eq!(
-        of_block("layer2.0."),
-        ["downsample.1", "relu1", "bn2", "relu"]
-    );
-    assert_eq!(rounded.last(), Some(&"avgpool"));
-    // Everything behind reads what was rounded.
-    for node in nodes
-        .iter()
-        .filter(|node| matches!(node.layer, Layer::Conv2d { .. } | Layer::Add))
-    {
-        for input in &node.inputs {
-            assert!(nodes[*input].layer.levels().is_some(), "{}", node.name);
+    for (folds, second, shortcut) in [
+        (true, "conv2", "downsample.0"),
+        (false, "bn2", "downsample.1"),
+    ] {
+        let knobs = [("fold", KnobValue::Flag(folds))];
+        let quantized = bench.compress(bench.reference(), "post-training-quantization", &knobs);
+        let nodes = quantized.network.nodes();
+        let rounded: Vec<&str> = nodes
+            .iter()
+            .filter(|node| node.layer.levels().is_some())
+            .map(|node| nodes[node.inputs[0]].name.as_str())
+            .collect();
+        let of_block = |name: &str| -> Vec<&str> {
+            let parts = rounded.iter().filter_map(|n| n.strip_prefix(name));
+            parts.collect()
+        };
+        assert_eq!(rounded[..2], ["normalize", "relu"]);
+        assert_eq!(of_block("layer1.0."), ["relu1", second, "relu"]);
+        assert_eq!(of_block("layer2.0."), [shortcut, "relu1", second, "relu"]);
+        assert_eq!(rounded.last(), Some(&"avgpool"));
+        // Everything behind reads what was rounded.
+        for node in nodes
+            .iter()
+            .filter(|node| matches!(node.layer, Layer::Conv2d { .. } | Layer::Add))
+        {
+            for input in &node.inputs {
+                assert!(nodes[*input].layer.levels().is_some(), "{}", node.name);
+            }
         }
     }
 }

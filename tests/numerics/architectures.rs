@@ -107,7 +107,7 @@ fn fill(network: &mut Network) {
                     .map(|v| (f64::from(v) * f64::from(bound)) as f32)
                     .collect()
             }
-            ParameterRole::RunningVariance => draw(stream, n, 0.5, 2.0),
+            ParameterRole::RunningVariance | ParameterRole::Step => draw(stream, n, 0.5, 2.0),
             ParameterRole::RunningMean => draw(stream, n, -0.25, 0.25),
             ParameterRole::Bias | ParameterRole::Shift => draw(stream, n, 0.0, 0.5),
             ParameterRole::Scale if name.ends_with("bn3.weight") => draw(stream, n, 0.125, 0.25),

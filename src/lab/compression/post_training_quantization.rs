@@ -1,31 +1,25 @@
 //! Post-training quantization: weights and activations are rounded to a few levels, without training.
 //!
 //! q = clamp(round(x / s) + z, q_min, q_max), x̂ = s (q - z), halves to even; Jacob et al. 2018, arXiv:1712.05877.
-//! Weights, per tensor: symmetric and restricted, z = 0, s = max|w| / q_max, q_max = 2^(b-1) - 1 (-127 to 127 at 8 bits).
-//! Activations, per tensor: asymmetric, 0 to 2^b - 1 over the range [min, max] seen on training images, which is
-//! widened to hold 0, s = (max - min) / (2^b - 1), z = -round(min / s).
-//! Biases: 32-bit integers at the scale of the products they are added to, s_x s_w.
-//!
-//! Activations are rounded where integer inference would store them: the normalized images, after each convolution or
-//! linear layer with the batch normalization and the ReLU that follow it, after each sum with its ReLU, and after means.
-//! Maxima and flattening keep the levels they are given. The logits leave as the 32-bit sums they are.
-//! A batch normalization stays in floats: in use it is a factor and an offset for each channel's integer sums. Ranges come from the network before its weights are rounded, on a
-//! stratified sample of the training images without the validation split; nothing is chosen on the test images.
+//! In order: batch normalizations are folded, layers equalized, ranges of activations looked up on training images before
+//! anything is rounded, weights rounded (to the nearest level, or as AdaRound learns), biases corrected and rounded.
+//! Levels and their ranges: [`crate::lab::quantization`]. Weights from 2 bits, which are ternary, to 16.
 
-use crate::catalog::{Entry, Info, Knob, Range, text};
+use crate::catalog::{Entry, Info, Knob, Range, completed, text};
 use crate::event::Cost;
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::{Error, Result};
-use crate::lab::outputs::{EVALUATION_BATCH, batch};
-use crate::nn::Mode;
-use crate::nn::layer::Layer;
+use crate::lab::quantization::calibration::Sample;
+use crate::lab::quantization::knobs::{self, Bits};
+use crate::lab::quantization::levels::{Symmetry, Weights, asymmetric};
+use crate::lab::quantization::places::{parameter, stored, weighted};
+use crate::lab::quantization::ranges::Rule;
+use crate::lab::quantization::{
+    Activations, begun, bias_correction, equalization, round_biases, rounding,
+};
 use crate::nn::network::Network;
-use crate::nn::op::fake_quant::Levels;
-use crate::nn::op::values;
 use crate::nn::parameters::ParameterRole;
-use crate::nn::trace::Keep;
-use crate::nn::workspace::Workspace;
 
 pub const ENTRY: Entry<dyn Compression> = Entry {
     info: Info {
@@ -39,65 +33,83 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
         family: text("quantization"),
         ratio_of: None,
     },
-    knobs: &[
-        Knob {
-            id: text("bits"),
-            title: text("bits"),
-            summary: text("Bits per weight: symmetric levels, -127 to 127 at 8."),
-            range: Range::Choice {
-                options: std::borrow::Cow::Borrowed(&[text("16"), text("8"), text("4")]),
-                default: text("8"),
-            },
-        },
-        Knob {
-            id: text("activation-bits"),
-            title: text("activation bits"),
-            summary: text(
-                "Bits per activation: as many as the weights have, another number, or floats.",
-            ),
-            range: Range::Choice {
-                options: std::borrow::Cow::Borrowed(&[
-                    text("as-weights"),
-                    text("16"),
-                    text("8"),
-                    text("4"),
-                    text("floats"),
-                ]),
-                default: text("as-weights"),
-            },
-        },
-        Knob {
-            id: text("calibration-images"),
-            title: text("calibration images"),
-            summary: text("Training images on which the ranges of the activations are looked up."),
-            range: Range::Integer {
-                least: 1,
-                most: 100_000,
-                default: 512,
-            },
-        },
-    ],
+    knobs: KNOBS,
     build: |setting| {
-        let bits = |word: &str| word.parse().ok();
-        let weights = bits(setting.choice("bits")).unwrap_or(8);
+        let setting = &completed(setting, KNOBS);
         Box::new(PostTrainingQuantization {
-            weights,
-            activations: match setting.choice("activation-bits") {
-                "as-weights" => Some(weights),
-                word => bits(word),
-            },
+            bits: Bits::new(setting),
+            weights: knobs::weights(setting),
+            rule: knobs::rule(setting),
             images: setting.integer("calibration-images") as usize,
+            folds: setting.flag("fold"),
+            equalizes: setting.flag("equalize"),
+            corrects: setting.flag("bias-correction"),
+            adaround: setting
+                .flag("adaround")
+                .then(|| setting.integer("adaround-steps") as u64),
         })
     },
 };
 
+const KNOBS: &[Knob] = &[
+    knobs::BITS,
+    knobs::ACTIVATION_BITS,
+    knobs::GRANULARITY,
+    knobs::SYMMETRY,
+    knobs::WEIGHT_RANGE,
+    knobs::RANGE,
+    knobs::PERCENTILE,
+    knobs::IMAGES,
+    knobs::FOLD,
+    Knob {
+        id: text("equalize"),
+        title: text("equalize layers"),
+        summary: text(
+            "Moves factors between layers so that their channels have like ranges, before rounding.",
+        ),
+        range: Range::Flag { default: false },
+    },
+    Knob {
+        id: text("bias-correction"),
+        title: text("bias correction"),
+        summary: text(
+            "Takes back from each bias what rounding added to the mean of its layer, on the calibration images.",
+        ),
+        range: Range::Flag { default: false },
+    },
+    Knob {
+        id: text("adaround"),
+        title: text("learned rounding"),
+        summary: text(
+            "AdaRound: learns for each weight whether it goes up or down, layer by layer. Takes minutes.",
+        ),
+        range: Range::Flag { default: false },
+    },
+    Knob {
+        id: text("adaround-steps"),
+        title: text("steps of learned rounding"),
+        summary: text(
+            "Steps of AdaRound for each layer, of 32 calibration images; it was published with 10,000.",
+        ),
+        range: Range::Integer {
+            least: 1,
+            most: 100_000,
+            default: 1_000,
+        },
+    },
+];
+
 struct PostTrainingQuantization {
-    /// Bits per weight.
-    weights: u32,
-    /// Bits per activation; floats without.
-    activations: Option<u32>,
+    bits: Bits,
+    weights: Weights,
+    rule: Rule,
     /// Calibration images.
     images: usize,
+    folds: bool,
+    equalizes: bool,
+    corrects: bool,
+    /// Steps of AdaRound.
+    adaround: Option<u64>,
 }
 
 impl Compression for PostTrainingQuantization {
@@ -107,58 +119,60 @@ impl Compression for PostTrainingQuantization {
         _: &mut dyn Observer,
         cx: &mut Context<'_>,
     ) -> Result<Compressed> {
-        let mut network = start.network.duplicate()?;
-        let places = stored(&network);
-        let scales = match self.activations {
-            Some(bits) => {
-                let ranges = self.ranges(start, &places, cx)?;
-                let levels: Vec<Levels> = ranges
-                    .iter()
-                    .map(|&range| asymmetric(range, bits))
-                    .collect();
-                for (&place, &levels) in places.iter().zip(&levels) {
-                    put(&mut network, &start.network.nodes()[place].name, levels)?;
-                }
-                Some(levels)
-            }
-            None => None,
-        };
-        // A bias is on the levels of the sums that it is added to.
-        for (at, node) in start.network.nodes().iter().enumerate() {
-            let Some(weight) = parameter(start.network, at, ParameterRole::Weight) else {
-                continue;
-            };
-            let levels = quantize_weights(&mut network, &weight, self.weights)?;
-            let Some(bias) = parameter(start.network, at, ParameterRole::Bias) else {
-                continue;
-            };
-            let Some(scales) = &scales else { continue };
-            let read = stored_before(start.network, at, &places).ok_or_else(|| {
-                Error::Internal(format!("no activation is stored before {}", node.name))
-            })?;
-            let levels = of_sums(scales[read].scale * levels.scale);
-            network
-                .parameters_mut()
-                .set_levels(&bias, Some(levels.into()))?;
+        let (mut floats, done) = begun(start, self.folds)?;
+        let sample = Sample::of(start, self.images);
+        let mut remarks = vec![self.summary(sample.indices.len())];
+        remarks.extend(done);
+        if self.equalizes {
+            let layers = equalization::equalize(&mut floats)?;
+            remarks.push(format!("the ranges of {layers} layers were equalized"));
         }
-        let activations = match self.activations {
-            Some(bits) => format!(
-                "activations with {bits} bits in ranges of {} training images",
-                self.sample(start).len()
-            ),
-            None => "activations stay floats".to_owned(),
-        };
+        let mut network = floats.duplicate()?;
+        if let Some(bits) = self.bits.activations {
+            let places = stored(&floats);
+            let seen = sample.seen(&floats, &places, self.rule, cx)?;
+            let levels = seen
+                .iter()
+                .map(|seen| asymmetric(seen.range(self.rule, bits), bits));
+            let activations = Activations {
+                levels: levels.collect(),
+                places: places
+                    .iter()
+                    .map(|&place| floats.nodes()[place].name.clone())
+                    .collect(),
+            };
+            activations.insert(&mut network)?;
+        }
+        round_weights(&mut network, self.weights)?;
+        if let Some(steps) = self.adaround {
+            let seed = start.subject.seed;
+            rounding::learn(&mut network, &floats, &sample, steps, seed, cx)?;
+            remarks.push(format!(
+                "AdaRound learned the rounding of each layer in {steps} steps"
+            ));
+        }
+        if self.corrects {
+            let (layers, without) = bias_correction::correct(&mut network, &floats, &sample, cx)?;
+            let rest = match without {
+                0 => String::new(),
+                without => format!("; {without} without a bias were not"),
+            };
+            remarks.push(format!(
+                "the biases of {layers} layers were corrected{rest}"
+            ));
+        }
+        round_biases(&mut network)?;
+        remarks.push(
+            "simulated: computed in 32-bit floats; bytes are those of packed integers, latency is not that of integer \
+             arithmetic"
+                .to_owned(),
+        );
         Ok(Compressed {
             network,
             best: None,
             asked: None,
             reached: None,
-            remarks: vec![
-                format!("weights with {} bits, one scale per tensor; {activations}", self.weights),
-                "simulated: computed in 32-bit floats; bytes are those of packed integers, latency is not that of \
-                 integer arithmetic"
-                    .to_owned(),
-            ],
+            remarks,
             cost: Cost::default(),
             life: start.life,
         })
@@ -166,252 +180,49 @@ impl Compression for PostTrainingQuantization {
 }
 
 impl PostTrainingQuantization {
-    /// Indices of the calibration images: training images, every class in its share.
-    fn sample(&self, start: &Start<'_>) -> Vec<usize> {
-        let data = start.subject.data;
-        let train = data.train.select(&data.split.train);
-        let chosen = train.stratified(self.images, start.subject.seed);
-        chosen
-            .into_iter()
-            .map(|index| data.split.train[index])
-            .collect()
-    }
-
-    /// The least and the greatest value of the activations at these places.
-    fn ranges(
-        &self,
-        start: &Start<'_>,
-        places: &[usize],
-        cx: &mut Context<'_>,
-    ) -> Result<Vec<(f32, f32)>> {
-        let sample = self.sample(start);
-        let mut workspace = Workspace::default();
-        let mut ranges = vec![(0.0_f32, 0.0_f32); places.len()];
-        for (done, indices) in sample.chunks(EVALUATION_BATCH).enumerate() {
-            let images = batch(&start.subject.data.train, indices)?;
-            let trace =
-                start
-                    .network
-                    .trace(&images, Mode::Eval, Keep::Activations, &mut workspace)?;
-            for (&place, range) in places.iter().zip(&mut ranges) {
-                let activation = trace.activation(place).ok_or_else(|| {
-                    Error::Internal(format!("the activations of node {place} were not kept"))
-                })?;
-                for value in values(activation)? {
-                    *range = (range.0.min(value), range.1.max(value));
-                }
-            }
-            let seen = (done * EVALUATION_BATCH + indices.len()) as u64;
-            cx.progress(
-                seen,
-                sample.len() as u64,
-                "looking up the ranges of activations",
-            )?;
-        }
-        Ok(ranges)
+    fn summary(&self, images: usize) -> String {
+        let levels = match self.weights.symmetry {
+            Symmetry::Symmetric if self.weights.bits == 2 => ", ternary",
+            Symmetry::Symmetric => "",
+            Symmetry::Full => ", on all integers",
+            Symmetry::Asymmetric => ", around a zero point",
+        };
+        let activations = match self.bits.activations {
+            Some(bits) => format!(
+                "activations with {bits} bits in ranges {}",
+                from_images(self.rule, images)
+            ),
+            None => "activations stay floats".to_owned(),
+        };
+        format!(
+            "weights with {} bits{levels}, {}; {activations}",
+            self.bits.weights,
+            knobs::granularity(self.weights.per_channel)
+        )
     }
 }
 
-/// The nodes whose outputs integer inference would store, in order: the first one; every product but the last, every
-/// sum and every mean, or what takes its output at once: a batch normalization and a ReLU.
-fn stored(network: &Network) -> Vec<usize> {
-    let nodes = network.nodes();
-    let is_product = |at: usize| {
-        let layer = &nodes[at].layer;
-        let convolves = matches!(layer, Layer::Conv2d { .. } | Layer::DepthwiseConv2d { .. });
-        convolves || matches!(layer, Layer::Linear { .. })
+/// Where ranges came from: `of 512 training images`.
+fn from_images(rule: Rule, images: usize) -> String {
+    let how = match rule {
+        Rule::MinMax => "",
+        Rule::MovingAverage => " by a moving average",
+        Rule::Percentile(percent) => &format!(" by the percentile {percent}"),
+        Rule::LeastError => " of least squared error",
+        Rule::Entropy => " of least entropy lost",
     };
-    let last = (0..nodes.len()).rev().find(|&at| is_product(at));
-    let begins = |at: &usize| match nodes[*at].layer {
-        Layer::Add | Layer::AveragePool2d { .. } | Layer::GlobalAveragePool => true,
-        _ => is_product(*at) && Some(*at) != last,
-    };
-    // The only reader of a node, if it is of the kind that integer inference computes together with it.
-    let joined = |at: usize| {
-        let mut readers = (0..nodes.len()).filter(|&reader| nodes[reader].inputs.contains(&at));
-        let only = readers.next().filter(|_| readers.next().is_none())?;
-        match nodes[only].layer {
-            Layer::BatchNorm2d { .. } | Layer::Relu => Some(only),
-            _ => None,
-        }
-    };
-    let end = |mut at: usize| {
-        while let Some(next) = joined(at) {
-            at = next;
-        }
-        at
-    };
-    let mut places: Vec<usize> = (1..nodes.len()).filter(begins).map(end).collect();
-    places.push(0);
-    places.sort_unstable();
-    places.dedup();
-    places
+    format!("of {images} training images{how}")
 }
 
-/// Which of these places holds the activation that a node reads: the nearest one up its inputs.
-fn stored_before(network: &Network, node: usize, places: &[usize]) -> Option<usize> {
-    let mut at = node;
-    loop {
-        at = *network.nodes()[at].inputs.first()?;
-        if let Ok(place) = places.binary_search(&at) {
-            return Some(place);
-        }
-    }
-}
-
-/// The name of a node's parameter of this role.
-fn parameter(network: &Network, node: usize, role: ParameterRole) -> Option<String> {
-    let prefix = format!("{}.", network.nodes()[node].name);
-    let owned = |name: &str| {
-        name.strip_prefix(&prefix)
-            .is_some_and(|rest| !rest.contains('.'))
-    };
-    let mut parameters = network.parameters().iter();
-    parameters
-        .find(|parameter| parameter.role == role && owned(&parameter.name))
-        .map(|parameter| parameter.name.clone())
-}
-
-/// Puts a quantizer behind a node, or other levels into the one that is there.
-fn put(network: &mut Network, node: &str, levels: Levels) -> Result<()> {
-    let name = format!("{node}.levels");
-    if network.position(&name).is_some() {
-        network.replace(&name, levels.into())?;
-    } else {
-        network.insert_after(node, &name, levels.into())?;
+/// Puts every weight on the nearest of its levels, which it keeps from then on.
+fn round_weights(network: &mut Network, weights: Weights) -> Result<()> {
+    for at in weighted(network) {
+        let name = parameter(network, at, ParameterRole::Weight).ok_or_else(|| {
+            Error::Internal(format!("{} has no weights", network.nodes()[at].name))
+        })?;
+        let values = network.parameters().values(&name)?;
+        let levels = weights.levels(&values, network.shape(at)[0]);
+        network.parameters_mut().set_levels(&name, Some(levels))?;
     }
     Ok(())
-}
-
-/// Rounds a weight to symmetric levels, which it keeps from then on.
-fn quantize_weights(network: &mut Network, name: &str, bits: u32) -> Result<Levels> {
-    let values = network.parameters().values(name)?;
-    let levels = symmetric(&values, bits);
-    network
-        .parameters_mut()
-        .set_levels(name, Some(levels.into()))?;
-    Ok(levels)
-}
-
-/// The levels of a bias: 32-bit multiples of the scale of the sums that it is added to.
-fn of_sums(scale: f32) -> Levels {
-    Levels {
-        scale,
-        zero_point: 0,
-        q_min: i32::MIN,
-        q_max: i32::MAX,
-    }
-}
-
-/// The least scale: 2^-23, the spacing of floats at 1, as in PyTorch's observers; what is all zero gets it.
-const LEAST_SCALE: f32 = f32::EPSILON;
-
-/// Symmetric, restricted levels for these values.
-fn symmetric(values: &[f32], bits: u32) -> Levels {
-    let q_max = (1 << (bits - 1)) - 1;
-    let largest = values
-        .iter()
-        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    Levels {
-        scale: (largest / q_max as f32).max(LEAST_SCALE),
-        zero_point: 0,
-        q_min: -q_max,
-        q_max,
-    }
-}
-
-/// Asymmetric levels from 0 for values of this range, in which 0 lies.
-fn asymmetric((least, greatest): (f32, f32), bits: u32) -> Levels {
-    let q_max = (1 << bits) - 1;
-    let (least, greatest) = (least.min(0.0), greatest.max(0.0));
-    let scale = ((greatest - least) / q_max as f32).max(LEAST_SCALE);
-    let zero_point = (-(least / scale).round_ties_even() as i32).clamp(0, q_max);
-    Levels {
-        scale,
-        zero_point,
-        q_min: 0,
-        q_max,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// -1 to .8; PyTorch 2.15's `fake_quantize_per_tensor_affine` with these scales gives the same integers.
-    const VALUES: [f32; 5] = [-1.0, -0.52, 0.0, 0.25, 0.8];
-
-    fn check(levels: Levels, scale: f32, integers: [i32; 5], error: f64) {
-        assert!((levels.scale - scale).abs() < 2e-8, "{levels:?}");
-        assert_eq!(VALUES.map(|value| levels.quantize(value)), integers);
-        let squares = VALUES
-            .iter()
-            .map(|&value| (f64::from(levels.simulate(value)) - f64::from(value)).powi(2));
-        let found = squares.sum::<f64>() / 5.0;
-        assert!(
-            (found - error).abs() < 1e-4 * error,
-            "{found} is not {error}"
-        );
-    }
-
-    /// By hand: s = 1/127, and 1/7; the errors in NumPy 2.4.6 in double precision.
-    #[test]
-    fn symmetric_levels_are_restricted() {
-        check(
-            symmetric(&VALUES, 8),
-            0.007_874_016,
-            [-127, -66, 0, 32, 102],
-            2.778_845_6e-6,
-        );
-        check(
-            symmetric(&VALUES, 4),
-            0.142_857_14,
-            [-7, -4, 0, 2, 6],
-            1.437_142_9e-3,
-        );
-        assert_eq!(symmetric(&VALUES, 16).q_max, 32_767);
-    }
-
-    /// By hand: the range [-.6, 2] at 8 bits is s = 2.6/255, z = 59.
-    #[test]
-    fn asymmetric_levels_hold_zero_exactly() {
-        let levels = asymmetric((-0.6, 2.0), 8);
-        assert!((levels.scale - 0.010_196_078).abs() < 1e-9);
-        assert_eq!(levels.zero_point, 59);
-        let found = [-0.6, -0.1, 0.0, 1.0, 2.0, 2.5].map(|value| levels.quantize(value));
-        assert_eq!(found, [0, 49, 59, 157, 255, 255]);
-        assert_eq!(levels.simulate(0.0), 0.0);
-        // A range on one side of 0 is widened to it.
-        assert_eq!(asymmetric((1.0, 2.0), 8).zero_point, 0);
-        assert_eq!(asymmetric((-2.0, -1.0), 4).zero_point, 15);
-    }
-
-    #[test]
-    fn what_is_all_zero_has_a_scale() {
-        assert_eq!(symmetric(&[0.0; 3], 8).scale, f32::EPSILON);
-        assert_eq!(
-            asymmetric((0.0, 0.0), 8),
-            Levels {
-                scale: f32::EPSILON,
-                zero_point: 0,
-                q_min: 0,
-                q_max: 255
-            }
-        );
-    }
-
-    /// NumPy 2.4.6's `rint`: halves go to the even neighbor, which Rust's `round` does not do.
-    #[test]
-    fn halves_go_to_the_even_neighbor() {
-        let levels = Levels {
-            scale: 1.0,
-            zero_point: 0,
-            q_min: -8,
-            q_max: 7,
-        };
-        assert_eq!(
-            [0.5, 1.5, 2.5, -0.5].map(|value| levels.quantize(value)),
-            [0, 2, 2, 0]
-        );
-    }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::Memory;
+use super::{Memory, levels};
 use crate::nn::op::adamw;
 use crate::nn::op::cuda::{BLOCK, Engine, Grid, at, at_option};
 use crate::nn::op::sgd;
@@ -130,7 +130,7 @@ impl<const N: usize> Memory<N> {
     pub(super) fn step_sgd(
         &self,
         engine: &Engine,
-        parameters: &Parameters,
+        parameters: &mut Parameters,
         gradients: &Gradients,
         step: sgd::Step,
     ) -> Result<()> {
@@ -153,7 +153,7 @@ impl<const N: usize> Memory<N> {
     pub(super) fn step_adamw(
         &self,
         engine: &Engine,
-        parameters: &Parameters,
+        parameters: &mut Parameters,
         gradients: &Gradients,
         (step, weight_decay): (adamw::Step, f64),
     ) -> Result<()> {
@@ -176,9 +176,15 @@ impl<const N: usize> Memory<N> {
     fn round_on_device(
         &self,
         engine: &Engine,
-        parameters: &Parameters,
+        parameters: &mut Parameters,
         gradients: &Gradients,
     ) -> Result<()> {
+        levels::move_on(
+            parameters,
+            &self.unrounded,
+            &self.steps,
+            &gradients.parameters,
+        )?;
         let each = parameters.iter().zip(&self.unrounded);
         for ((parameter, unrounded), gradient) in each.zip(&gradients.parameters) {
             let (Some(levels), Some(unrounded), Some(_)) = (&parameter.levels, unrounded, gradient)

@@ -5,17 +5,35 @@
 
 use candle_core::Tensor;
 
-use crate::nn::op::fake_quant::Levels;
+use crate::nn::op::fake_quant::{LEAST_SCALE, Levels};
 use crate::nn::op::{read, tensor};
 use crate::nn::{Result, invalid};
 
+/// What becomes of levels in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moves {
+    /// They stay, and unrounded values are kept within their range.
+    #[default]
+    Stay,
+    /// They are symmetric, and always reach to the largest of the unrounded values.
+    Follow,
+    /// Their scale is learned, as the parameter `NAME.step`.
+    Learn,
+}
+
 /// Levels of a parameter: one for all of it, or one for each of its rows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RowLevels(Vec<Levels>);
+pub struct RowLevels {
+    rows: Vec<Levels>,
+    moves: Moves,
+}
 
 impl From<Levels> for RowLevels {
     fn from(levels: Levels) -> Self {
-        Self(vec![levels])
+        Self {
+            rows: vec![levels],
+            moves: Moves::Stay,
+        }
     }
 }
 
@@ -28,22 +46,50 @@ impl RowLevels {
         if levels.is_empty() {
             return Err(invalid("a quantized parameter needs levels"));
         }
-        Ok(Self(levels))
+        Ok(Self {
+            rows: levels,
+            moves: Moves::Stay,
+        })
+    }
+
+    /// The same levels, which do that in training.
+    #[must_use]
+    pub fn moving(self, moves: Moves) -> Self {
+        Self { moves, ..self }
+    }
+
+    /// What becomes of them in training.
+    pub fn moves(&self) -> Moves {
+        self.moves
+    }
+
+    /// Takes other scales: one for each row.
+    pub(crate) fn rescale(&mut self, scales: &[f32]) {
+        for (levels, scale) in self.rows.iter_mut().zip(scales) {
+            levels.scale = scale.max(LEAST_SCALE);
+        }
+    }
+
+    pub(super) fn unfit(&self, name: &str, dims: &[usize]) -> candle_core::Error {
+        invalid(format!(
+            "{name} of shape {dims:?} cannot have {} levels: one for all of it, or one for each output channel",
+            self.rows.len()
+        ))
     }
 
     /// One for all, or one for each row.
     pub fn all(&self) -> &[Levels] {
-        &self.0
+        &self.rows
     }
 
     /// Those of a row.
     pub fn of(&self, row: usize) -> &Levels {
-        &self.0[if self.0.len() == 1 { 0 } else { row }]
+        &self.rows[if self.rows.len() == 1 { 0 } else { row }]
     }
 
     /// The levels for all of the parameter, if no row has its own.
     pub fn one(&self) -> Option<&Levels> {
-        match self.0.as_slice() {
+        match self.rows.as_slice() {
             [levels] => Some(levels),
             _ => None,
         }
@@ -51,18 +97,18 @@ impl RowLevels {
 
     /// Whether they fit a parameter of that shape.
     pub fn fit(&self, dims: &[usize]) -> bool {
-        self.0.len() == 1 || dims.first() == Some(&self.0.len())
+        self.rows.len() == 1 || dims.first() == Some(&self.rows.len())
     }
 
     /// How many values in a row of `n` values have the same levels.
     pub fn run(&self, n: usize) -> usize {
-        (n / self.0.len()).max(1)
+        (n / self.rows.len()).max(1)
     }
 
     /// Each value with its levels, row by row.
     pub fn each<'a>(&'a self, values: &'a [f32]) -> impl Iterator<Item = (&'a Levels, f32)> {
         let runs = values.chunks(self.run(values.len()));
-        self.0
+        self.rows
             .iter()
             .zip(runs)
             .flat_map(|(levels, run)| run.iter().map(move |value| (levels, *value)))
@@ -71,7 +117,7 @@ impl RowLevels {
     /// Moves values, row by row, to the nearest levels.
     pub fn simulate(&self, values: &mut [f32]) {
         let run = self.run(values.len());
-        for (levels, run) in self.0.iter().zip(values.chunks_mut(run)) {
+        for (levels, run) in self.rows.iter().zip(values.chunks_mut(run)) {
             for value in run {
                 *value = levels.simulate(*value);
             }
@@ -88,14 +134,14 @@ impl RowLevels {
     /// Bits of one integer: as many as tell all levels apart.
     pub fn bits(&self) -> u32 {
         let count = |levels: &Levels| i64::from(levels.q_max) - i64::from(levels.q_min) + 1;
-        let most = self.0.iter().map(count).max().unwrap_or(1).max(2);
+        let most = self.rows.iter().map(count).max().unwrap_or(1).max(2);
         (most - 1).ilog2() + 1
     }
 
     /// Four floats each: scale, zero point, least and greatest integer. Integers of more than 24 bits, of which only the
     /// largest are used, come back saturated.
     pub(super) fn written(&self) -> Result<Tensor> {
-        let numbers = self.0.iter().flat_map(|levels| {
+        let numbers = self.rows.iter().flat_map(|levels| {
             [
                 levels.scale,
                 levels.zero_point as f32,
@@ -103,7 +149,7 @@ impl RowLevels {
                 levels.q_max as f32,
             ]
         });
-        let shape = match self.0.len() {
+        let shape = match self.rows.len() {
             1 => vec![4],
             rows => vec![rows, 4],
         };

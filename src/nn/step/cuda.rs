@@ -8,6 +8,7 @@ use crate::nn::network::{Network, Node};
 use crate::nn::op::batch_norm2d::cuda as batch_norm2d;
 use crate::nn::op::conv2d::cuda as conv2d;
 use crate::nn::op::cuda::{Engine, at};
+use crate::nn::op::fake_quant::Estimator;
 use crate::nn::op::{
     add, average_pool2d, depthwise_conv2d, fake_quant, flatten, max_pool2d, normalize, relu,
 };
@@ -107,7 +108,7 @@ impl Step {
             }
             Layer::Flatten => flatten::cuda::forward(engine, &input, x, y),
             Layer::FakeQuant { .. } => {
-                fake_quant::cuda::forward(engine, &levels(&node.layer)?, x, y)
+                fake_quant::cuda::forward(engine, &levels(network, node)?, x, y)
             }
         }
     }
@@ -218,9 +219,14 @@ impl Step {
                         dy,
                         dx,
                     ),
-                    Layer::FakeQuant { .. } => {
-                        fake_quant::cuda::backward(engine, &levels(layer)?, x, dy, dx)
-                    }
+                    Layer::FakeQuant { .. } => match wanted.through {
+                        Estimator::StraightThrough => {
+                            let levels = levels(network, node)?;
+                            fake_quant::cuda::backward(engine, &levels, x, dy, dx)
+                        }
+                        Estimator::Nothing => engine.zero(at(dx)?, dx.elem_count()),
+                        Estimator::Identity => engine.copy(at(dy)?, at(dx)?, dy.elem_count()),
+                    },
                     _ => flatten::cuda::backward(engine, &input, dy, dx),
                 }
             }
