@@ -12,6 +12,7 @@ use super::{Ending, print};
 use crate::lab;
 use crate::lab::bench::product_rate;
 use crate::lab::worker::{self, Because, VARIABLE};
+use crate::nn::op::integer::Path;
 
 /// How long matrix products are timed.
 const MEASURING: Duration = Duration::from_millis(200);
@@ -29,6 +30,7 @@ pub(crate) fn doctor(folders: &[PathBuf]) -> Result<Ending> {
         name.as_deref().unwrap_or(std::env::consts::ARCH),
         instructions()
     ))?;
+    print(&format!("integers   {}\n", Path::fastest().remark()))?;
     print(&format!("threads    {}\n", threads()))?;
     print(&format!("products   {}\n", products()?))?;
     gpu::say()?;

@@ -80,6 +80,7 @@ pub(crate) fn instructions() -> String {
             (detected!("fma"), "FMA"),
             (detected!("avx512f"), "AVX-512 F"),
             (detected!("avx512vnni"), "AVX-512 VNNI"),
+            (detected!("avxvnni"), "AVX-VNNI"),
         ]
         .into_iter()
         .filter_map(|(is_there, name)| is_there.then_some(name))

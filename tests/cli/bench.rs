@@ -88,6 +88,49 @@ fn without_json_a_person_can_read_it() {
 }
 
 #[test]
+fn integers_are_timed_beside_floats() {
+    let sandbox = Sandbox::new();
+    let short = [
+        "bench",
+        "int8",
+        "--batch",
+        "2",
+        "--threads",
+        "1",
+        "--seconds",
+        "0",
+        "-a",
+        "lenet5",
+        "-a",
+        "mlp",
+    ];
+    let said = sandbox.run(&short).well();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].starts_with("int8 by ") && lines[0].contains("2 images"),
+        "{said}"
+    );
+    assert!(
+        lines[3].starts_with("lenet5 ") && lines[4].starts_with("mlp "),
+        "{said}"
+    );
+    let said = sandbox.run(&[&short[..], &["--json"]].concat()).well();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for (line, id) in said.lines().zip(["lenet5", "mlp"]) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let number = |field: &str| line[field].as_f64().unwrap();
+        assert_eq!((&line["arch"], &line["batch"]), (&id.into(), &2.into()));
+        let ratio = number("int8_images_per_s") / number("f32_images_per_s");
+        assert!(
+            (ratio / number("int8_over_f32") - 1.0).abs() < 0.01,
+            "{line}"
+        );
+    }
+    let error = sandbox.run(&["bench", "int8", "-a", "alexnet"]).refused(2);
+    assert!(error.contains("--architecture: alexnet"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_timed_is_refused_in_one_sentence() {
     let sandbox = Sandbox::new();
     let error = sandbox

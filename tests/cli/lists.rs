@@ -79,6 +79,7 @@ fn the_doctor_says_what_the_machine_offers() {
         "shrinklab",
         env!("CARGO_PKG_VERSION"),
         "processor",
+        "int8 by ",
         "threads",
         "GFLOP/s on 1 thread",
         "device",

@@ -1,5 +1,7 @@
 //! What each probe promises: ideal values of a network against itself, finite numbers, the same bytes for all.
 
+use shrinklab::nn::op::integer::Path;
+
 use super::*;
 
 #[test]
@@ -169,6 +171,40 @@ fn latency_is_stated_for_both_batches() {
     for found in found.chunks(4) {
         let [p50, p10, p90, _] = [0, 1, 2, 3].map(|at| found[at].scalar().unwrap());
         assert!(0.0 < p10 && p10 <= p50 && p50 <= p90);
+    }
+}
+
+/// A quantized network is timed as it is and as integers, each under conditions of its own; with 16 bits there are no small
+/// integers, and nobody says there were.
+#[test]
+fn latency_of_integers_is_stated_apart() {
+    let conditions = |found: &[Measurement], network: NetworkId| -> Vec<String> {
+        let own = found.iter().filter(|found| found.network == network);
+        own.filter_map(|found| found.condition.clone()).collect()
+    };
+    let floats = [["batch-1"; 4], ["batch-256"; 4]].concat();
+    for bits in ["8", "4", "16"] {
+        let mut bench = Bench::new();
+        let quantized = bench.quantize(bench.reference(), bits);
+        bench.put(CANDIDATE, Role::Branch, &quantized);
+        let (found, events) = bench.probe("latency", CANDIDATE);
+        assert_eq!(conditions(&found, REFERENCE), floats);
+        let warned = |words: &str| {
+            events.iter().any(|event| match event {
+                Event::Warned { warning, .. } => warning.to_string().contains(words),
+                _ => false,
+            })
+        };
+        let path = Path::fastest();
+        if bits == "16" {
+            assert_eq!(conditions(&found, CANDIDATE), floats);
+            assert!(!warned("int8"));
+        } else {
+            let both = ["batch-1", "batch-1-int8", "batch-256", "batch-256-int8"];
+            let both = both.map(|condition| [condition; 4]).concat();
+            assert_eq!(conditions(&found, CANDIDATE), both);
+            assert_eq!(warned(&path.remark()), !path.has_vnni());
+        }
     }
 }
 

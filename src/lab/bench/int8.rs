@@ -10,16 +10,16 @@ use candle_core::Tensor;
 
 use super::{LEAST_STEPS, Phase, WARM_UPS};
 use crate::lab::error::Result;
+use crate::lab::quantization::levels::{Symmetry, Weights, asymmetric};
+use crate::lab::quantization::{Activations, places, round_biases};
 use crate::lab::statistics::quantile;
 use crate::lab::worker::pool;
 use crate::nn::Mode;
 use crate::nn::device::Precision;
 use crate::nn::integer::{IntegerNetwork, IntegerWorkspace};
-use crate::nn::layer::Layer;
 use crate::nn::network::{Keep, Network, Workspace};
-use crate::nn::op::fake_quant::Levels;
 use crate::nn::op::values;
-use crate::nn::parameters::{ParameterRole, RowLevels};
+use crate::nn::parameters::ParameterRole;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -106,92 +106,39 @@ pub fn quantized(
     bits: u32,
 ) -> Result<Network> {
     let mut copy = network.duplicate()?;
-    let places = stored(network);
     let mut workspace = Workspace::default();
     let trace = network.trace(images, Mode::Eval, Keep::Activations, &mut workspace)?;
-    for &place in &places {
+    let mut activations = Activations {
+        places: Vec::new(),
+        levels: Vec::new(),
+    };
+    for place in places::stored(network) {
         let Some(activation) = trace.activation(place) else {
             continue;
         };
-        let (least, greatest) = values(activation)?
+        let range = values(activation)?
             .into_iter()
-            .fold((0.0_f32, 0.0_f32), |(least, greatest), v| {
-                (least.min(v), greatest.max(v))
+            .fold((0.0_f32, 0.0_f32), |(least, most), v| {
+                (least.min(v), most.max(v))
             });
-        let q_max = (1 << bits) - 1;
-        let scale = ((greatest - least) / q_max as f32).max(f32::EPSILON);
-        let levels = Levels {
-            scale,
-            zero_point: (-(least / scale).round_ties_even() as i32).clamp(0, q_max),
-            q_min: 0,
-            q_max,
-        };
-        let name = &network.nodes()[place].name;
-        copy.insert_after(name, &format!("{name}.levels"), levels.into())?;
+        activations.places.push(network.nodes()[place].name.clone());
+        activations.levels.push(asymmetric(range, bits));
     }
-    for parameter in network.parameters() {
-        if parameter.role != ParameterRole::Weight {
-            continue;
-        }
-        let weights = values(&parameter.value)?;
-        let rows = match granularity {
-            Granularity::Tensor => 1,
-            Granularity::Channel => parameter.value.dims()[0],
-        };
-        let of_row = |row: &[f32]| {
-            let largest = row
-                .iter()
-                .fold(0.0_f32, |most, value| most.max(value.abs()));
-            let q_max = (1 << (bits - 1)) - 1;
-            Levels {
-                scale: (largest / q_max as f32).max(f32::EPSILON),
-                zero_point: 0,
-                q_min: -q_max,
-                q_max,
-            }
-        };
-        let levels = weights.chunks(weights.len() / rows).map(of_row).collect();
-        copy.parameters_mut()
-            .set_levels(&parameter.name, Some(RowLevels::new(levels)?))?;
-    }
-    Ok(copy)
-}
-
-/// The nodes whose outputs are stored: the images' own, and every product's but the last, every sum's and every mean's, with
-/// the batch normalization and the ReLU behind.
-fn stored(network: &Network) -> Vec<usize> {
-    let nodes = network.nodes();
-    let is_product = |layer: &Layer| {
-        matches!(
-            layer,
-            Layer::Conv2d { .. } | Layer::DepthwiseConv2d { .. } | Layer::Linear { .. }
-        )
+    activations.insert(&mut copy)?;
+    let weights = Weights {
+        bits,
+        symmetry: Symmetry::Symmetric,
+        per_channel: granularity == Granularity::Channel,
+        least_error: false,
     };
-    let last = nodes.iter().rposition(|node| is_product(&node.layer));
-    let mut places = vec![0];
-    for (at, node) in nodes.iter().enumerate() {
-        let begins = match node.layer {
-            Layer::Add | Layer::AveragePool2d { .. } | Layer::GlobalAveragePool => true,
-            ref layer => is_product(layer) && Some(at) != last,
-        };
-        if !begins {
-            continue;
+    for parameter in network.parameters() {
+        if parameter.role == ParameterRole::Weight {
+            let channels = parameter.value.dims()[0];
+            let levels = weights.levels(&values(&parameter.value)?, channels);
+            copy.parameters_mut()
+                .set_levels(&parameter.name, Some(levels))?;
         }
-        let mut end = at;
-        loop {
-            let mut readers = nodes
-                .iter()
-                .enumerate()
-                .filter(|(_, node)| node.inputs.contains(&end));
-            let (Some((next, reader)), None) = (readers.next(), readers.next()) else {
-                break;
-            };
-            if !matches!(reader.layer, Layer::BatchNorm2d { .. } | Layer::Relu) {
-                break;
-            }
-            end = next;
-        }
-        places.push(end);
     }
-    places
+    round_biases(&mut copy)?;
+    Ok(copy)
 }

@@ -2,6 +2,10 @@
 //!
 //! Median, first and ninth decile of repeated passes after warming up, in milliseconds, and the images per second that
 //! follow from the median. Computed in the threads of the study; simulated quantization and zeros make nothing faster.
+//! A network whose weights and activations are all rounded to at most 8 bits is timed twice on the CPU: as it is, simulated in
+//! 32-bit floats, under the conditions `batch-1` and `batch-256` that every network has; and as the integers that it stands
+//! for ([`crate::nn::integer`]), under `batch-1-int8` and `batch-256-int8`. Where the processor has no instructions for
+//! 8-bit products, a warning says by which others they were computed.
 //! A branch and its reference are timed pass by pass in turn, so that what else the machine does meets both alike; the
 //! reference's times are then stated against that branch.
 //! How often a pass is repeated depends on its multiply-accumulates and not on the clock, so that two runs repeat alike.
@@ -10,7 +14,7 @@
 
 use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::catalog::{Entry, Info, text};
 use crate::event::Warning;
@@ -19,9 +23,11 @@ use crate::lab::error::Result;
 use crate::lab::outputs::batch;
 use crate::lab::probe::{Probe, When, finding};
 use crate::lab::statistics::quantile;
-use crate::lab::subject::Subject;
+use crate::lab::subject::{Kept, Subject};
 use crate::measurement::{Measurement, Metric, Score, Value};
-use crate::nn::network::Workspace;
+use crate::nn::integer::{IntegerNetwork, IntegerWorkspace};
+use crate::nn::layer::Layer;
+use crate::nn::network::{Network, Workspace};
 use crate::nn::op::to_device;
 use crate::nn::{Mode, device};
 use crate::spec::Role;
@@ -77,19 +83,27 @@ impl Probe for Latency {
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
         let candidate = subject.candidate()?;
-        let mut pieces = vec![candidate];
-        if subject.network.role == Role::Branch {
-            pieces.push(subject.reference()?);
-        }
-        let macs = pieces.iter().map(|piece| piece.last.macs()).max();
-        let macs = macs.unwrap_or_default();
         let device = candidate.last.device();
+        let integers = match device {
+            Device::Cpu => integers(&candidate.last, cx)?,
+            _ => None,
+        };
+        let mut pieces = vec![Piece::floats(candidate)];
+        if subject.network.role == Role::Branch {
+            pieces.push(Piece::floats(subject.reference()?));
+        }
+        let macs = pieces.iter().map(|piece| piece.kept.last.macs()).max();
+        let macs = macs.unwrap_or_default();
+        pieces.extend(integers.as_ref().map(|integers| Piece {
+            kept: candidate,
+            integers: Some(integers),
+        }));
         let (hands, computes) = match (&device, subject.threads) {
             (Device::Cpu, 1) => (1, "1 thread".to_owned()),
             (Device::Cpu, threads) => (threads, format!("{threads} threads")),
             _ => (GPU, "on the GPU".to_owned()),
         };
-        let mut workspace = Workspace::default();
+        let mut workspaces = (Workspace::default(), IntegerWorkspace::default());
         for (done, size) in BATCHES.into_iter().enumerate() {
             let passes = passes(macs, size, hands);
             if passes.images < size {
@@ -108,14 +122,13 @@ impl Probe for Latency {
                 for (piece, milliseconds) in pieces.iter().zip(&mut milliseconds) {
                     cx.checkpoint()?;
                     let began = Instant::now();
-                    piece.last.forward(&images, Mode::Eval, &mut workspace)?;
+                    piece.forward(&images, &mut workspaces)?;
                     device::synchronize(&device)?;
                     if pass >= passes.warm_ups {
                         milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
                     }
                 }
             }
-            let condition = format!("batch-{size}");
             for (piece, mut milliseconds) in pieces.iter().zip(milliseconds) {
                 milliseconds.sort_by(f64::total_cmp);
                 let median = quantile(&milliseconds, 0.5);
@@ -128,14 +141,15 @@ impl Probe for Latency {
                     let value = Value::Scalar(Score(value));
                     let found = finding(&ENTRY.info.id, metric, value, subject, stage)?;
                     let mut found = Measurement {
-                        condition: Some(condition.clone()),
+                        condition: Some(piece.condition(size)),
                         n: Some(repetitions),
                         ..found
                     };
-                    if piece.plan.id != candidate.plan.id {
+                    let Kept { plan, life, .. } = piece.kept;
+                    if plan.id != candidate.plan.id {
                         // The reference's passes between the candidate's; its only working stage is the first.
-                        (found.network, found.against) = (piece.plan.id, Some(candidate.plan.id));
-                        (found.stage, found.epoch) = (0, piece.life.epoch);
+                        (found.network, found.against) = (plan.id, Some(candidate.plan.id));
+                        (found.stage, found.epoch) = (0, life.epoch);
                     }
                     cx.measured(found)?;
                 }
@@ -143,11 +157,80 @@ impl Probe for Latency {
             cx.progress(
                 done as u64 + 1,
                 BATCHES.len() as u64,
-                &format!("latency, {condition}, {repetitions} passes, {computes}"),
+                &format!("latency, batch-{size}, {repetitions} passes, {computes}"),
             )?;
         }
         Ok(())
     }
+}
+
+/// What is timed: a network as it is, or the integers that it stands for.
+struct Piece<'a> {
+    kept: &'a Kept,
+    integers: Option<&'a IntegerNetwork>,
+}
+
+impl<'a> Piece<'a> {
+    fn floats(kept: &'a Kept) -> Self {
+        Self {
+            kept,
+            integers: None,
+        }
+    }
+
+    fn forward(
+        &self,
+        images: &Tensor,
+        (floats, integers): &mut (Workspace, IntegerWorkspace),
+    ) -> Result<()> {
+        match self.integers {
+            Some(network) => _ = network.forward(images, integers)?,
+            None => _ = self.kept.last.forward(images, Mode::Eval, floats)?,
+        }
+        Ok(())
+    }
+
+    /// Under which its times are stated.
+    fn condition(&self, images: usize) -> String {
+        match self.integers {
+            Some(_) => format!("batch-{images}-int8"),
+            None => format!("batch-{images}"),
+        }
+    }
+}
+
+/// The integers of a network that is rounded to at most 8 bits; says by which instructions they are computed if not by those
+/// made for it, or why there are none.
+fn integers(network: &Network, cx: &mut Context<'_>) -> Result<Option<IntegerNetwork>> {
+    let levels = network.nodes().iter().filter_map(|node| match node.layer {
+        Layer::FakeQuant { .. } => node.layer.levels(),
+        _ => None,
+    });
+    let fits = |count: i64| (1..=255).contains(&count);
+    let mut levels = levels.peekable();
+    let is_small =
+        levels.peek().is_some() && levels.all(|of| fits(i64::from(of.q_max) - i64::from(of.q_min)));
+    if !is_small {
+        return Ok(None);
+    }
+    let (network, message) = match IntegerNetwork::lower(network) {
+        Ok(integers) if integers.path().has_vnni() => (Some(integers), None),
+        Ok(integers) => {
+            let by = integers.path().remark();
+            let message = format!("latency under batch-1-int8 and batch-256-int8: {by}");
+            (Some(integers), Some(message))
+        }
+        Err(error) => (
+            None,
+            Some(format!(
+                "latency is that of the simulation in floats alone: {error}"
+            )),
+        ),
+    };
+    if let Some(message) = message {
+        cx.warn(Warning::Other { message })?;
+    }
+    Ok(network)
 }
 
 /// How a batch size is timed.

@@ -367,18 +367,23 @@ impl Lowering<'_> {
             .levels
             .as_ref()
             .ok_or_else(|| invalid("its weights are not rounded to levels"))?;
-        let small = |of: &Levels| of.zero_point == 0 && of.q_min >= -128 && of.q_max <= 127;
-        if let Some(of) = levels.all().iter().find(|of| !small(of)) {
-            return Err(invalid(format!(
-                "its weights have levels from {} to {} around {}, and a signed byte holds -128 to 127 around 0",
-                of.q_min, of.q_max, of.zero_point
-            )));
+        let range = |of: &Levels| {
+            let from_zero = |q: i32| i64::from(q) - i64::from(of.zero_point);
+            (from_zero(of.q_min), from_zero(of.q_max))
+        };
+        for (least, most) in levels.all().iter().map(range) {
+            if least < -128 || most > 127 {
+                return Err(invalid(format!(
+                    "its weights lie {least} to {most} levels from 0, and a signed byte holds -128 to 127"
+                )));
+            }
         }
         let outputs = parameter.value.dims()[0];
         let of_output = |output: usize| f64::from(levels.of(output).scale);
         let scales = (0..outputs).map(of_output).collect();
-        let quantized = levels.quantize(&values(&parameter.value)?);
-        let mut weights: Vec<i8> = quantized.into_iter().map(|q| q as i8).collect();
+        let values = values(&parameter.value)?;
+        let integer = |(of, value): (&Levels, f32)| (of.quantize(value) - of.zero_point) as i8;
+        let mut weights: Vec<i8> = levels.each(&values).map(integer).collect();
         if let Some([c, h, w]) = planes {
             let own = weights.clone();
             let features = c * h * w;

@@ -146,13 +146,15 @@ unsafe fn of_rows<W: Words, const M: usize>(tile: &Tile<'_>) {
         let mut b = tile.b.add(2 * W::LANES);
         for segment in tile.segments {
             let mut at = segment.offset;
-            for _ in 0..segment.words {
-                let (left, right) = (W::load(b), W::load(b.add(W::LANES)));
-                for i in 0..M {
-                    let x = W::splat(a[i].add(at));
-                    sums[i][0] = sums[i][0].plus_dot(x, left);
-                    sums[i][1] = sums[i][1].plus_dot(x, right);
+            for _ in 0..segment.words / UNROLLED {
+                for word in 0..UNROLLED {
+                    add_word(&mut sums, &a, at + 4 * word, b.add(2 * W::LANES * word));
                 }
+                b = b.add(2 * W::LANES * UNROLLED);
+                at += 4 * UNROLLED;
+            }
+            for _ in 0..segment.words % UNROLLED {
+                add_word(&mut sums, &a, at, b);
                 b = b.add(2 * W::LANES);
                 at += 4;
             }
@@ -161,6 +163,31 @@ unsafe fn of_rows<W: Words, const M: usize>(tile: &Tile<'_>) {
             let row = tile.c.add(i * tile.pitch);
             sums[i][0].store(row);
             sums[i][1].store(row.add(W::LANES));
+        }
+    }
+}
+
+/// Words of k in a row, so that counting them costs little.
+const UNROLLED: usize = 2;
+
+/// Adds the products of one word of k.
+///
+/// # Safety
+/// That of [`Run`].
+#[inline(always)]
+unsafe fn add_word<W: Words, const M: usize>(
+    sums: &mut [[W; 2]; M],
+    a: &[*const u8; M],
+    at: usize,
+    b: *const i32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (left, right) = (W::load(b), W::load(b.add(W::LANES)));
+        for i in 0..M {
+            let x = W::splat(a[i].add(at));
+            sums[i][0] = sums[i][0].plus_dot(x, left);
+            sums[i][1] = sums[i][1].plus_dot(x, right);
         }
     }
 }
