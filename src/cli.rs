@@ -164,10 +164,11 @@ pub(crate) struct RunArguments {
     /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,
-    /// How the branch is trained after its compression [default: none, or standard with --fine-tune-epochs]
+    /// How the branch is trained after its compression, adversarial being on images that PGD attacks [default: none, or
+    /// standard with --fine-tune-epochs]
     #[arg(long, value_name = "KIND", value_parser = ["none", "standard", "adversarial"])]
     pub fine_tune: Vec<String>,
-    /// Epochs of fine-tuning [default: 1]
+    /// Epochs of fine-tuning [default: 1; 3 with --fine-tune adversarial]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub fine_tune_epochs: Vec<i64>,
     /// Which checkpoint of the reference the branch starts from [default: last]

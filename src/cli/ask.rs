@@ -298,10 +298,13 @@ impl Typed {
             }
             (Some("none") | None, None) => {}
             (_, epochs) => {
+                let is_adversarial = self.fine_tune.as_deref() == Some("adversarial");
+                // Three are those of "Adversarial fine-tuning of compressed neural networks".
+                let usual = if is_adversarial { 3 } else { 1 };
                 tuning
                     .0
-                    .insert("epochs".into(), KnobValue::Integer(epochs.unwrap_or(1)));
-                if self.fine_tune.as_deref() == Some("adversarial") {
+                    .insert("epochs".into(), KnobValue::Integer(epochs.unwrap_or(usual)));
+                if is_adversarial {
                     let attack = KnobValue::Choice("pgd".into());
                     tuning.0.entry("adversarial".into()).or_insert(attack);
                 }

@@ -1,7 +1,7 @@
 //! How long and how large a study will be, before it starts.
 //!
-//! Work is counted in multiply-accumulates of the forward pass, three times as many for a training step, and divided by
-//! a rate per thread. The rate is a rule of thumb; the words say "about".
+//! Work is counted in multiply-accumulates of the forward pass, three times as many for a training step and twice as many
+//! for each step of an attack, and divided by a rate per thread. The rate is a rule of thumb; the words say "about".
 
 use crate::catalog::Catalog;
 use crate::lab::architecture;
@@ -64,9 +64,12 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
         .outline(shape, facts.classes)
         .ok()?;
     let macs = network.macs() as f64;
-    let epoch = train * 0.9 * 3.0 + train * 0.1 + test;
-    let epochs = |n: u32| f64::from(n) * epoch;
-    let own = Recipe::new(&reference.training).epochs;
+    let epochs = |recipe: &Recipe| {
+        let step = 3.0 + 2.0 * recipe.attack_evaluations() as f64;
+        f64::from(recipe.epochs) * (train * 0.9 * step + train * 0.1 + test)
+    };
+    let recipe = Recipe::new(&reference.training);
+    let own = recipe.epochs;
     let corrupted = if study.suite.full {
         test
     } else {
@@ -74,20 +77,23 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     };
     let measured = study.suite.corruptions.len() as f64 * 5.0 * corrupted;
     let trained = 1.0 + f64::from(reference.twins) + f64::from(u8::from(reference.same_start_twin));
-    let mut images = trained * (epochs(own) + measured);
+    let mut images = trained * (epochs(&recipe) + measured);
     let mut points = trained * f64::from(own);
     for branch in &reference.branches {
         images += measured;
         for stage in &branch.stages {
             let tuned = match stage {
-                Stage::FineTune(setting) => Recipe::new(setting).epochs,
-                Stage::Compress(method) => match method.setting.0.get("epochs") {
-                    Some(crate::spec::KnobValue::Integer(n)) => u32::try_from(*n).unwrap_or(0),
-                    _ => 0,
+                Stage::FineTune(setting) => Recipe::new(setting),
+                Stage::Compress(method) => Recipe {
+                    epochs: match method.setting.0.get("epochs") {
+                        Some(crate::spec::KnobValue::Integer(n)) => u32::try_from(*n).unwrap_or(0),
+                        _ => 0,
+                    },
+                    ..recipe.clone()
                 },
             };
-            images += epochs(tuned) + test;
-            points += f64::from(tuned.max(1));
+            images += epochs(&tuned) + test;
+            points += f64::from(tuned.epochs.max(1));
         }
     }
     let threads = f64::from(study.threads.unwrap_or_else(available_threads));

@@ -225,7 +225,7 @@ impl Compression for Distillation {
         let whole = reference.last.parameters().count();
         let (design, asked) = match &self.student {
             None => {
-                let design = student::shrunk(start, self.ratio, self.shrink)?;
+                let design = student::shrunk(start, &student::parameters, self.ratio, self.shrink)?;
                 (design, Some(self.ratio))
             }
             Some(id) => (student::plain(id)?, None),

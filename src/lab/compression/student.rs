@@ -25,6 +25,11 @@ pub(super) enum Shrink {
     WidthAndDepth,
 }
 
+/// How many numbers are trained.
+pub(super) fn parameters(network: &Network) -> f64 {
+    network.parameters().count() as f64
+}
+
 /// The share of the width below which every layer has its fewest channels.
 const NARROWEST: f64 = 1e-3;
 
@@ -67,8 +72,10 @@ pub(super) fn built(start: &Start<'_>, method: &Method, seed: u64) -> Result<Net
     Ok(network.to_device(&reference.device())?)
 }
 
-/// A design whose parameters are counted, for images of a shape.
+/// A design for images of a shape, and what of it is counted.
 struct Design<'a> {
+    /// Something that never falls as the network grows: parameters, or multiply-accumulates.
+    measure: &'a dyn Fn(&Network) -> f64,
     method: &'a Method,
     input: ImageShape,
     classes: usize,
@@ -91,39 +98,44 @@ impl Design<'_> {
         method
     }
 
-    fn parameters(&self, method: &Method) -> Result<f64> {
+    fn measured(&self, method: &Method) -> Result<f64> {
         let network = (find(method)?.build)(&method.setting).outline(self.input, self.classes)?;
-        Ok(network.parameters().count() as f64)
+        Ok((self.measure)(&network))
     }
 
-    /// The share in (0, 1] whose design has a number of parameters nearest to `target`.
+    /// The share in (0, 1] whose design measures nearest to `target`.
     fn nearest(&self, target: f64, of: impl Fn(f64) -> Method) -> Result<f64> {
         let (mut below, mut above) = (NARROWEST, 1.0);
-        if self.parameters(&of(above))? <= target {
+        if self.measured(&of(above))? <= target {
             return Ok(above);
         }
         for _ in 0..HALVINGS {
             let middle = 0.5 * (below + above);
-            if self.parameters(&of(middle))? <= target {
+            if self.measured(&of(middle))? <= target {
                 below = middle;
             } else {
                 above = middle;
             }
         }
-        let miss =
-            |share: f64| -> Result<f64> { Ok((self.parameters(&of(share))? - target).abs()) };
+        let miss = |share: f64| -> Result<f64> { Ok((self.measured(&of(share))? - target).abs()) };
         let (short, far) = (miss(below)?, miss(above)?);
         Ok(if short <= far { below } else { above })
     }
 }
 
-/// The reference's own architecture with that share of its parameters removed.
+/// The reference's own architecture with that share removed of what is measured, for which no weights are needed.
 ///
 /// # Errors
 /// When the architecture has no width or depth to turn, or even its narrowest form has too many parameters.
-pub(super) fn shrunk(start: &Start<'_>, ratio: f64, shrink: Shrink) -> Result<Method> {
+pub(super) fn shrunk(
+    start: &Start<'_>,
+    measure: &dyn Fn(&Network) -> f64,
+    ratio: f64,
+    shrink: Shrink,
+) -> Result<Method> {
     let reference = &start.subject.reference()?.last;
     let design = Design {
+        measure,
         method: start.architecture,
         input: reference.input(),
         classes: reference.classes(),
@@ -132,7 +144,7 @@ pub(super) fn shrunk(start: &Start<'_>, ratio: f64, shrink: Shrink) -> Result<Me
 }
 
 impl Design<'_> {
-    /// The design with that share of its parameters removed, and the share that is reached.
+    /// The design with that share removed, and the share that is reached.
     fn shrunk(&self, ratio: f64, shrink: Shrink) -> Result<(Method, f64)> {
         let entry = find(self.method)?;
         let impossible = |knob: &str, problem: String| Error::Impossible {
@@ -149,7 +161,7 @@ impl Design<'_> {
             let problem = format!("{id} has no depth to solve for; width alone");
             return Err(impossible("shrink", problem));
         }
-        let whole = self.parameters(self.method)?;
+        let whole = self.measured(self.method)?;
         let target = (1.0 - ratio) * whole;
         let depth = match shrink {
             Shrink::Width => None,
@@ -159,11 +171,12 @@ impl Design<'_> {
         };
         let width = self.nearest(target, |share| self.at(share, depth))?;
         let method = self.at(width, depth);
-        let reached = 1.0 - self.parameters(&method)? / whole;
-        if reached + TOLERANCE < ratio {
+        let reached = 1.0 - self.measured(&method)? / whole;
+        let most = 1.0 - self.measured(&self.at(NARROWEST, depth))? / whole;
+        if most + TOLERANCE < ratio {
             let problem = format!(
-                "{id} can lose {:.1} % of its parameters, not {:.1} %",
-                100.0 * reached,
+                "{id} can lose {:.1} % at most, not {:.1} %",
+                100.0 * most,
                 100.0 * ratio
             );
             return Err(impossible("ratio", problem));
@@ -179,6 +192,7 @@ mod tests {
     fn shrunk(id: &str, ratio: f64, shrink: Shrink) -> Result<(Method, f64)> {
         let method = plain(id)?;
         let design = Design {
+            measure: &parameters,
             method: &method,
             input: ImageShape {
                 channels: 3,
@@ -234,6 +248,7 @@ mod tests {
             ..Method::plain("lenet5")
         };
         let design = Design {
+            measure: &parameters,
             method: &narrow,
             input: ImageShape {
                 channels: 1,
