@@ -40,10 +40,10 @@ mod channel_pruning;
 mod compressions;
 #[path = "methods/distilling.rs"]
 mod distilling;
-#[path = "methods/low_rank.rs"]
-mod low_rank;
 #[path = "methods/levels.rs"]
 mod levels;
+#[path = "methods/low_rank.rs"]
+mod low_rank;
 #[path = "methods/names.rs"]
 mod names;
 #[path = "methods/probes.rs"]
