@@ -158,7 +158,7 @@ pub(crate) struct RunArguments {
     /// Share removed, of what the method counts; several, with commas, make one branch each
     #[arg(long, value_name = "R[,R…]", allow_hyphen_values = true)]
     pub ratio: Vec<String>,
-    /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture
+    /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture. Several values of a compression's knob, with commas, make one branch each; several lists, one of each combination
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,
     /// How the branch is trained after its compression [default: none, or standard with --fine-tune-epochs]
@@ -264,7 +264,7 @@ pub(crate) struct ReplayArguments {
         allow_negative_numbers = true
     )]
     pub at: Option<i64>,
-    /// Which screen: live, loss, corruption, function, numbers, table, help, warnings
+    /// Which screen: live, loss, corruption, function, numbers, table, sweep, layers, help, warnings
     #[arg(long, value_name = "NAME", requires = "once")]
     pub screen: Option<String>,
     /// As a picture

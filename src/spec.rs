@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 mod check;
 mod plan;
 mod read;
+mod sweep;
 
 pub use check::{CheckedStudy, SpecError, is_device};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
@@ -47,12 +48,17 @@ pub enum KnobValue {
     Integer(i64),
     Real(f64),
     Choice(String),
+    /// Several, one after another: each makes a branch of its own. Only what is asked holds lists; checking spreads them.
+    List(Vec<KnobValue>),
 }
 
 impl KnobValue {
-    /// What a person typed: a number where it reads as one, a word otherwise.
+    /// What a person typed: a number where it reads as one, several where commas stand between them, a word otherwise.
     pub fn parse(typed: &str) -> Self {
-        if let Ok(v) = typed.parse::<i64>() {
+        let typed = typed.trim();
+        if typed.contains(',') {
+            Self::List(typed.split(',').map(Self::parse).collect())
+        } else if let Ok(v) = typed.parse::<i64>() {
             Self::Integer(v)
         } else if let Ok(v) = typed.parse::<f64>() {
             Self::Real(v)
@@ -73,6 +79,10 @@ impl fmt::Display for KnobValue {
             Self::Integer(v) => write!(f, "{v}"),
             Self::Real(v) => write!(f, "{v}"),
             Self::Choice(v) => f.write_str(v),
+            Self::List(values) => {
+                let words: Vec<String> = values.iter().map(ToString::to_string).collect();
+                f.write_str(&words.join(","))
+            }
         }
     }
 }

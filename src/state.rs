@@ -21,6 +21,7 @@ mod pace;
 mod remaining;
 pub mod series;
 mod summary;
+pub mod sweep;
 pub mod timeline;
 
 pub use comparison::{Comparison, closing_sentence};

@@ -50,6 +50,56 @@ fn the_screens_look_as_they_did() {
     snapshot("form-100x30", &form.text(100, 30));
 }
 
+#[test]
+fn a_sweep_is_a_chart_over_any_axis() {
+    let mut shown = Shown::new(made_up::swept(), false, Screen::Sweep);
+    snapshot("sweep-100x30", &shown.text(100, 30));
+    snapshot("sweep-80x24", &shown.text(80, 24));
+    // Bits, then the sizes; down the table to the third network.
+    shown.press("x<down><down>");
+    snapshot("sweep-bits-100x30", &shown.text(100, 30));
+    shown.press("xxxxyy");
+    snapshot("sweep-bytes-100x30", &shown.text(100, 30));
+    let text = shown.text(100, 30);
+    assert!(text.contains("over bytes"), "{text}");
+    shown.press("YYXXXXX");
+    assert!(shown.text(100, 30).contains("accuracy over ratio"));
+    shown.press("yvv");
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("accuracy under gaussian noise 5 over ratio"),
+        "{text}"
+    );
+}
+
+/// Several values in a field are a branch of each, and the command says the same.
+#[test]
+fn a_ratio_typed_with_commas_makes_a_branch_of_each() {
+    let mut shown = Shown::new(Vec::new(), false, Screen::Study);
+    while !shown.text(100, 30).contains("▸   ratio") {
+        shown.press("<down>");
+    }
+    shown.press(".1,.4,.9");
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("0.1,0.4,0.9") || text.contains(".1,.4,.9"),
+        "{text}"
+    );
+    assert!(text.contains("3 branches"), "{text}");
+    let study = shown.view.form.study().clone();
+    let line = ui::command_line::command_line(&study, &shown.catalog);
+    assert!(line.contains("--ratio 0.1,0.4,0.9"), "{line}");
+    let checked = study.check(&shown.catalog).unwrap();
+    assert_eq!(checked.study().references[0].branches.len(), 3);
+    // A comma is none of a seed's, and a value that is not allowed is told alone.
+    shown.press(",7");
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("7 is not allowed; a number from 0 to 0.999"),
+        "{text}"
+    );
+}
+
 /// A study that starts from weights of larger images says so in its form; a key beside them changes nothing.
 #[test]
 fn weights_to_start_from_are_shown() {
@@ -103,6 +153,10 @@ fn no_size_breaks_a_screen() {
         "2fzzz<right>",
         "2<tab><down><down><down>",
         "3<right><right><enter>",
+        "5",
+        "5xxy<down><down>",
+        "6",
+        "6<down><down>",
     ];
     let mut sizes: Vec<(u16, u16)> = Vec::new();
     for width in [
@@ -112,7 +166,13 @@ fn no_size_breaks_a_screen() {
             sizes.push((width, height));
         }
     }
-    for records in [Vec::new(), made_up::at_work(), made_up::complete()] {
+    let all = [
+        Vec::new(),
+        made_up::at_work(),
+        made_up::complete(),
+        made_up::swept(),
+    ];
+    for records in all {
         for live in [true, false] {
             for keys in looks {
                 let mut shown = Shown::new(records.clone(), live, Screen::Live);

@@ -329,6 +329,10 @@ fn epochs_label(epochs: u32) -> String {
     format!("{epochs} epoch{plural}")
 }
 
+fn percent(ratio: f64) -> String {
+    format!("{} %", (ratio * 1e4).round() / 100.0)
+}
+
 /// The title and the knobs that are not where they stand by themselves; ratio and bits always.
 fn method_label(method: &Method, catalog: &Catalog) -> String {
     let mut label = catalog.title(&method.id).to_lowercase();
@@ -339,7 +343,14 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
     for (id, value) in knobs {
         let knob = described.and_then(|described| described.knob(id));
         let words = match (id.as_str(), value) {
-            ("ratio", KnobValue::Real(ratio)) => format!("{} %", (ratio * 1e4).round() / 100.0),
+            ("ratio", KnobValue::Real(ratio)) => percent(*ratio),
+            ("ratio", KnobValue::List(ratios)) => {
+                let words = ratios.iter().map(|ratio| match ratio.number() {
+                    Some(ratio) => percent(ratio),
+                    None => ratio.to_string(),
+                });
+                words.collect::<Vec<_>>().join(", ")
+            }
             ("bits", bits) => match &activations {
                 Some(other) if *other != "as-weights" && *other != bits.to_string() => {
                     let other = match other.as_str() {

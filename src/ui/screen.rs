@@ -13,8 +13,10 @@ pub mod experiment;
 pub mod function;
 pub mod live;
 pub mod loss;
+pub mod network;
 pub mod numbers;
 pub mod sessions;
+pub mod sweep;
 pub mod table;
 
 /// Below this nothing can be read.
@@ -42,6 +44,8 @@ pub fn paint(scene: &Scene<'_>, view: &View, area: Rect, buffer: &mut Buffer) {
         Screen::Live => live::draw(&mut pen, scene, view),
         Screen::Table => table::draw(&mut pen, scene, view),
         Screen::Sessions => sessions::draw(&mut pen, scene, view),
+        Screen::Sweep => sweep::draw(&mut pen, scene, view),
+        Screen::Network => network::draw(&mut pen, scene, view),
     }
     popup::draw(&mut pen, scene, view);
 }

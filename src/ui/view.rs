@@ -8,6 +8,7 @@ use super::fuzzy::fuzzy;
 use super::keymap::{self, Action, Key, Layer};
 use super::scene::Scene;
 use super::screen::live::Panel;
+use super::screen::sweep::SweepView;
 use super::screen::table::TableView;
 use crate::spec::{Branch, NetworkId, Study};
 use crate::state::Smoothing;
@@ -27,15 +28,21 @@ pub enum Screen {
     Table,
     /// The list of saved sessions.
     Sessions,
+    /// The chart of sweeps.
+    Sweep,
+    /// The layers of a network.
+    Network,
 }
 
 impl Screen {
     /// All of them with the names that `replay --screen` takes.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("study", Self::Study),
         ("live", Self::Live),
         ("table", Self::Table),
         ("sessions", Self::Sessions),
+        ("sweep", Self::Sweep),
+        ("layers", Self::Network),
     ];
 }
 
@@ -147,6 +154,7 @@ pub struct View {
     pub scroll: usize,
     pub form: Form,
     pub table: TableView,
+    pub sweep: SweepView,
     /// The row under the cursor in the list of sessions.
     pub session: usize,
     /// What lies over the screen, the last on top.
@@ -172,6 +180,7 @@ impl View {
             scroll: 0,
             form,
             table: TableView::default(),
+            sweep: SweepView::default(),
             session: 0,
             popups: Vec::new(),
             hint: None,
@@ -221,6 +230,8 @@ impl View {
             Screen::Live => Layer::Live,
             Screen::Table => Layer::Table,
             Screen::Sessions => Layer::Sessions,
+            Screen::Sweep => Layer::Sweep,
+            Screen::Network => Layer::Network,
         }
     }
 

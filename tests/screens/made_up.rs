@@ -8,8 +8,8 @@ use shrinklab::measurement::{
     Direction, MapPoint, Measurement, Metric, Score, Unit, Value, Verdict,
 };
 use shrinklab::spec::{
-    Branch, Checkpoint, KnobValue, Method, NetworkId, NetworkPlan, Reference, Setting, Stage,
-    StageKind, Study, Suite,
+    Branch, Checkpoint, KnobValue, Method, NetworkId, Reference, Setting, Stage, StageKind, Study,
+    Suite,
 };
 
 fn info(
@@ -217,12 +217,24 @@ pub(crate) fn study() -> Study {
     }
 }
 
-/// The networks of [`study`].
-pub(crate) fn plans() -> Vec<NetworkPlan> {
-    study()
-        .check(&catalog())
-        .expect("the made-up study is sound")
-        .plan(&catalog())
+/// A study that sweeps ratios and bits, without twins and tuning.
+pub(crate) fn sweep() -> Study {
+    let mut study = study();
+    let reference = &mut study.references[0];
+    reference.twins = 0;
+    for (branch, (knob, values)) in reference
+        .branches
+        .iter_mut()
+        .zip([("ratio", ".1,.4,.6,.75,.9"), ("bits", "16,8,4")])
+    {
+        branch.stages.truncate(1);
+        let Stage::Compress(method) = &mut branch.stages[0] else {
+            continue;
+        };
+        let value = KnobValue::parse(values);
+        method.setting = Setting::default().with(knob, value);
+    }
+    study
 }
 
 /// A log that is being written.
@@ -237,21 +249,21 @@ const STEPS: u64 = 141;
 
 impl Story {
     pub(crate) fn begin() -> Self {
+        Self::of(study())
+    }
+
+    pub(crate) fn of(study: Study) -> Self {
         let mut story = Self {
             records: Vec::new(),
             at: 0,
             points: Vec::new(),
         };
-        let study = study()
-            .check(&catalog())
-            .expect("the made-up study is sound")
-            .study()
-            .clone();
+        let study = study.check(&catalog()).expect("the made-up study is sound");
         story.say(
             0,
             Event::StudyStarted {
-                study,
-                networks: plans(),
+                study: study.study().clone(),
+                networks: study.plan(&catalog()),
             },
         );
         story.say(
@@ -669,5 +681,38 @@ pub(crate) fn complete() -> Vec<Record> {
     );
     story.prune(false);
     story.finish();
+    story.records
+}
+
+/// A sweep of five ratios and three bits, measured.
+pub(crate) fn swept() -> Vec<Record> {
+    let mut story = Story::of(sweep());
+    story.built(0);
+    story.start(0, 0, StageKind::Train, "Training", 3 * STEPS);
+    story.train(0, 0, 3, 2.3, 0.09, false);
+    story.end(0, 0);
+    story.measure(0, 1, 0.964, 1.0, (225_034.0, 900_136.0));
+    let found = [
+        (0.965, 1.0, 202_550.0, 900_136.0),
+        (0.963, 1.02, 135_150.0, 900_136.0),
+        (0.958, 1.1, 90_180.0, 900_136.0),
+        (0.921, 1.3, 56_400.0, 900_136.0),
+        (0.655, 1.7, 22_700.0, 900_136.0),
+        (0.964, 1.0, 225_034.0, 450_300.0),
+        (0.962, 1.0, 224_000.0, 226_000.0),
+        (0.887, 1.2, 201_000.0, 113_800.0),
+    ];
+    for (place, (accuracy, harm, nonzero, bytes)) in found.into_iter().enumerate() {
+        let id = place as u32 + 1;
+        story.start(id, 0, StageKind::Compress, "Compressing", 0);
+        story.end(id, 0);
+        story.measure(id, 1, accuracy, harm, (nonzero, bytes));
+    }
+    story.say(
+        30,
+        Event::StudyEnded {
+            outcome: Outcome::Completed,
+        },
+    );
     story.records
 }

@@ -184,7 +184,7 @@ impl Show {
         };
         // All that was ever planned counts, also where the picture is frozen at an earlier time.
         let state = State::fold(self.timeline.records());
-        let networks: Vec<_> = state
+        let mut networks: Vec<_> = state
             .networks
             .iter()
             .map(|network| network.plan.clone())
@@ -195,20 +195,23 @@ impl Show {
             .references
             .get(reference as usize)
             .map(|asked| asked.training.clone());
-        let Some(branch) = training.and_then(|training| branch.check(&self.lab, &training).ok())
+        let Some(branches) = training.and_then(|training| branch.check(&self.lab, &training).ok())
         else {
             self.message = Some("the branch cannot run as it stands".to_owned());
             return;
         };
-        let network = studio
-            .study
-            .plan_branch(&self.lab, reference, &branch, &networks);
-        studio.say(Event::BranchAdded {
-            reference,
-            branch: branch.clone(),
-            network: network.clone(),
-        });
-        self.command(Command::AddBranch { branch, network });
+        for branch in branches {
+            let network = studio
+                .study
+                .plan_branch(&self.lab, reference, &branch, &networks);
+            networks.push(network.clone());
+            studio.say(Event::BranchAdded {
+                reference,
+                branch: branch.clone(),
+                network: network.clone(),
+            });
+            self.command(Command::AddBranch { branch, network });
+        }
     }
 
     fn open(&mut self, row: usize) -> Result<()> {

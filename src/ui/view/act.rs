@@ -7,7 +7,7 @@ use crate::ui::keymap::Action;
 use crate::ui::popup;
 use crate::ui::scene::Scene;
 use crate::ui::screen::live::Panel;
-use crate::ui::screen::table;
+use crate::ui::screen::{network, sweep, table};
 use crate::ui::view::{MAPS, MOST_ZOOM, Popup, Request, Screen, Seek, View};
 
 /// Rows of a page, whatever the height: enough to get on, few enough to keep one's place.
@@ -41,6 +41,12 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
             show(view, Screen::Sessions);
             return Some(Request::RefreshSessions);
         }
+        Action::ShowSweep => show(view, Screen::Sweep),
+        Action::ShowNetwork => show(view, Screen::Network),
+        Action::NextAcross => sweep::turn_across(view, 1, scene),
+        Action::PreviousAcross => sweep::turn_across(view, -1, scene),
+        Action::NextQuantity => sweep::turn_quantity(view, 1, scene),
+        Action::PreviousQuantity => sweep::turn_quantity(view, -1, scene),
         Action::NextPanel => next_panel(view, 1),
         Action::PreviousPanel => next_panel(view, -1),
         Action::FullScreen => {
@@ -146,6 +152,8 @@ fn go(view: &mut View, by: isize, scene: &Scene<'_>) {
                 view.table.row = moved(view.table.row, count);
             }
             Screen::Sessions => view.session = moved(view.session, scene.sessions.len()),
+            Screen::Sweep => sweep::travel(view, by, scene),
+            Screen::Network => view.scroll = moved(view.scroll, network::rows(scene, view)),
         },
     }
 }
@@ -162,7 +170,7 @@ fn turn(view: &mut View, by: i64, scene: &Scene<'_>) {
             let step = 0.01 / f64::from(1_u32 << view.zoom);
             view.cursor = Some((at + by as f64 * step).clamp(0.0, 1.0));
         }
-        Screen::Live => next_candidate(view, by as isize, scene),
+        Screen::Live | Screen::Sweep | Screen::Network => next_candidate(view, by as isize, scene),
         Screen::Table => view.table.travel(by as isize),
         Screen::Study | Screen::Sessions => {}
     }
@@ -183,7 +191,8 @@ fn end(view: &mut View, last: bool, scene: &Scene<'_>) -> Option<Request> {
         Screen::Live => return Some(Request::Seek(if last { Seek::Last } else { Seek::First })),
         Screen::Table => view.table.row = pick(table::rows(scene, view).len()),
         Screen::Sessions => view.session = pick(scene.sessions.len()),
-        Screen::Study => {}
+        Screen::Network => view.scroll = pick(network::rows(scene, view)),
+        Screen::Study | Screen::Sweep => {}
     }
     None
 }
@@ -314,7 +323,7 @@ fn back(view: &mut View, scene: &Scene<'_>) {
         }
         Screen::Live => view.candidate = None,
         Screen::Table if !view.table.filter.is_empty() => view.table.filter.clear(),
-        Screen::Study | Screen::Table | Screen::Sessions => {
+        Screen::Study | Screen::Table | Screen::Sessions | Screen::Sweep | Screen::Network => {
             let has_facts = scene.state().study.is_some();
             show(
                 view,
