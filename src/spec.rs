@@ -27,6 +27,7 @@ mod sweep;
 pub use check::{CheckedStudy, SpecError, is_device};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
 pub use read::Misread;
+pub use sweep::STRENGTHS;
 
 /// A network of a study, for life. Numbered in the order of the plan; branches added later follow.
 #[derive(
@@ -136,7 +137,7 @@ impl Setting {
 }
 
 /// A method and how its knobs stand.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Method {
     pub id: String,
     #[serde(flatten)]
@@ -376,8 +377,23 @@ pub enum Command {
     Resume,
     /// End at the next step; what was recorded stays.
     Stop,
+    /// Try a setting of the live knob; the latest wins.
+    Try(Wish),
+    /// Find out how much each layer of that finished reference bears, one after another.
+    Sense { reference: u32 },
     /// Nobody will add another branch: end when the queue is empty.
     Finish,
+}
+
+/// A setting of the live knob: a finished reference compressed anew, and looked at on a few images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// Which reference of the study, counted from 0.
+    pub reference: u32,
+    /// The compression; its setting was checked.
+    pub method: Method,
+    /// How strong the corruptions are, 1 to 5.
+    pub severity: u8,
 }
 
 /// A stranger's text without control characters, cut to a line.

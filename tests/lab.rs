@@ -23,6 +23,8 @@ use shrinklab::spec::{
 };
 use shrinklab::state::State;
 
+#[path = "lab/knob.rs"]
+mod knob;
 #[path = "lab/resume.rs"]
 mod resume;
 

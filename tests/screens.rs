@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crossterm::event::KeyModifiers;
 use ratatui::style::Color;
 use shrinklab::event::Record;
-use shrinklab::spec::{KnobValue, Method, Setting, Stage, Study, Weights};
+use shrinklab::spec::{KnobValue, Method, NetworkId, Setting, Stage, Study, Weights};
 use shrinklab::ui::form::Form;
 use shrinklab::ui::{self, GpuUse, Request, Screen, Seek, export};
 
@@ -69,6 +69,92 @@ fn a_sweep_is_a_chart_over_any_axis() {
     assert!(
         text.contains("accuracy under gaussian noise 5 over ratio"),
         "{text}"
+    );
+}
+
+#[test]
+fn the_layers_of_a_network_stand_beside_its_references() {
+    let mut shown = Shown::new(made_up::complete(), false, Screen::Network);
+    shown.view.candidate = Some(NetworkId(2));
+    snapshot("layers-100x30", &shown.text(100, 30));
+    snapshot("layers-80x24", &shown.text(80, 24));
+    shown.press("<right>a");
+    snapshot("layers-bits-100x30", &shown.text(100, 30));
+    let text = shown.text(100, 30);
+    assert!(text.contains("8/8") && text.contains("4/32"), "{text}");
+    // Sessions of before say nothing of layers.
+    let empty = Shown::new(made_up::swept()[..2].to_vec(), false, Screen::Network);
+    assert!(empty.text(80, 24).contains("waits for the first network"));
+}
+
+/// Left and right ask for settings; what comes back is drawn beside the chart, and enter keeps it.
+#[test]
+fn the_live_knob_is_turned_and_kept() {
+    let mut shown = Shown::new(made_up::swept(), true, Screen::Sweep);
+    let asked = |requests: Vec<Request>| match requests.as_slice() {
+        [
+            Request::Try {
+                reference: 0,
+                method,
+                severity: 3,
+            },
+        ] => (
+            method.id.clone(),
+            method
+                .setting
+                .0
+                .values()
+                .map(ToString::to_string)
+                .collect::<String>(),
+        ),
+        other => panic!("{other:?}"),
+    };
+    let pruned = |ratio: &str| ("magnitude-pruning".to_owned(), ratio.to_owned());
+    shown.view.candidate = Some(NetworkId(3));
+    assert!(shown.press("<enter>").is_empty(), "nothing was turned yet");
+    assert!(shown.text(100, 30).contains("← → turn the knob"));
+    // From the candidate's 60 %.
+    assert_eq!(asked(shown.press("<right>")), pruned("0.65"));
+    let text = shown.text(100, 30);
+    assert!(text.contains("looking …"), "{text}");
+    shown = Shown {
+        view: shown.view.clone(),
+        ..Shown::new(made_up::turned(&[0.3, 0.5, 0.8, 0.65]), true, Screen::Sweep)
+    };
+    snapshot("knob-100x30", &shown.text(100, 30));
+    snapshot("knob-80x24", &shown.text(80, 24));
+    assert!(!shown.text(100, 30).contains("looking …"));
+    assert_eq!(asked(shown.press("<left>")), pruned("0.6"));
+    assert!(shown.text(100, 30).contains("looking …"));
+    let kept = shown.press("<enter>");
+    let [
+        Request::AddBranch {
+            reference: 0,
+            branch,
+        },
+    ] = kept.as_slice()
+    else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(
+        branch.label(&shown.catalog),
+        "magnitude pruning 60 % (not tuned)"
+    );
+    let quantized = ("post-training-quantization".to_owned(), "8".to_owned());
+    assert_eq!(asked(shown.press("m")), quantized);
+    // Replayed, the curve is there again, and nothing can be turned.
+    let mut replay = Shown::new(made_up::turned(&[0.3, 0.5, 0.65]), false, Screen::Sweep);
+    assert!(replay.text(100, 30).contains("1,000 validation images"));
+    let before = replay.timeline.state().trials.len();
+    replay.timeline.step(-1);
+    assert_eq!(replay.timeline.state().trials.len(), before - 1);
+    assert!(replay.press("<left>m<enter>").is_empty());
+    // Nobody can turn what is not trained yet.
+    let mut work = Shown::new(made_up::swept()[..20].to_vec(), true, Screen::Sweep);
+    assert!(work.press("<right>").is_empty());
+    assert!(
+        work.text(100, 30)
+            .contains("the knob turns when reference is trained")
     );
 }
 
@@ -157,6 +243,8 @@ fn no_size_breaks_a_screen() {
         "5xxy<down><down>",
         "6",
         "6<down><down>",
+        "5<right>",
+        "5mv",
     ];
     let mut sizes: Vec<(u16, u16)> = Vec::new();
     for width in [
@@ -170,7 +258,7 @@ fn no_size_breaks_a_screen() {
         Vec::new(),
         made_up::at_work(),
         made_up::complete(),
-        made_up::swept(),
+        made_up::turned(&[0.3, 0.5]),
     ];
     for records in all {
         for live in [true, false] {

@@ -253,6 +253,8 @@ impl Words {
             | Event::Resumed
             | Event::Continued
             | Event::NoteAdded { .. }
+            | Event::Tried(_)
+            | Event::Sensed { .. }
             | Event::BranchAdded { .. }
             | Event::NetworkBuilt { .. }
             | Event::Progressed { .. }

@@ -7,7 +7,7 @@ use super::{Branch, KnobValue, SpecError, Stage};
 const MOST: usize = 200;
 
 /// The knobs that say how strongly a method compresses; the first that a method has is its own.
-const STRENGTHS: [&str; 2] = ["ratio", "bits"];
+pub const STRENGTHS: [&str; 2] = ["ratio", "bits"];
 
 impl Branch {
     /// How many branches it stands for: the product of its lists' lengths.

@@ -279,11 +279,12 @@ fn latest<'a>(network: &'a NetworkState, quantity: &Quantity) -> Option<&'a Meas
             .measurements
             .latest(metric, condition, quantity.severity)
     };
-    match quantity.metric {
+    let found = of(quantity.metric);
+    if quantity.metric == Metric::Accuracy {
         // An accuracy may have been stated as an error.
-        Metric::Accuracy => of(Metric::Accuracy).or_else(|| of(Metric::Error)),
-        other => of(other),
+        return found.or_else(|| of(Metric::Error));
     }
+    found
 }
 
 /// A quantity with its interval; that of a latency is from the tenth to the ninetieth percentile.
@@ -301,12 +302,13 @@ fn estimate(network: &NetworkState, quantity: &Quantity) -> Option<Estimate> {
             .and_then(Measurement::scalar)
             .filter(|value| value.is_finite())
     };
-    let interval = match quantity.metric {
-        Metric::LatencyMsP50 => of(Metric::LatencyMsP10).zip(of(Metric::LatencyMsP90)),
-        _ => found
+    let interval = if quantity.metric == Metric::LatencyMsP50 {
+        of(Metric::LatencyMsP10).zip(of(Metric::LatencyMsP90))
+    } else {
+        found
             .interval
             .map(|(low, high)| (low.0, high.0))
-            .filter(|(low, high)| low.is_finite() && high.is_finite()),
+            .filter(|(low, high)| low.is_finite() && high.is_finite())
     };
     Some(Estimate {
         value,
@@ -342,9 +344,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
     use crate::session::sample;
-    use crate::spec::{KnobValue, Method, NetworkPlan, Stage};
 
     /// O-06: document 003's tables with 67.37 and 99.15 for their bases.
     #[test]
@@ -367,52 +367,8 @@ mod tests {
         }
     }
 
-    /// The story's reference with four branches: two ratios of one method, one of another scope, and bits.
     fn swept() -> State {
-        let mut events = sample::story();
-        let Some(Event::StudyStarted { study, networks }) = events.first_mut() else {
-            panic!("a story begins with its study");
-        };
-        let branch = |id: &str, knobs: &[(&str, &str)]| {
-            let mut method = Method::plain(id);
-            for (knob, typed) in knobs {
-                let value = KnobValue::parse(typed);
-                method.setting.0.insert((*knob).to_owned(), value);
-            }
-            Branch {
-                stages: vec![Stage::Compress(method)],
-                ..Branch::default()
-            }
-        };
-        study.references[0].branches = vec![
-            branch("magnitude-pruning", &[("ratio", "0.9")]),
-            branch("magnitude-pruning", &[("ratio", "0.5")]),
-            branch("magnitude-pruning", &[("ratio", "0.5"), ("scope", "x")]),
-            branch("quantization", &[("bits", "4"), ("images", "512")]),
-        ];
-        let own: NetworkPlan = networks[2].clone();
-        for id in 3..6 {
-            let mut plan = own.clone();
-            plan.id = NetworkId(id);
-            networks.push(plan);
-        }
-        for (id, accuracy, bytes) in [
-            (2, 0.5, 100.0),
-            (3, 0.9, 200.0),
-            (4, 0.8, 200.0),
-            (5, 0.7, 50.0),
-        ] {
-            for (metric, value, probe) in [
-                (Metric::Accuracy, accuracy, "accuracy"),
-                (Metric::Bytes, bytes, "footprint"),
-            ] {
-                events.push(Event::Measured(Measurement {
-                    probe: probe.to_owned(),
-                    ..sample::scalar(NetworkId(id), 9, metric, value)
-                }));
-            }
-        }
-        State::fold(&sample::records(events))
+        State::fold(&sample::records(sample::swept()))
     }
 
     #[test]

@@ -107,6 +107,10 @@ pub enum Action {
     ShowSessions,
     ShowSweep,
     ShowNetwork,
+    AllLayers,
+    Sense,
+    Keep,
+    KnobMethod,
     NextAcross,
     PreviousAcross,
     NextQuantity,
@@ -308,6 +312,11 @@ pub const BINDINGS: &[Binding] = bindings! {
     PreviousAcross [Char('X')], "previous axis", "", "the axis before", SWEEP, ANY;
     NextQuantity [Char('y')], "next quantity", "quantity", "what the chart draws: accuracy, agreement, latency, a size", SWEEP, ANY;
     PreviousQuantity [Char('Y')], "previous quantity", "", "the quantity before", SWEEP, ANY;
+    Keep [Enter], "keep as branch", "keep", "keep the knob's setting as a branch, measured like any other", SWEEP, LAB;
+    KnobMethod [Char('m')], "knob method", "method", "turn another method: pruning, quantization", SWEEP, LAB;
+    // The layers.
+    AllLayers [Char('a')], "all layers", "all layers", "list every layer, or only those that multiply", &[Layer::Network], ANY;
+    Sense [Char('s')], "sensitivity", "sensitivity", "what each layer of the reference bears: half of its weights zeroed, alone", &[Layer::Network], LAB;
     // The table.
     Sort [Enter], "sort", "sort", "sort by the column under the cursor; again turns the order round", &[Layer::Table], ANY;
     Filter [Char('/')], "filter", "filter", "show only the rows that hold every word typed", &[Layer::Table], ANY;
@@ -336,8 +345,8 @@ pub const BINDINGS: &[Binding] = bindings! {
     // Moving.
     Up [Up, Char('k')], "up", "", "up: a field, a row, a value", MOVING, ANY;
     Down [Down, Char('j')], "down", "", "down: a field, a row, a value", MOVING, ANY;
-    Left [Left, Char('h')], "left", "", "left: a smaller value, the candidate before, a column", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
-    Right [Right, Char('l')], "right", "", "right: a larger value, the next candidate, a column", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
+    Left [Left, Char('h')], "left", "", "left: a smaller value, also of the live knob, the candidate before", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
+    Right [Right, Char('l')], "right", "", "right: a larger value, also of the live knob, the next candidate", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
     Up [BackTab], "previous field", "", "the field before", FORMS, ANY;
     Down [Tab], "next field", "", "the next field", FORMS, ANY;
     Up [Up], "up", "", "up: the line before", &[Layer::Palette, Layer::Quit], ANY;

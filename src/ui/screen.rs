@@ -11,6 +11,7 @@ use super::view::{Screen, View};
 pub mod corruption;
 pub mod experiment;
 pub mod function;
+pub mod knob;
 pub mod live;
 pub mod loss;
 pub mod network;

@@ -10,7 +10,7 @@ use super::scene::Scene;
 use super::screen::live::Panel;
 use super::screen::sweep::SweepView;
 use super::screen::table::TableView;
-use crate::spec::{Branch, NetworkId, Study};
+use crate::spec::{Branch, Method, NetworkId, Study};
 use crate::state::Smoothing;
 
 mod act;
@@ -98,6 +98,16 @@ pub enum Request {
         reference: u32,
         branch: Branch,
     },
+    /// Try a setting of the live knob.
+    Try {
+        reference: u32,
+        method: Method,
+        severity: u8,
+    },
+    /// Find out how much each layer of a reference bears.
+    Sense {
+        reference: u32,
+    },
     Pause,
     Resume,
     /// End the study at the next step.
@@ -155,6 +165,10 @@ pub struct View {
     pub form: Form,
     pub table: TableView,
     pub sweep: SweepView,
+    /// Where the live knob was turned to.
+    pub knob: Option<Method>,
+    /// Whether layers without products are listed, too.
+    pub all_layers: bool,
     /// The row under the cursor in the list of sessions.
     pub session: usize,
     /// What lies over the screen, the last on top.
@@ -181,6 +195,8 @@ impl View {
             form,
             table: TableView::default(),
             sweep: SweepView::default(),
+            knob: None,
+            all_layers: false,
             session: 0,
             popups: Vec::new(),
             hint: None,

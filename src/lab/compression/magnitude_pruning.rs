@@ -80,6 +80,10 @@ struct MagnitudePruning {
 }
 
 impl Compression for MagnitudePruning {
+    fn is_live(&self) -> bool {
+        true
+    }
+
     fn compress(
         &self,
         start: &Start<'_>,

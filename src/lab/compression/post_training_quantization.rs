@@ -101,6 +101,10 @@ struct PostTrainingQuantization {
 }
 
 impl Compression for PostTrainingQuantization {
+    fn is_live(&self) -> bool {
+        true
+    }
+
     fn compress(
         &self,
         start: &Start<'_>,

@@ -7,9 +7,10 @@
 //! ╰──────────────────────────────────────────────────────╯
 //! ```
 
-use super::{live, numbers};
+use super::{knob, live, numbers};
 use crate::measurement::{Metric, Unit};
 use crate::spec::NetworkId;
+use crate::state::knob::Trace;
 use crate::state::sweep::{Across, Quantity, Strand, Sweep, acrosses, quantities};
 use crate::state::{Mode, counted};
 use crate::ui::figure;
@@ -116,8 +117,8 @@ pub fn across_name(scene: &Scene<'_>, across: &Across) -> String {
     match across {
         Across::Size(metric) => numbers::what(*metric).to_owned(),
         Across::Knob(id) => {
-            let knobs = scene.catalog.compressions.iter();
-            let knob = knobs.filter_map(|method| method.knob(id)).next();
+            let mut knobs = scene.catalog.compressions.iter();
+            let knob = knobs.find_map(|method| method.knob(id));
             knob.map_or(id.clone(), |knob| knob.title.to_string())
         }
     }
@@ -150,8 +151,18 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let question = live::question(scene, None);
     pen.put(1, 0, &format!("sweep   {question}"), theme.title());
     let sweep = chosen(scene, view);
-    let mut panel = pen.part(0, 1, width, height - 3);
+    // The knob's panel stands beside the chart as soon as the knob was turned.
+    let beside = match knob::shown(scene, view) {
+        Some(_) if width >= 100 => width * 9 / 20,
+        Some(_) if width >= 70 => width / 2,
+        _ => 0,
+    };
+    let mut panel = pen.part(0, 1, width - beside, height - 3);
     chart_panel(&mut panel, scene, view, sweep.as_ref());
+    if let Some(trial) = knob::shown(scene, view).filter(|_| beside > 0) {
+        let mut panel = pen.part(width - beside, 1, beside, height - 3);
+        knob::draw(&mut panel, scene, view, trial);
+    }
     let mut line = pen.part(0, height - 2, width, 1);
     let follows = scene.timeline.mode() == Mode::Following;
     if scene.source() == Source::Lab && follows || scene.state().study.is_none() {
@@ -171,7 +182,12 @@ fn chart_panel(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: Option<
         );
         format!("{what} over {across}")
     });
+    let has_traces = !scene.state().trials.is_empty();
     let note = sweep.map_or(String::new(), |sweep| {
+        if has_traces {
+            // Two kinds of images in one picture are told apart.
+            return format!("{} knob: validation images", knob::GLYPH);
+        }
         let count: usize = sweep.strands.iter().map(|strand| strand.marks.len()).sum();
         let networks = counted(count as u64, "network");
         match sweep.quantity.metric {
@@ -185,7 +201,10 @@ fn chart_panel(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: Option<
         return;
     }
     let marks = sweep.map_or(0, rows);
-    if marks == 0 {
+    let traces = sweep.map_or(Vec::new(), |sweep| {
+        scene.state().traces(&sweep.across, &sweep.quantity)
+    });
+    if marks == 0 && traces.is_empty() {
         let words = waiting(scene);
         let lines = text::wrap(&words, usize::from(inside.width()).saturating_sub(4));
         let first = (inside.height() / 2).saturating_sub(lines.len() as u16 / 2);
@@ -203,12 +222,8 @@ fn chart_panel(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: Option<
         table_height
     };
     let (width, chart_height) = (inside.width(), inside.height() - table_height);
-    chart(
-        &mut inside.part(0, 0, width, chart_height),
-        scene,
-        view,
-        sweep,
-    );
+    let mut upper = inside.part(0, 0, width, chart_height);
+    chart(&mut upper, scene, view, sweep, &traces);
     table(
         &mut inside.part(0, chart_height, width, table_height),
         scene,
@@ -239,9 +254,13 @@ fn rows(sweep: &Sweep) -> usize {
     marks + sweep.strands.len() + sweep.bases.len()
 }
 
-fn chart(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep) {
+fn chart(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep, traces: &[Trace]) {
     let theme = scene.theme();
-    let mut lines: Vec<Line> = Vec::new();
+    // What the knob traced lies below what was measured in full.
+    let mut lines: Vec<Line> = traces
+        .iter()
+        .map(|trace| traced(trace, scene, view, sweep))
+        .collect();
     for strand in &sweep.strands {
         let points = strand.marks.iter().map(|mark| Point {
             x: mark.across,
@@ -289,10 +308,7 @@ fn chart(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep) {
         marks.find(|mark| mark.network == id)
     });
     let plot = Plot {
-        across: (
-            across_name(scene, &sweep.across),
-            scale(sweep.across_unit, x),
-        ),
+        across: scale(sweep.across_unit, x),
         up: scale(sweep.unit, y),
         cursor: chosen.map(|mark| mark.across),
         lines,
@@ -300,6 +316,33 @@ fn chart(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep) {
         theme,
     };
     plot.draw(pen);
+}
+
+/// What the knob traced: dots on a line, and the glyph of the knob where it stands.
+fn traced(trace: &Trace, scene: &Scene<'_>, view: &View, sweep: &Sweep) -> Line {
+    let theme = scene.theme();
+    let last = knob::reference(scene, view)
+        .and_then(|reference| scene.state().last_trial(reference.plan.reference))
+        .filter(|trial| trial.reference == trace.reference && trial.method.id == trace.method.id)
+        .and_then(|trial| match &sweep.across {
+            Across::Knob(_) => trial.strength().map(|(_, strength)| strength),
+            Across::Size(metric) => trial.size(*metric),
+        });
+    let points = trace.spots.iter().map(|spot| Point {
+        x: spot.across,
+        y: spot.found.value,
+        interval: None,
+        glyph: Some(if Some(spot.across) == last {
+            knob::GLYPH
+        } else {
+            '·'
+        }),
+        style: theme.accent(),
+    });
+    Line {
+        points: points.collect(),
+        style: theme.dim(),
+    }
 }
 
 /// How a strand is called: its method, and its reference where there are several.
@@ -323,7 +366,7 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep) {
     }
     let theme = scene.theme();
     let wide = usize::from(pen.width());
-    let label = wide.saturating_sub(10 + 13 + 20 + 11 + 1).clamp(8, 40);
+    let label = wide.saturating_sub(10 + 13 + 20 + 11 + 2).clamp(8, 40);
     let across = across_name(scene, &sweep.across);
     let head = format!(
         " {}{}{}{}{}",

@@ -56,8 +56,8 @@ impl Scale {
 pub struct Plot {
     pub lines: Vec<Line>,
     pub levels: Vec<Level>,
-    /// The names of the axes, with their scales.
-    pub across: (String, Scale),
+    /// How the figures of the axes are written.
+    pub across: Scale,
     pub up: Scale,
     /// Where somebody looks: a line from top to bottom.
     pub cursor: Option<f64>,
@@ -81,7 +81,7 @@ impl Plot {
             }
         };
         for point in self.points() {
-            take(&mut x, point.x / self.across.1.divisor);
+            take(&mut x, point.x / self.across.divisor);
             take(&mut y, point.y / self.up.divisor);
             if let Some((low, high)) = point.interval {
                 take(&mut y, low / self.up.divisor);
@@ -150,13 +150,12 @@ impl Plot {
         let across = pen.width() - gutter - 1;
         pen.cell(gutter, rows, '└', line);
         pen.put(gutter + 1, rows, &"─".repeat(usize::from(across)), line);
-        let (name, scale) = &self.across;
-        let name = if scale.unit.is_empty() {
-            name.clone()
-        } else {
-            format!("{name}, {}", scale.unit)
+        // What the axis is called stands in the panel's title; here is what it is counted in.
+        let name = &self.across.unit;
+        let name_at = match text::width(name) as u16 {
+            0 => pen.width(),
+            cells => pen.width().saturating_sub(cells + 1),
         };
-        let name_at = pen.width().saturating_sub(text::width(&name) as u16 + 1);
         let mut free = 0;
         for tick in axes.0.ticks() {
             let Some(place) = axes.0.place(*tick) else {
@@ -170,21 +169,22 @@ impl Plot {
             };
             let wide = text::width(&label) as u16;
             let at = x.saturating_sub(wide / 2);
-            if at < free || at + wide >= name_at {
+            let at = at.min(pen.width().saturating_sub(wide));
+            if at < free || at + wide > name_at {
                 continue;
             }
             pen.cell(x, rows, '┬', line);
             pen.put(at, rows + 1, &label, dim);
             free = at + wide + 1;
         }
-        pen.put(name_at, rows + 1, &name, dim);
+        pen.put(name_at, rows + 1, name, dim);
     }
 
     fn paint(&self, grid: &mut Grid, axes: (&Axis, &Axis), styles: &mut Vec<Style>) {
         let (across, down) = (grid.across(), grid.down());
         // In the middle of a cell, so that glyph, whisker and line meet.
         let column = |x: f64| -> Option<i32> {
-            let place = axes.0.place(x / self.across.1.divisor)?.clamp(0.0, 1.0);
+            let place = axes.0.place(x / self.across.divisor)?.clamp(0.0, 1.0);
             let cell = (place * f64::from(across / ACROSS - 1)).round() as i32;
             Some(cell * ACROSS)
         };
@@ -283,7 +283,7 @@ mod tests {
                 style: Style::new(),
             }],
             levels: Vec::new(),
-            across: ("ratio".to_owned(), Scale::plain("")),
+            across: Scale::plain("of weights"),
             up: Scale {
                 divisor: 0.01,
                 unit: "%".to_owned(),
@@ -297,7 +297,10 @@ mod tests {
     fn every_point_has_its_glyph_and_the_axes_their_names() {
         let text = drawn(&plot(&[(0.1, 0.9), (0.5, 0.8), (0.9, 0.2)]), 50, 14).unwrap();
         assert_eq!(text.matches('▲').count(), 3, "{text}");
-        assert!(text.contains("ratio") && text.contains("100"), "{text}");
+        assert!(
+            text.contains("of weights") && text.contains("100"),
+            "{text}"
+        );
     }
 
     #[test]
