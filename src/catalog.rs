@@ -210,6 +210,9 @@ pub struct Catalog {
     pub probes: Vec<Described>,
     /// The knobs of a training, and so of a fine-tuning.
     pub training: Vec<Knob>,
+    /// The compressions that the live knob can turn, by id: those that train nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub live: Vec<Text>,
 }
 
 impl Catalog {

@@ -161,7 +161,7 @@ pub(crate) struct RunArguments {
     /// What the ratio counts; the strength that removes that share is searched for [default: what the method counts]
     #[arg(long, value_name = "SIZE", value_parser = ["channels", "parameters", "nonzero", "macs", "bytes"])]
     pub ratio_of: Vec<String>,
-    /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture
+    /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture. Several values of a compression's knob, with commas, make one branch each; several lists, one of each combination
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,
     /// How the branch is trained after its compression, adversarial being on images that PGD attacks [default: none, or
@@ -268,7 +268,7 @@ pub(crate) struct ReplayArguments {
         allow_negative_numbers = true
     )]
     pub at: Option<i64>,
-    /// Which screen: live, loss, corruption, function, numbers, table, help, warnings
+    /// Which screen: live, loss, corruption, function, numbers, table, sweep, layers, help, warnings
     #[arg(long, value_name = "NAME", requires = "once")]
     pub screen: Option<String>,
     /// As a picture

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::{Measurement, Score};
+use crate::measurement::{Measurement, Metric, Score};
 use crate::spec::{Branch, Method, NetworkId, NetworkPlan, StageKind, Study};
 
 /// A fact with its place and time in the log.
@@ -79,7 +79,7 @@ pub struct DataFacts {
 }
 
 /// One layer, for the list of layers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LayerFacts {
     pub name: String,
     pub kind: String,
@@ -87,6 +87,171 @@ pub struct LayerFacts {
     pub output: Vec<u32>,
     pub parameters: u64,
     pub macs: u64,
+    /// Weights among the parameters: all but biases and what a normalization learns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<u64>,
+    /// Weights that are not 0, where some are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonzero: Option<u64>,
+    /// Bits of a weight where they are fewer than a float's; of what a `fake-quant` lets through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits: Option<u32>,
+    /// Which of its channels are left, where some went: taken out, or all their weights masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptChannels>,
+}
+
+/// Channels of a layer that are left, of so many. Written as ranges, both ends included: `{"of":8,"kept":"0-3,6"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenChannels", into = "WrittenChannels")]
+pub struct KeptChannels {
+    of: u32,
+    kept: Vec<u32>,
+}
+
+/// More than any layer has.
+const MOST_CHANNELS: u32 = 1 << 20;
+
+impl KeptChannels {
+    /// Those of `kept` that are less than `of`, in their order.
+    pub fn new(of: u32, kept: impl IntoIterator<Item = u32>) -> Self {
+        let of = of.min(MOST_CHANNELS);
+        let mut kept: Vec<u32> = kept.into_iter().filter(|channel| *channel < of).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        Self { of, kept }
+    }
+
+    /// How many there were.
+    pub fn of(&self) -> u32 {
+        self.of
+    }
+
+    /// The numbers of those that are left.
+    pub fn kept(&self) -> &[u32] {
+        &self.kept
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenChannels {
+    of: u32,
+    kept: String,
+}
+
+impl From<KeptChannels> for WrittenChannels {
+    fn from(channels: KeptChannels) -> Self {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for channel in channels.kept {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == channel => *last = channel,
+                _ => ranges.push((channel, channel)),
+            }
+        }
+        let written = ranges.iter().map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        });
+        Self {
+            of: channels.of,
+            kept: written.collect::<Vec<_>>().join(","),
+        }
+    }
+}
+
+impl TryFrom<WrittenChannels> for KeptChannels {
+    type Error = String;
+
+    fn try_from(written: WrittenChannels) -> Result<Self, String> {
+        let WrittenChannels { of, kept } = written;
+        let problem = || format!("kept: \"{kept}\" are no ranges of channels below {of}");
+        if of > MOST_CHANNELS {
+            return Err(problem());
+        }
+        let mut channels = Vec::new();
+        for range in kept.split(',').filter(|range| !range.is_empty()) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let first: u32 = first.parse().map_err(|_| problem())?;
+            let last: u32 = last.parse().map_err(|_| problem())?;
+            if first > last || last >= of {
+                return Err(problem());
+            }
+            channels.extend(first..=last);
+            if channels.len() > of as usize {
+                return Err(problem());
+            }
+        }
+        Ok(Self::new(of, channels))
+    }
+}
+
+/// What came out when the live knob stood at a setting: a finished reference compressed anew, without training, and
+/// looked at on a few fixed validation images. The record takes at most a kilobyte.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Which reference of the study, counted from 0.
+    pub reference: u32,
+    /// The compression, with the knobs that stand elsewhere than by themselves.
+    pub method: Method,
+    /// Validation images that were looked at, under each condition.
+    pub n: u64,
+    /// Right answers under each condition, clean images first.
+    pub hits: Vec<TrialHits>,
+    /// Images on which it answers as its reference does.
+    pub same: u64,
+    /// Its size.
+    pub sizes: Vec<(Metric, Score)>,
+    /// Roots of mean Jensen-Shannon divergences from finished networks of the study.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distances: Vec<(NetworkId, Score)>,
+    /// Why the setting could not be tried; then the rest is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Right answers of a trial under one condition, beside its reference's on the same images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    from = "(Option<String>, Option<u8>, u64, u64, u64)",
+    into = "(Option<String>, Option<u8>, u64, u64, u64)"
+)]
+pub struct TrialHits {
+    /// A corruption's id; nothing for clean images.
+    pub condition: Option<String>,
+    pub severity: Option<u8>,
+    /// Of the trial, of the reference, and of both on the same image.
+    pub own: u64,
+    pub reference: u64,
+    pub both: u64,
+}
+
+type WrittenHits = (Option<String>, Option<u8>, u64, u64, u64);
+
+impl From<TrialHits> for WrittenHits {
+    fn from(hits: TrialHits) -> Self {
+        (
+            hits.condition,
+            hits.severity,
+            hits.own,
+            hits.reference,
+            hits.both,
+        )
+    }
+}
+
+impl From<WrittenHits> for TrialHits {
+    fn from((condition, severity, own, reference, both): WrittenHits) -> Self {
+        Self {
+            condition,
+            severity,
+            own,
+            reference,
+            both,
+        }
+    }
 }
 
 /// What a stage used up. Wall time is the difference of the records' times.
@@ -230,6 +395,19 @@ pub enum Event {
     NoteAdded {
         text: String,
     },
+    /// A setting of the live knob was looked at; no network of the study, and no part of a report.
+    Tried(Trial),
+    /// One layer of a finished reference lost the share `ratio` of its weights, the smallest, and nothing else changed:
+    /// `hits` of `n` fixed validation images are right, of the reference itself `base`. Like a setting of the knob it is
+    /// no network of the study.
+    Sensed {
+        reference: u32,
+        layer: String,
+        ratio: Score,
+        n: u64,
+        hits: u64,
+        base: u64,
+    },
     /// Training was held at a step, and went on.
     Paused,
     Resumed,
@@ -275,6 +453,8 @@ impl Event {
             | Self::BranchAdded { .. }
             | Self::DataReady(_)
             | Self::NoteAdded { .. }
+            | Self::Tried(_)
+            | Self::Sensed { .. }
             | Self::Paused
             | Self::Resumed
             | Self::StudyEnded { .. }
@@ -319,9 +499,60 @@ impl Event {
             self,
             Self::BranchAdded { .. }
                 | Self::NoteAdded { .. }
+                | Self::Tried(_)
+                | Self::Sensed { .. }
                 | Self::Paused
                 | Self::Resumed
                 | Self::Continued
         )
+    }
+
+    /// Whether it stands beside the study's course: it neither goes on with it nor opens it again.
+    pub fn is_aside(&self) -> bool {
+        matches!(
+            self,
+            Self::NoteAdded { .. } | Self::Tried(_) | Self::Sensed { .. }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_written_as_ranges_and_read_again() {
+        let channels = KeptChannels::new(8, [6, 0, 1, 2, 3, 9]);
+        let text = serde_json::to_string(&channels).unwrap();
+        assert_eq!(text, r#"{"of":8,"kept":"0-3,6"}"#);
+        assert_eq!(
+            serde_json::from_str::<KeptChannels>(&text).unwrap(),
+            channels
+        );
+        let none = KeptChannels::new(4, []);
+        let text = serde_json::to_string(&none).unwrap();
+        assert_eq!(serde_json::from_str::<KeptChannels>(&text).unwrap(), none);
+        for wrong in [
+            r#"{"of":4,"kept":"0-4"}"#,
+            r#"{"of":4,"kept":"3-1"}"#,
+            r#"{"of":4,"kept":"a"}"#,
+            r#"{"of":4,"kept":"0-3,0-3"}"#,
+            r#"{"of":4294967295,"kept":"0-4294967294"}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<KeptChannels>(wrong).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    /// Sessions of earlier versions say less of a layer.
+    #[test]
+    fn a_layer_of_an_earlier_version_is_read() {
+        let text =
+            r#"{"name":"conv1","kind":"conv2d","output":[6,24,24],"parameters":156,"macs":86400}"#;
+        let layer: LayerFacts = serde_json::from_str(text).unwrap();
+        assert_eq!((layer.weights, layer.bits), (None, None));
+        assert_eq!(serde_json::to_string(&layer).unwrap(), text);
     }
 }

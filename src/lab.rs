@@ -13,6 +13,7 @@ pub mod error;
 pub mod estimate;
 pub mod feasibility;
 pub mod keeper;
+pub mod knob;
 pub mod landscape;
 pub mod outputs;
 pub mod probe;
@@ -27,7 +28,8 @@ pub mod train;
 pub mod workbench;
 pub mod worker;
 
-use crate::catalog::{Catalog, Described, Entry};
+use crate::catalog::{Catalog, Described, Entry, Text};
+use crate::spec::Setting;
 
 /// Everything the lab knows, as plain data.
 pub fn catalog() -> Catalog {
@@ -42,5 +44,18 @@ pub fn catalog() -> Catalog {
         attacks: Vec::new(),
         probes: describe(probe::ALL),
         training: train::KNOBS.to_vec(),
+        live: live(),
     }
+}
+
+/// The compressions that can be turned while one looks: those that train nothing, with their knobs where they stand by
+/// themselves.
+fn live() -> Vec<Text> {
+    let is_live = |entry: &&Entry<dyn compression::Compression>| {
+        let knobs = entry.knobs.iter();
+        let setting = knobs.map(|knob| (knob.id.to_string(), knob.range.default()));
+        (entry.build)(&Setting(setting.collect())).is_live()
+    };
+    let live = compression::ALL.iter().filter(is_live);
+    live.map(|entry| entry.info.id.clone()).collect()
 }

@@ -82,6 +82,36 @@ impl<'de> Deserialize<'de> for Score {
     }
 }
 
+/// The 97.5 % point of the standard normal distribution, for two-sided intervals of 95 %.
+pub const Z_95: f64 = 1.959_963_984_540_054;
+
+/// Wilson's 95 % score interval for a share of `hits` in `n`, both ends within [0, 1].
+///
+/// (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n); Wilson 1927. Unlike p ± z√(p(1-p)/n) it holds at 0 and 1.
+/// With no examples nothing is known: (0, 1).
+pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    let (count, share) = (n as f64, hits as f64 / n as f64);
+    let z2 = Z_95 * Z_95;
+    let center = share + z2 / (2.0 * count);
+    let half = Z_95 * (share * (1.0 - share) / count + z2 / (4.0 * count * count)).sqrt();
+    let scale = 1.0 + z2 / count;
+    // The ends are exact where rounding would miss them.
+    let low = if hits == 0 {
+        0.0
+    } else {
+        (center - half) / scale
+    };
+    let high = if hits == n {
+        1.0
+    } else {
+        (center + half) / scale
+    };
+    (low, high)
+}
+
 /// What the number is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -172,6 +172,7 @@ mod tests {
             "network": "magnitude pruning 50 %", "role": "branch", "stage": "fine-tune", "epoch": 2,
             "probe": "agreement", "metric": "agreement", "condition": null, "severity": null,
             "against": "reference", "value": 0.97, "unit": "fraction", "low": null, "high": null, "n": 1000,
+            "deviation_percent": null,
         });
         assert_eq!(agreement, &expected);
         let sessions = &document["sessions"][0];
@@ -187,12 +188,12 @@ mod tests {
         let mut lines = text.split("\r\n");
         assert_eq!(
             lines.next().unwrap(),
-            "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n"
+            "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n,deviation_percent"
         );
         let document: serde_json::Value = serde_json::from_str(&render(Format::Json)).unwrap();
         for row in document["measurements"].as_array().unwrap() {
             let cells: Vec<&str> = lines.next().unwrap().split(',').collect();
-            assert_eq!(cells.len(), 14);
+            assert_eq!(cells.len(), 15);
             assert_eq!(cells[0], row["network"].as_str().unwrap());
             assert_eq!(cells[9].parse::<f64>().ok(), row["value"].as_f64());
             assert_eq!(cells[11].parse::<f64>().ok(), row["low"].as_f64());
@@ -226,7 +227,7 @@ mod tests {
             "| magnitude pruning 50 % | branch | done | 3 | 94.9 % (93.4 % to 96.1 %, n = 1000) |"
         ));
         let row = "| gaussian-noise | 2 | 80.0 % (78.0 % to 82.0 %, n = 1000) \
-                   | 75.0 % (73.0 % to 77.0 %, n = 1000) | -5.0 ±2.8 |";
+                   | 75.0 % (73.0 % to 77.0 %, n = 1000) | -5.0 ±2.8 | -6.25 % |";
         assert!(text.contains(row), "{text}");
         assert!(text.contains("| non-zero parameters | 1,000 | 500 | 50.0 % removed |"));
         assert!(text.contains("undecided (-0.0100 nats [-0.0200, +0.0100], 1 twin)"));
@@ -275,6 +276,40 @@ mod tests {
             assert!(!Report::new(&[&all, &empty]).render(format).contains("NaN"));
             assert!(!Report::new(&[]).render(format).is_empty());
         }
+    }
+
+    /// 100 · (0.9 / 0.95 - 1) and 100 · (0.5 / 0.95 - 1), rounded by hand.
+    #[test]
+    fn a_sweep_is_a_table_of_relative_deviations_and_a_figure() {
+        let mut bytes = codec::encode_header(&sample::header());
+        for record in sample::records(sample::swept()) {
+            codec::encode(&record, &mut bytes);
+        }
+        let session = Session::from_bytes(Path::new("swept.jsonl"), &bytes).unwrap();
+        let report = Report::new(&[&session]);
+        let text = report.render(Format::Markdown);
+        for row in [
+            "| 0.5 | 90.0 % (no interval, n = 1000) | -5.26 % |",
+            "| 0.9 | 50.0 % (no interval, n = 1000) | -47.37 % |",
+        ] {
+            assert!(text.contains(row), "{row} is not in\n{text}");
+        }
+        assert_eq!(text.matches("## Sweeps").count(), 1);
+        let document: serde_json::Value =
+            serde_json::from_str(&report.render(Format::Json)).unwrap();
+        let sweeps = document["sweeps"].as_array().unwrap();
+        assert_eq!(
+            sweeps.len(),
+            5,
+            "clean: two strands over ratio, one over bits; noise: one each"
+        );
+        assert_eq!(sweeps[0]["points"][1]["at"], 0.9);
+        let figure = report.render(Format::Svg);
+        assert!(figure.contains("Sweeps:") && figure.contains("class=\"level\""));
+        assert!(
+            !render(Format::Svg).contains("Sweeps:"),
+            "one branch is no sweep"
+        );
     }
 
     #[test]

@@ -22,10 +22,12 @@ use serde::{Deserialize, Serialize};
 mod check;
 mod plan;
 mod read;
+mod sweep;
 
 pub use check::{CheckedStudy, SpecError, is_device};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
 pub use read::Misread;
+pub use sweep::STRENGTHS;
 
 /// A network of a study, for life. Numbered in the order of the plan; branches added later follow.
 #[derive(
@@ -47,12 +49,17 @@ pub enum KnobValue {
     Integer(i64),
     Real(f64),
     Choice(String),
+    /// Several, one after another: each makes a branch of its own. Only what is asked holds lists; checking spreads them.
+    List(Vec<KnobValue>),
 }
 
 impl KnobValue {
-    /// What a person typed: a number where it reads as one, a word otherwise.
+    /// What a person typed: a number where it reads as one, several where commas stand between them, a word otherwise.
     pub fn parse(typed: &str) -> Self {
-        if let Ok(v) = typed.parse::<i64>() {
+        let typed = typed.trim();
+        if typed.contains(',') {
+            Self::List(typed.split(',').map(Self::parse).collect())
+        } else if let Ok(v) = typed.parse::<i64>() {
             Self::Integer(v)
         } else if let Ok(v) = typed.parse::<f64>() {
             Self::Real(v)
@@ -73,6 +80,10 @@ impl fmt::Display for KnobValue {
             Self::Integer(v) => write!(f, "{v}"),
             Self::Real(v) => write!(f, "{v}"),
             Self::Choice(v) => f.write_str(v),
+            Self::List(values) => {
+                let words: Vec<String> = values.iter().map(ToString::to_string).collect();
+                f.write_str(&words.join(","))
+            }
         }
     }
 }
@@ -126,7 +137,7 @@ impl Setting {
 }
 
 /// A method and how its knobs stand.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Method {
     pub id: String,
     #[serde(flatten)]
@@ -366,8 +377,23 @@ pub enum Command {
     Resume,
     /// End at the next step; what was recorded stays.
     Stop,
+    /// Try a setting of the live knob; the latest wins.
+    Try(Wish),
+    /// Find out how much each layer of that finished reference bears, one after another.
+    Sense { reference: u32 },
     /// Nobody will add another branch: end when the queue is empty.
     Finish,
+}
+
+/// A setting of the live knob: a finished reference compressed anew, and looked at on a few images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// Which reference of the study, counted from 0.
+    pub reference: u32,
+    /// The compression; its setting was checked.
+    pub method: Method,
+    /// How strong the corruptions are, 1 to 5.
+    pub severity: u8,
 }
 
 /// A stranger's text without control characters, cut to a line.

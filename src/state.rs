@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{DataFacts, Event, Outcome, Record, Warning};
+use crate::event::{DataFacts, Event, Outcome, Record, Trial, Warning};
 use crate::measurement::{Measurement, Value};
 use crate::spec::{Branch, NetworkId, NetworkPlan, Role, StageKind, Study};
 
 mod chunks;
 pub mod comparison;
+pub mod knob;
 mod landscape;
 mod measurements;
 mod network;
@@ -21,9 +22,11 @@ mod pace;
 mod remaining;
 pub mod series;
 mod summary;
+pub mod sweep;
 pub mod timeline;
 
 pub use comparison::{Comparison, closing_sentence};
+pub use knob::Sensed;
 pub use landscape::{Landscape, Map, NOBODY, Nearness, Point};
 pub use measurements::Measurements;
 pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
@@ -79,6 +82,10 @@ pub struct State {
     pub landscapes: BTreeMap<u32, Landscape>,
     pub warnings: Vec<Warned>,
     pub notes: Vec<Note>,
+    /// What came out at each setting of the live knob, in order.
+    pub trials: Vec<Arc<Trial>>,
+    /// What layers of references bear, by reference and the layer's name.
+    pub sensed: BTreeMap<(u32, String), Sensed>,
     /// Whether training is held at a step.
     pub is_paused: bool,
     /// How the study ended; nothing while it runs.
@@ -286,6 +293,23 @@ impl State {
                 at: record.at,
                 text: text.clone(),
             }),
+            Event::Tried(trial) => self.trials.push(Arc::new(trial.clone())),
+            Event::Sensed {
+                reference,
+                layer,
+                ratio,
+                n,
+                hits,
+                base,
+            } => {
+                let found = Sensed {
+                    ratio: ratio.0,
+                    n: *n,
+                    hits: *hits,
+                    base: *base,
+                };
+                self.sensed.insert((*reference, layer.clone()), found);
+            }
             Event::Paused => self.set_paused(record, true),
             Event::Resumed => self.set_paused(record, false),
             Event::StageEnded {

@@ -23,6 +23,8 @@ use shrinklab::spec::{
 };
 use shrinklab::state::State;
 
+#[path = "lab/knob.rs"]
+mod knob;
 #[path = "lab/resume.rs"]
 mod resume;
 
@@ -338,7 +340,8 @@ fn a_branch_added_after_the_end_opens_the_study_again() {
         ..Branch::default()
     }
     .check(&catalog, &study.study().references[0].training)
-    .unwrap();
+    .unwrap()
+    .remove(0);
     let network = study.plan_branch(&catalog, 0, &branch, &plan);
     assert_eq!(network.id, NetworkId(1));
     let ends = std::cell::Cell::new(0);

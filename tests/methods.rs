@@ -179,8 +179,8 @@ fn kept(plan: NetworkPlan, initial: Option<Network>, network: &Network, data: &D
     Kept {
         plan,
         initial,
-        last: network.duplicate().unwrap(),
-        best: network.duplicate().unwrap(),
+        last: network.duplicate().unwrap().into(),
+        best: network.duplicate().unwrap().into(),
         life: Life { step: 1, epoch: 1 },
         outputs: vec![(1, seen)],
     }

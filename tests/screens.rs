@@ -10,7 +10,7 @@ use crossterm::event::KeyModifiers;
 use ratatui::style::Color;
 use shrinklab::event::Record;
 use shrinklab::lab::compression;
-use shrinklab::spec::{KnobValue, Method, Setting, Stage, Study, Weights};
+use shrinklab::spec::{KnobValue, Method, NetworkId, Setting, Stage, Study, Weights};
 use shrinklab::ui::form::Form;
 use shrinklab::ui::{self, GpuUse, Request, Screen, Seek, export};
 
@@ -49,6 +49,142 @@ fn the_screens_look_as_they_did() {
     snapshot("form-80x24", &form.text(80, 24));
     form.press("<down><down><down><down><down><down><down>1.5<down><down>a");
     snapshot("form-100x30", &form.text(100, 30));
+}
+
+#[test]
+fn a_sweep_is_a_chart_over_any_axis() {
+    let mut shown = Shown::new(made_up::swept(), false, Screen::Sweep);
+    snapshot("sweep-100x30", &shown.text(100, 30));
+    snapshot("sweep-80x24", &shown.text(80, 24));
+    // Bits, then the sizes; down the table to the third network.
+    shown.press("x<down><down>");
+    snapshot("sweep-bits-100x30", &shown.text(100, 30));
+    shown.press("xxxxyy");
+    snapshot("sweep-bytes-100x30", &shown.text(100, 30));
+    let text = shown.text(100, 30);
+    assert!(text.contains("over bytes"), "{text}");
+    shown.press("YYXXXXX");
+    assert!(shown.text(100, 30).contains("accuracy over ratio"));
+    shown.press("yvv");
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("accuracy under gaussian noise 5 over ratio"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_layers_of_a_network_stand_beside_its_references() {
+    let mut shown = Shown::new(made_up::complete(), false, Screen::Network);
+    shown.view.candidate = Some(NetworkId(2));
+    snapshot("layers-100x30", &shown.text(100, 30));
+    snapshot("layers-80x24", &shown.text(80, 24));
+    shown.press("<right>a");
+    snapshot("layers-bits-100x30", &shown.text(100, 30));
+    let text = shown.text(100, 30);
+    assert!(text.contains("8/8") && text.contains("4/32"), "{text}");
+    // Sessions of before say nothing of layers.
+    let empty = Shown::new(made_up::swept()[..2].to_vec(), false, Screen::Network);
+    assert!(empty.text(80, 24).contains("waits for the first network"));
+}
+
+/// Left and right ask for settings; what comes back is drawn beside the chart, and enter keeps it.
+#[test]
+fn the_live_knob_is_turned_and_kept() {
+    let mut shown = Shown::new(made_up::swept(), true, Screen::Sweep);
+    let asked = |requests: Vec<Request>| match requests.as_slice() {
+        [
+            Request::Try {
+                reference: 0,
+                method,
+                severity: 3,
+            },
+        ] => (
+            method.id.clone(),
+            method
+                .setting
+                .0
+                .values()
+                .map(ToString::to_string)
+                .collect::<String>(),
+        ),
+        other => panic!("{other:?}"),
+    };
+    let pruned = |ratio: &str| ("magnitude-pruning".to_owned(), ratio.to_owned());
+    shown.view.candidate = Some(NetworkId(3));
+    assert!(shown.press("<enter>").is_empty(), "nothing was turned yet");
+    assert!(shown.text(100, 30).contains("← → turn the knob"));
+    // From the candidate's 60 %.
+    assert_eq!(asked(shown.press("<right>")), pruned("0.65"));
+    let text = shown.text(100, 30);
+    assert!(text.contains("looking …"), "{text}");
+    shown = Shown {
+        view: shown.view.clone(),
+        ..Shown::new(made_up::turned(&[0.3, 0.5, 0.8, 0.65]), true, Screen::Sweep)
+    };
+    snapshot("knob-100x30", &shown.text(100, 30));
+    snapshot("knob-80x24", &shown.text(80, 24));
+    assert!(!shown.text(100, 30).contains("looking …"));
+    assert_eq!(asked(shown.press("<left>")), pruned("0.6"));
+    assert!(shown.text(100, 30).contains("looking …"));
+    let kept = shown.press("<enter>");
+    let [
+        Request::AddBranch {
+            reference: 0,
+            branch,
+        },
+    ] = kept.as_slice()
+    else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(
+        branch.label(&shown.catalog),
+        "magnitude pruning 60 % (not tuned)"
+    );
+    let quantized = ("post-training-quantization".to_owned(), "8".to_owned());
+    assert_eq!(asked(shown.press("m")), quantized);
+    // Replayed, the curve is there again, and nothing can be turned.
+    let mut replay = Shown::new(made_up::turned(&[0.3, 0.5, 0.65]), false, Screen::Sweep);
+    assert!(replay.text(100, 30).contains("1,000 validation images"));
+    let before = replay.timeline.state().trials.len();
+    replay.timeline.step(-1);
+    assert_eq!(replay.timeline.state().trials.len(), before - 1);
+    assert!(replay.press("<left>m<enter>").is_empty());
+    // Nobody can turn what is not trained yet.
+    let mut work = Shown::new(made_up::swept()[..20].to_vec(), true, Screen::Sweep);
+    assert!(work.press("<right>").is_empty());
+    assert!(
+        work.text(100, 30)
+            .contains("the knob turns when reference is trained")
+    );
+}
+
+/// Several values in a field are a branch of each, and the command says the same.
+#[test]
+fn a_ratio_typed_with_commas_makes_a_branch_of_each() {
+    let mut shown = Shown::new(Vec::new(), false, Screen::Study);
+    while !shown.text(100, 30).contains("▸   ratio") {
+        shown.press("<down>");
+    }
+    shown.press(".1,.4,.9");
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("0.1,0.4,0.9") || text.contains(".1,.4,.9"),
+        "{text}"
+    );
+    assert!(text.contains("3 branches"), "{text}");
+    let study = shown.view.form.study().clone();
+    let line = ui::command_line::command_line(&study, &shown.catalog);
+    assert!(line.contains("--ratio 0.1,0.4,0.9"), "{line}");
+    let checked = study.check(&shown.catalog).unwrap();
+    assert_eq!(checked.study().references[0].branches.len(), 3);
+    // A comma is none of a seed's, and a value that is not allowed is told alone.
+    shown.press(",7");
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("7 is not allowed; a number from 0 to 0.999"),
+        "{text}"
+    );
 }
 
 /// A study that starts from weights of larger images says so in its form; a key beside them changes nothing.
@@ -104,6 +240,12 @@ fn no_size_breaks_a_screen() {
         "2fzzz<right>",
         "2<tab><down><down><down>",
         "3<right><right><enter>",
+        "5",
+        "5xxy<down><down>",
+        "6",
+        "6<down><down>",
+        "5<right>",
+        "5mv",
     ];
     let mut sizes: Vec<(u16, u16)> = Vec::new();
     for width in [
@@ -113,7 +255,13 @@ fn no_size_breaks_a_screen() {
             sizes.push((width, height));
         }
     }
-    for records in [Vec::new(), made_up::at_work(), made_up::complete()] {
+    let all = [
+        Vec::new(),
+        made_up::at_work(),
+        made_up::complete(),
+        made_up::turned(&[0.3, 0.5]),
+    ];
+    for records in all {
         for live in [true, false] {
             for keys in looks {
                 let mut shown = Shown::new(records.clone(), live, Screen::Live);

@@ -496,7 +496,7 @@ impl Show {
             .records()
             .iter()
             .rev()
-            .find(|record| !matches!(record.event, Event::NoteAdded { .. }))
+            .find(|record| !record.event.is_aside())
             .is_some_and(|record| matches!(record.event, Event::StudyEnded { .. }));
         self.studio.as_ref().is_some_and(|studio| !studio.is_done()) && !ended
     }

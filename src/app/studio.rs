@@ -183,7 +183,7 @@ impl Studio {
             .rev()
             .find_map(|record| match &record.event {
                 Event::StudyEnded { outcome } => Some(outcome.clone()),
-                Event::NoteAdded { .. } => None,
+                aside if aside.is_aside() => None,
                 _ => Some(Outcome::Cancelled),
             });
         if ended == Some(Outcome::Completed) {

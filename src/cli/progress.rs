@@ -260,6 +260,8 @@ impl Words {
             | Event::Resumed
             | Event::Continued
             | Event::NoteAdded { .. }
+            | Event::Tried(_)
+            | Event::Sensed { .. }
             | Event::BranchAdded { .. }
             | Event::NetworkBuilt { .. }
             | Event::Progressed { .. }

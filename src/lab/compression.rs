@@ -68,6 +68,11 @@ pub trait Compression {
     fn epochs(&self) -> u32 {
         0
     }
+
+    /// Whether it is done in a moment, without training, so that the live knob can turn it.
+    fn is_live(&self) -> bool {
+        false
+    }
 }
 
 /// Every compression, in the order on screen.

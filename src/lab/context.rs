@@ -1,15 +1,18 @@
 //! What running code of the lab may do: state facts, learn that it was asked to pause or stop, and show an epoch's end.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use crate::event::{Event, Warning};
 use crate::lab::error::{Error, Result};
+use crate::lab::knob::Knob;
 use crate::measurement::Measurement;
 use crate::nn::network::Network;
 use crate::nn::optimizer::Optimizer;
-use crate::spec::{Branch, Command, NetworkId, NetworkPlan};
+use crate::spec::{Branch, Command, NetworkId, NetworkPlan, Wish};
 
 /// Where facts go. The recorder's channel in a running lab, a list in a test.
 pub trait Sink {
@@ -44,7 +47,15 @@ impl Sink for Vec<Event> {
 #[derive(Debug, Default)]
 pub struct Control {
     commands: Option<Receiver<Command>>,
+    /// Read from the channel while something could not be left, and not obeyed yet.
+    early: VecDeque<Command>,
     queue: VecDeque<(Branch, NetworkPlan)>,
+    /// The setting of the live knob to try next; a later one takes its place.
+    wish: Option<Wish>,
+    /// The references whose layers are being looked at one by one.
+    sensing: VecDeque<u32>,
+    /// The knobs of the references that are finished, by the reference's number.
+    knobs: BTreeMap<u32, Rc<RefCell<Knob>>>,
     stopped: bool,
     finishing: bool,
 }
@@ -78,25 +89,122 @@ impl Control {
         self.stopped = false;
     }
 
-    /// Waits for a branch to be added; false when none will come.
-    pub fn wait_for_branch(&mut self) -> bool {
+    /// The live knob of a finished reference.
+    pub fn knob(&self, reference: u32) -> Option<Rc<RefCell<Knob>>> {
+        self.knobs.get(&reference).cloned()
+    }
+
+    /// Takes the live knob of a reference that is finished.
+    pub fn offer(&mut self, reference: u32, knob: Knob) {
+        self.knobs.insert(reference, Rc::new(RefCell::new(knob)));
+    }
+
+    /// Waits for a branch to be added, and tries settings of the live knob meanwhile; false when none will come.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when nobody listens any more.
+    pub fn wait_for_branch(&mut self, sink: &mut dyn Sink) -> Result<bool> {
         while self.queue.is_empty() && !self.finishing {
-            let Some(commands) = &self.commands else {
-                return false;
-            };
-            match commands.recv() {
-                Ok(command) => {
-                    self.take(command);
-                }
-                Err(_) => return false,
+            if self.wish.is_some() || !self.sensing.is_empty() {
+                self.attempt(sink)?;
+            } else if let Some(command) = self.receive() {
+                self.take(command);
+            } else {
+                return Ok(false);
+            }
+            // The latest of several presses is the one that counts.
+            while let Ok(command) = self.next() {
+                self.take(command);
             }
         }
-        !self.queue.is_empty()
+        Ok(!self.queue.is_empty())
+    }
+
+    /// The next command that has arrived.
+    fn next(&mut self) -> std::result::Result<Command, TryRecvError> {
+        match (self.early.pop_front(), &self.commands) {
+            (Some(command), _) => Ok(command),
+            (None, Some(commands)) => commands.try_recv(),
+            (None, None) => Err(TryRecvError::Disconnected),
+        }
+    }
+
+    /// Whether a command waits to be taken.
+    fn has_commands(&self) -> bool {
+        let arrived = self.commands.as_ref().is_some_and(|all| !all.is_empty());
+        arrived || !self.early.is_empty()
+    }
+
+    /// The next command, waited for; nothing when none will come.
+    fn receive(&mut self) -> Option<Command> {
+        match self.early.pop_front() {
+            Some(command) => Some(command),
+            None => self.commands.as_ref()?.recv().ok(),
+        }
+    }
+
+    /// Tries the setting that was asked for last, where its reference is finished. The result goes past everything that
+    /// keeps facts: no network of the study depends on it.
+    fn attempt(&mut self, sink: &mut dyn Sink) -> Result<()> {
+        let Some(wish) = self.wish.take() else {
+            return self.sense(sink);
+        };
+        let Some(knob) = self.knob(wish.reference) else {
+            return Ok(());
+        };
+        let tried = knob.borrow_mut().attempt(&wish, &mut || self.glance());
+        match tried {
+            Ok(trial) => sink.state(Event::Tried(trial)),
+            // Stopped: whoever asks next is told so.
+            Err(Error::Cancelled) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at one more layer of a reference.
+    fn sense(&mut self, sink: &mut dyn Sink) -> Result<()> {
+        let Some(reference) = self.sensing.front().copied() else {
+            return Ok(());
+        };
+        let sensed = match self.knob(reference) {
+            Some(knob) => knob.borrow_mut().sense(reference, &mut || self.glance()),
+            None => Ok(None),
+        };
+        match sensed {
+            Ok(Some(fact)) => sink.state(fact),
+            Ok(None) => {
+                self.sensing.pop_front();
+                Ok(())
+            }
+            Err(Error::Cancelled) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks for a stop in the middle of something; other commands wait their turn.
+    fn glance(&mut self) -> Result<()> {
+        while let Some(Ok(command)) = self.commands.as_ref().map(Receiver::try_recv) {
+            self.early.push_back(command);
+        }
+        if self.early.contains(&Command::Stop) {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     fn take(&mut self, command: Command) -> Option<bool> {
         match command {
             Command::AddBranch { branch, network } => self.queue.push_back((branch, network)),
+            Command::Try(wish) => self.wish = Some(wish),
+            Command::Sense { reference } => {
+                if !self.sensing.contains(&reference)
+                    && let Some(knob) = self.knob(reference)
+                {
+                    knob.borrow_mut().begin_to_sense();
+                    self.sensing.push_back(reference);
+                }
+            }
             Command::Stop => self.stopped = true,
             Command::Finish => self.finishing = true,
             Command::Pause => return Some(true),
@@ -238,32 +346,34 @@ impl<'a> Context<'a> {
     /// # Errors
     /// [`Error::Cancelled`] once the user asked to stop.
     pub fn checkpoint(&mut self) -> Result<()> {
-        let Some(commands) = self.control.commands.clone() else {
-            return self.verdict();
-        };
-        loop {
-            match commands.try_recv() {
-                Ok(command) => {
-                    if self.control.take(command) == Some(true) {
-                        self.hold(&commands)?;
-                    }
-                }
-                // Whoever gave commands is gone; the study goes on without.
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return self.verdict(),
+        // Whoever gave commands may be gone; the study goes on without.
+        while let Ok(command) = self.control.next() {
+            if self.control.take(command) == Some(true) {
+                self.hold()?;
             }
         }
+        if !self.control.stopped {
+            self.control.attempt(self.sink)?;
+        }
+        self.verdict()
     }
 
-    fn hold(&mut self, commands: &Receiver<Command>) -> Result<()> {
+    fn hold(&mut self) -> Result<()> {
         self.sink.state(Event::Paused)?;
         while !self.control.stopped {
-            match commands.recv() {
-                Ok(command) => {
+            // The knob turns while training is held.
+            let is_asked = self.control.wish.is_some() || !self.control.sensing.is_empty();
+            if is_asked && !self.control.has_commands() {
+                self.control.attempt(self.sink)?;
+                continue;
+            }
+            match self.control.receive() {
+                Some(command) => {
                     if self.control.take(command) == Some(false) {
                         break;
                     }
                 }
-                Err(_) => break,
+                None => break,
             }
         }
         self.sink.state(Event::Resumed)

@@ -64,6 +64,10 @@ fn is_passed_over(event: &Event) -> bool {
 
 impl<S: Sink> Sink for Resuming<S> {
     fn state(&mut self, event: Event) -> Result<()> {
+        // What somebody does now is new, whatever the past still holds.
+        if event.is_by_hand() {
+            return self.inner.state(event);
+        }
         self.ended = matches!(event, Event::StudyEnded { .. });
         while let Some(past) = self.past.front() {
             if event.repeats(past) {
@@ -137,6 +141,23 @@ mod tests {
                 }
             ]
         );
+    }
+
+    /// The knob is turned while the past is still being repeated, and was turned in it.
+    #[test]
+    fn what_is_done_by_hand_now_is_always_new() {
+        let tried = Event::Tried(crate::event::Trial::default());
+        let past = vec![
+            ended(0, Outcome::Completed),
+            tried.clone(),
+            ended(1, Outcome::Completed),
+        ];
+        let mut sink = Resuming::new(past, Vec::new());
+        sink.state(ended(0, Outcome::Completed)).unwrap();
+        sink.state(tried.clone()).unwrap();
+        sink.state(ended(1, Outcome::Completed)).unwrap();
+        sink.state(ended(2, Outcome::Completed)).unwrap();
+        assert_eq!(sink.inner, vec![tried, ended(2, Outcome::Completed)]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl<'a> Running<'a> {
                 outcome: ended.clone(),
             })?;
             // A branch can be added after the end, too, also after a stop.
-            if !control.wait_for_branch() {
+            if !control.wait_for_branch(sink)? {
                 return Ok(ended);
             }
             control.rearm();

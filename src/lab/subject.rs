@@ -28,10 +28,10 @@ pub struct Kept {
     pub plan: NetworkPlan,
     /// Before its first step; only for networks trained from scratch.
     pub initial: Option<Network>,
-    /// As it is now.
-    pub last: Network,
+    /// As it is now. Shared with the live knob, which only looks.
+    pub last: Rc<Network>,
     /// At the epoch with the lowest validation loss; `last` where nothing was trained.
-    pub best: Network,
+    pub best: Rc<Network>,
     /// Steps and epochs that it has been trained for in its own life.
     pub life: Life,
     /// Softmax outputs on the test images after each epoch or stage, with the epoch's number.

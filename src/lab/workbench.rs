@@ -15,6 +15,7 @@ use crate::lab::data::{Dataset, Split};
 use crate::lab::error::{Error, Result};
 use crate::lab::feasibility;
 use crate::lab::keeper::Keeper;
+use crate::lab::knob::Knob;
 use crate::lab::landscape::Landscape;
 use crate::lab::probe::{self, Probe, When};
 use crate::lab::ratio::{RatioOf, Sizes};
@@ -35,7 +36,7 @@ pub struct Workbench<'a> {
     device: Device,
     reference: &'a Reference,
     cache: &'a Cache,
-    pub data: Data,
+    pub data: Rc<Data>,
     /// Hash of the data in use.
     digest: String,
     /// Mean and deviation of the training images.
@@ -94,12 +95,12 @@ impl<'a> Workbench<'a> {
             reference: &study.references[reference as usize],
             cache,
             corrupted_subset: test.stratified(images, study.seed),
-            data: Data {
+            data: Rc::new(Data {
                 train,
                 split,
                 test,
                 classes,
-            },
+            }),
             digest: digest.to_owned(),
             normalization,
             corrupted: CorruptedSets::default(),
@@ -137,7 +138,31 @@ impl<'a> Workbench<'a> {
             _ => self.trained(plan, &recipe, &mut cx)?,
         }
         *at = plan.stages.len() as u32 - 1;
-        self.measured(plan, *at, &mut cx)
+        self.measured(plan, *at, &mut cx)?;
+        self.offer(plan, cx.control());
+        Ok(())
+    }
+
+    /// Hands a finished network to the live knob: a reference to be turned, any other to be placed beside.
+    fn offer(&self, plan: &NetworkPlan, control: &mut Control) {
+        let Some(kept) = self.networks.get(&plan.id) else {
+            return;
+        };
+        match control.knob(plan.reference) {
+            Some(knob) => knob.borrow_mut().admit(kept),
+            None if plan.role == Role::Reference => {
+                let knob = Knob::new(
+                    self.study.seed,
+                    Rc::clone(&self.data),
+                    &self.study.suite.corruptions,
+                    &self.reference.architecture,
+                    Recipe::new(&self.reference.training),
+                    kept,
+                );
+                control.offer(plan.reference, knob);
+            }
+            None => {}
+        }
     }
 
     /// A network trained from scratch: a reference or a twin.
@@ -526,8 +551,8 @@ impl<'a> Workbench<'a> {
         let kept = Kept {
             plan: plan.clone(),
             initial: piece.initial,
-            last: piece.network,
-            best: piece.best,
+            last: Rc::new(piece.network),
+            best: Rc::new(piece.best),
             life: piece.life,
             outputs: piece.outputs,
         };
@@ -540,9 +565,13 @@ impl<'a> Workbench<'a> {
         let missing = || Error::Internal(format!("{} was put away and is gone", plan.name));
         let kept = self.networks.remove(&plan.id).ok_or_else(missing)?;
         let key = self.keys.get(&plan.id).cloned().ok_or_else(missing)?;
+        let own = |network: Rc<Network>| match Rc::try_unwrap(network) {
+            Ok(network) => Ok(network),
+            Err(shared) => shared.duplicate(),
+        };
         Ok(Piece {
-            network: kept.last,
-            best: kept.best,
+            network: own(kept.last)?,
+            best: own(kept.best)?,
             initial: kept.initial,
             life: kept.life,
             outputs: kept.outputs,

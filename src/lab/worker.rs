@@ -127,15 +127,16 @@ pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
 fn work(job: &Job, facts: impl Sink + Send, commands: Receiver<Command>) -> Outcome {
     let threads = job.study.study().threads.unwrap_or_else(available_threads) as usize;
     let pool = pool(threads);
-    let mut control = Control::listening(commands);
     let mut sink = Resuming::new(job.past.clone(), facts);
     let added: Vec<(Branch, NetworkPlan)> = sink.branches_added();
-    for (branch, network) in added {
-        control.enqueue(branch, network);
-    }
     let outcome = match pool {
         Ok(pool) => catch_unwind(AssertUnwindSafe(|| {
             pool.install(|| {
+                // What it holds of networks stays on this thread.
+                let mut control = Control::listening(commands);
+                for (branch, network) in added {
+                    control.enqueue(branch, network);
+                }
                 run(
                     &job.study,
                     &job.catalog,

@@ -7,7 +7,7 @@ use super::table;
 use crate::state::plain;
 
 /// The columns, after `session` where several sessions are joined.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "network",
     "role",
     "stage",
@@ -22,6 +22,7 @@ const COLUMNS: [&str; 14] = [
     "low",
     "high",
     "n",
+    "deviation_percent",
 ];
 
 pub(super) fn render(report: &Report<'_>) -> String {

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::table::{self, Row};
 use super::{Chapter, Format, Report};
-use crate::measurement::Score;
+use crate::measurement::{Metric, Score};
 use crate::spec::Study;
+use crate::state::sweep::{Across, Quantity, Sweep, acrosses, quantities};
 use crate::state::{NetworkState, Status, is_steering, say};
 
 #[derive(Serialize)]
@@ -19,6 +20,7 @@ struct Document<'a> {
     networks: Vec<Value>,
     epochs: Vec<EpochRow<'a>>,
     verdicts: Vec<Value>,
+    sweeps: Vec<Value>,
     warnings: Vec<Value>,
     measurements: Vec<Row>,
 }
@@ -56,6 +58,7 @@ pub(super) fn render(report: &Report<'_>) -> String {
         networks: Vec::new(),
         epochs: Vec::new(),
         verdicts: Vec::new(),
+        sweeps: Vec::new(),
         warnings: Vec::new(),
         measurements: table::rows(report),
     };
@@ -87,6 +90,10 @@ pub(super) fn render(report: &Report<'_>) -> String {
             });
             of_session(chapter, verdict)
         }));
+        let sweeps = sweeps(chapter).into_iter();
+        document
+            .sweeps
+            .extend(sweeps.map(|sweep| of_session(chapter, sweep)));
         document
             .warnings
             .extend(state.warnings.iter().map(|warned| {
@@ -100,6 +107,49 @@ pub(super) fn render(report: &Report<'_>) -> String {
     let mut text = serde_json::to_string_pretty(&document).expect("a report is always JSON");
     text.push('\n');
     spell_out(&text)
+}
+
+/// Every accuracy over every knob, a line for each method; corruptions at every severity.
+fn sweeps(chapter: &Chapter<'_>) -> Vec<Value> {
+    let state = &chapter.state;
+    let mut rows = Vec::new();
+    for across in acrosses(state) {
+        let Across::Knob(knob) = &across else {
+            continue;
+        };
+        let mut told: Vec<Quantity> = Vec::new();
+        for severity in 1..=5 {
+            for quantity in quantities(state, severity) {
+                if quantity.metric != Metric::Accuracy || told.contains(&quantity) {
+                    continue;
+                }
+                for strand in Sweep::of(state, &across, &quantity).strands {
+                    let points = strand.marks.iter().map(|mark| {
+                        json!({
+                            "network": state.name(mark.network),
+                            "at": Score(mark.across),
+                            "value": Score(mark.found.value),
+                            "low": mark.found.interval.map(|(low, _)| Score(low)),
+                            "high": mark.found.interval.map(|(_, high)| Score(high)),
+                            "n": mark.found.n,
+                            "deviation_percent": mark.deviation.map(Score),
+                        })
+                    });
+                    rows.push(json!({
+                        "knob": knob,
+                        "method": strand.method.label(&chapter.header.catalog),
+                        "reference": strand.reference,
+                        "metric": quantity.metric,
+                        "condition": quantity.condition,
+                        "severity": quantity.severity,
+                        "points": points.collect::<Vec<_>>(),
+                    }));
+                }
+                told.push(quantity);
+            }
+        }
+    }
+    rows
 }
 
 /// JSON leaves DEL, C1 controls and marks of direction as they are; they can stand in strings alone.

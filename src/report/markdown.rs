@@ -6,7 +6,10 @@ use super::{Chapter, Format, Report};
 use crate::event::Outcome;
 use crate::measurement::{Metric, Verdict};
 use crate::state::comparison::{Comparison, Estimate};
+use crate::state::sweep::deviation;
 use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, say};
+
+mod sweeps;
 
 pub(super) fn render(report: &Report<'_>) -> String {
     let mut text = String::new();
@@ -22,7 +25,8 @@ fn write(report: &Report<'_>, text: &mut String) -> fmt::Result {
     writeln!(
         text,
         "Accuracies are shares of test images with 95 % Wilson intervals. Differences are candidate less reference in \
-         percentage points; their 95 % interval takes the two networks for independent, and so is rather too wide."
+         percentage points; their 95 % interval takes the two networks for independent, and so is rather too wide. \
+         A relative deviation is 100 · (candidate / reference - 1) per cent."
     )?;
     writeln!(
         text,
@@ -70,6 +74,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
         )?;
     }
     write_networks(state, text)?;
+    sweeps::write(chapter, text)?;
     for branch in state.branches() {
         if let Some(comparison) = Comparison::of(state, branch.plan.id) {
             write_comparison(state, branch, &comparison, text)?;
@@ -163,19 +168,24 @@ fn write_comparison(
     if !comparison.accuracies.is_empty() {
         writeln!(
             text,
-            "| accuracy on | severity | reference | candidate | difference |"
+            "| accuracy on | severity | reference | candidate | difference | relative deviation |"
         )?;
-        writeln!(text, "|---|---:|---|---|---|")?;
+        writeln!(text, "|---|---:|---|---|---|---:|")?;
         for row in &comparison.accuracies {
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} |",
                 words(row.condition.as_deref().unwrap_or("clean images")),
                 row.severity.map(|s| s.to_string()).unwrap_or_default(),
                 estimate(row.reference.as_ref()),
                 estimate(row.candidate.as_ref()),
                 row.difference
-                    .map_or_else(|| "-".to_owned(), |difference| difference.points())
+                    .map_or_else(|| "-".to_owned(), |difference| difference.points()),
+                relative(
+                    row.candidate
+                        .zip(row.reference)
+                        .and_then(|(candidate, base)| deviation(candidate.value, base.value))
+                )
             )?;
         }
         writeln!(text)?;
@@ -277,6 +287,14 @@ fn estimate(estimate: Option<&Estimate>) -> String {
         .n
         .map_or_else(|| "n unknown".to_owned(), |n| format!("n = {n}"));
     format!("{} ({interval}, {n})", percent(estimate.value))
+}
+
+/// Per cent above a reference, as document 003's tables have it, or a dash.
+fn relative(deviation: Option<f64>) -> String {
+    deviation.map_or_else(
+        || "-".to_owned(),
+        |percent| format!("{:+.2} %", (percent * 100.0).round() / 100.0 + 0.0),
+    )
 }
 
 fn percent(share: f64) -> String {

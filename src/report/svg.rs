@@ -1,4 +1,4 @@
-//! Figures: loss curves, accuracies under corruption with their intervals, the map of functions.
+//! Figures: loss curves, accuracies under corruption with their intervals, the map of functions, sweeps.
 //!
 //! Written by hand, so that the same sessions always give the same bytes. Every network has its shape and its color on
 //! all figures; the shape alone suffices to tell it apart.
@@ -12,6 +12,7 @@ mod bars;
 mod canvas;
 mod loss;
 mod map;
+mod sweep;
 
 /// Widths and heights in pixels.
 const WIDTH: f64 = 960.0;
@@ -55,6 +56,7 @@ fn draw_chapter(chapter: &Chapter<'_>, canvas: &mut Canvas, top: f64) -> f64 {
     for draw in [loss::draw, bars::draw, map::draw] {
         y = draw(&chapter.state, canvas, y);
     }
+    y = sweep::draw(&chapter.state, &header.catalog, canvas, y);
     if y == begin {
         canvas.text(
             MARGIN,

@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use super::Report;
-use crate::measurement::{Metric, Score, Unit};
+use crate::measurement::{Measurement, Metric, Score, Unit};
+use crate::spec::Role;
+use crate::state::sweep::deviation;
+use crate::state::{NetworkState, State};
 
 /// One number. The fields' names are a promise to whoever reads a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +31,8 @@ pub(super) struct Row {
     pub low: Option<Score>,
     pub high: Option<Score>,
     pub n: Option<u64>,
+    /// Per cent by which it lies above the same number of its reference, 100 · (A_c / A_b - 1).
+    pub deviation_percent: Option<Score>,
 }
 
 /// Every number of the sessions, network by network, in the order in which it was found.
@@ -56,9 +61,23 @@ pub(super) fn rows(report: &Report<'_>) -> Vec<Row> {
                     low: found.interval.map(|(low, _)| low),
                     high: found.interval.map(|(_, high)| high),
                     n: found.n,
+                    deviation_percent: above_reference(&chapter.state, network, found).map(Score),
                 });
             }
         }
     }
     rows
+}
+
+/// By how much a number lies above the same of its reference; nothing for references, and for what only compares.
+fn above_reference(state: &State, network: &NetworkState, found: &Measurement) -> Option<f64> {
+    if network.plan.role == Role::Reference || found.against.is_some() {
+        return None;
+    }
+    let reference = state.network(network.plan.against)?;
+    let (condition, severity) = (found.condition.as_deref(), found.severity);
+    let base = reference
+        .measurements
+        .latest(found.metric, condition, severity)?;
+    deviation(found.scalar()?, base.scalar()?)
 }

@@ -20,7 +20,7 @@ use super::{Error, FORMAT, Header, VERSION, newer};
 use crate::event::{Event, Record};
 
 /// Every kind that this version knows.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 20] = [
     "study-started",
     "branch-added",
     "data-ready",
@@ -34,6 +34,8 @@ pub const KINDS: [&str; 18] = [
     "measured",
     "warned",
     "note-added",
+    "tried",
+    "sensed",
     "paused",
     "resumed",
     "stage-ended",
@@ -57,6 +59,8 @@ pub fn kind(event: &Event) -> &str {
         Event::Measured(_) => "measured",
         Event::Warned { .. } => "warned",
         Event::NoteAdded { .. } => "note-added",
+        Event::Tried(_) => "tried",
+        Event::Sensed { .. } => "sensed",
         Event::Paused => "paused",
         Event::Resumed => "resumed",
         Event::StageEnded { .. } => "stage-ended",

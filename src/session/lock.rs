@@ -74,7 +74,7 @@ fn ending(file: &mut File) -> io::Result<Option<Outcome>> {
             if let codec::Decoded::Record { record, .. } = codec::decode(line, 0) {
                 if let Event::StudyEnded { outcome } = record.event {
                     return Ok(Some(outcome));
-                } else if !matches!(record.event, Event::NoteAdded { .. }) {
+                } else if !record.event.is_aside() {
                     return Ok(None);
                 }
             }

@@ -2,7 +2,10 @@
 
 use super::{FORMAT, Header, VERSION, codec};
 use crate::catalog::Catalog;
-use crate::event::{Cost, DataFacts, Event, LayerFacts, Outcome, Record, Tally, Warning};
+use crate::event::{
+    Cost, DataFacts, Event, KeptChannels, LayerFacts, Outcome, Record, Tally, Trial, TrialHits,
+    Warning,
+};
 use crate::measurement::{Direction, MapPoint, Measurement, Metric, Score, Unit, Value, Verdict};
 use crate::spec::{
     Branch, Checkpoint, KnobValue, Method, NetworkId, NetworkPlan, Reference, Role, Setting, Stage,
@@ -123,6 +126,10 @@ fn after(event: &Event) -> Option<Event> {
                 output: vec![6, 24, 24],
                 parameters: 156,
                 macs: 86_400,
+                weights: Some(150),
+                nonzero: Some(100),
+                bits: Some(8),
+                kept: Some(KeptChannels::new(6, [0, 1, 4])),
             }],
         },
         Event::NetworkBuilt { .. } => Event::Progressed {
@@ -172,7 +179,16 @@ fn after(event: &Event) -> Option<Event> {
         Event::Warned { .. } => Event::NoteAdded {
             text: "# no comment, \"quoted\"\nsecond line ☃".to_owned(),
         },
-        Event::NoteAdded { .. } => Event::Paused,
+        Event::NoteAdded { .. } => Event::Tried(trial("0.65", 0.91)),
+        Event::Tried(_) => Event::Sensed {
+            reference: 0,
+            layer: "conv1".to_owned(),
+            ratio: Score(0.5),
+            n: 1_000,
+            hits: 902,
+            base: 950,
+        },
+        Event::Sensed { .. } => Event::Paused,
         Event::Paused => Event::Resumed,
         Event::Resumed => Event::StageEnded {
             network,
@@ -458,4 +474,86 @@ fn measure(id: NetworkId, stage: u32, events: &mut Vec<Event>) {
         method: "mds".to_owned(),
         points,
     }));
+}
+
+/// The story with four branches instead of one: two ratios of a method, one of another scope, and bits.
+pub(crate) fn swept() -> Vec<Event> {
+    let mut events = story();
+    let Some(Event::StudyStarted { study, networks }) = events.first_mut() else {
+        panic!("a story begins with its study");
+    };
+    let branch = |id: &str, knobs: &[(&str, &str)]| {
+        let mut method = Method::plain(id);
+        for (knob, typed) in knobs {
+            let value = KnobValue::parse(typed);
+            method.setting.0.insert((*knob).to_owned(), value);
+        }
+        Branch {
+            stages: vec![Stage::Compress(method)],
+            ..Branch::default()
+        }
+    };
+    study.references[0].branches = vec![
+        branch("magnitude-pruning", &[("ratio", "0.9")]),
+        branch("magnitude-pruning", &[("ratio", "0.5")]),
+        branch("magnitude-pruning", &[("ratio", "0.5"), ("scope", "x")]),
+        branch("quantization", &[("bits", "4"), ("images", "512")]),
+    ];
+    let own = networks[2].clone();
+    for id in 3..6 {
+        let mut plan = own.clone();
+        (plan.id, plan.name) = (NetworkId(id), format!("branch {id}"));
+        networks.push(plan);
+    }
+    for (id, accuracy, bytes) in [
+        (2, 0.5, 100.0),
+        (3, 0.9, 200.0),
+        (4, 0.8, 200.0),
+        (5, 0.7, 50.0),
+    ] {
+        for (metric, value, unit) in [
+            (Metric::Accuracy, accuracy, Unit::Fraction),
+            (Metric::Bytes, bytes, Unit::Bytes),
+        ] {
+            events.push(Event::Measured(Measurement {
+                unit,
+                ..scalar(NetworkId(id), 9, metric, value)
+            }));
+        }
+    }
+    events
+}
+
+/// The knob at a ratio, with that share of 1,000 clean images right; the reference has 950.
+pub(crate) fn trial(ratio: &str, accuracy: f64) -> Trial {
+    let own = (accuracy * 1e3).round() as u64;
+    let setting = Setting::default().with("ratio", KnobValue::parse(ratio));
+    let hits = |condition: Option<&str>, severity, own: u64, reference: u64| TrialHits {
+        condition: condition.map(str::to_owned),
+        severity,
+        own,
+        reference,
+        both: own.min(reference) - 5,
+    };
+    Trial {
+        reference: 0,
+        method: Method {
+            id: "magnitude-pruning".to_owned(),
+            setting,
+        },
+        n: 1_000,
+        hits: vec![
+            hits(None, None, own, 950),
+            hits(Some("gaussian-noise"), Some(3), own - 100, 880),
+        ],
+        same: own - 3,
+        sizes: vec![
+            (Metric::Parameters, Score(1_000.0)),
+            (Metric::Nonzero, Score(350.0)),
+            (Metric::Macs, Score(86_400.0)),
+            (Metric::Bytes, Score(4_100.0)),
+        ],
+        distances: vec![(NetworkId(0), Score(0.11)), (NetworkId(1), Score(0.24))],
+        problem: None,
+    }
 }

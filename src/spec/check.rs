@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, Method, Setting, Stage, Study, Weights, printable};
+use super::{Branch, KnobValue, Method, Setting, Stage, Study, Weights, printable};
 use crate::catalog::{Catalog, Described, Knob};
 
 /// One thing that is wrong with a study.
@@ -170,11 +170,17 @@ impl Study {
                 let problem = format!("{} is more than {MOST_TWINS}, the most", reference.twins);
                 errors.push(SpecError::new(&place, "twins", problem));
             }
-            for (number, branch) in reference.branches.iter_mut().enumerate() {
+            let mut branches = Vec::new();
+            for (number, mut branch) in std::mem::take(&mut reference.branches)
+                .into_iter()
+                .enumerate()
+            {
                 let comma = if place.is_empty() { "" } else { ", " };
                 let place = format!("{place}{comma}branch {}", number + 1);
                 branch.fill(catalog, &reference.training, &place, &mut errors);
+                branches.append(&mut branch.spread(&place, &mut errors));
             }
+            reference.branches = branches;
         }
         if errors.is_empty() {
             Ok(CheckedStudy(self))
@@ -185,15 +191,21 @@ impl Study {
 }
 
 impl Branch {
-    /// The branch with all that was left open filled in, for one that is added to a running study.
+    /// The branch with all that was left open filled in, for one that is added to a running study; several where a knob
+    /// has several values.
     ///
     /// # Errors
     /// One [`SpecError`] per field.
-    pub fn check(mut self, catalog: &Catalog, training: &Setting) -> Result<Self, Vec<SpecError>> {
+    pub fn check(
+        mut self,
+        catalog: &Catalog,
+        training: &Setting,
+    ) -> Result<Vec<Self>, Vec<SpecError>> {
         let mut errors = Vec::new();
         self.fill(catalog, training, "branch", &mut errors);
+        let branches = self.spread("branch", &mut errors);
         if errors.is_empty() {
-            Ok(self)
+            Ok(branches)
         } else {
             Err(errors)
         }
@@ -218,7 +230,7 @@ impl Branch {
         for stage in &mut self.stages {
             match stage {
                 Stage::Compress(method) => {
-                    check_method(method, &catalog.compressions, place, "compression", errors);
+                    check_compression(method, &catalog.compressions, place, errors);
                 }
                 Stage::FineTune(setting) => {
                     for (id, value) in &training.0 {
@@ -229,7 +241,7 @@ impl Branch {
                     setting
                         .0
                         .entry("epochs".to_owned())
-                        .or_insert(super::KnobValue::Integer(1));
+                        .or_insert(KnobValue::Integer(1));
                     check_setting(setting, &catalog.training, place, "a fine-tuning", errors);
                 }
             }
@@ -317,8 +329,7 @@ fn check_batch(
     place: &str,
     errors: &mut Vec<SpecError>,
 ) {
-    let (Some(limit), Some(super::KnobValue::Integer(batch))) =
-        (train_limit, training.0.get("batch"))
+    let (Some(limit), Some(KnobValue::Integer(batch))) = (train_limit, training.0.get("batch"))
     else {
         return;
     };
@@ -367,6 +378,43 @@ fn check_method(
     );
 }
 
+/// The same for a compression, whose knobs may have several values: each is held against the knob by itself.
+fn check_compression(
+    method: &mut Method,
+    table: &[Described],
+    place: &str,
+    errors: &mut Vec<SpecError>,
+) {
+    let described = table.iter().find(|entry| entry.info.id == method.id);
+    let mut lists = Vec::new();
+    for (id, value) in &mut method.setting.0 {
+        let Some((knob, KnobValue::List(values))) = described
+            .and_then(|described| described.knob(id))
+            .zip(Some(&mut *value))
+        else {
+            continue;
+        };
+        let taken: Option<Vec<KnobValue>> = values.iter().map(|v| knob.range.accept(v)).collect();
+        // What is wrong with one of them is said by the check of all knobs, of that one alone.
+        match (
+            taken,
+            values.iter().find(|v| knob.range.accept(v).is_none()),
+        ) {
+            (Some(taken), _) if !taken.is_empty() => {
+                let first = taken[0].clone();
+                lists.push((id.clone(), taken));
+                *value = first;
+            }
+            (_, Some(wrong)) => *value = wrong.clone(),
+            (_, None) => *value = KnobValue::Choice(String::new()),
+        }
+    }
+    check_method(method, table, place, "compression", errors);
+    for (id, values) in lists {
+        method.setting.0.insert(id, KnobValue::List(values));
+    }
+}
+
 fn check_setting(
     setting: &mut Setting,
     knobs: &[Knob],
@@ -381,12 +429,18 @@ fn check_setting(
                 let known: Vec<&str> = knobs.iter().map(|knob| &*knob.id).collect();
                 format!("{owner} has no such knob; one of {}", known.join(", "))
             }
-            Some(knob) if knob.range.accept(value).is_none() => {
+            Some(_) if matches!(value, KnobValue::List(_)) => {
                 format!(
-                    "{} is not allowed; {}",
-                    printable(&value.to_string()),
-                    knob.range
+                    "{} is a list; only a compression's knob takes one, for a branch of each",
+                    printable(&value.to_string())
                 )
+            }
+            Some(knob) if knob.range.accept(value).is_none() => {
+                let written = match printable(&value.to_string()) {
+                    nothing if nothing.is_empty() => "nothing".to_owned(),
+                    written => written,
+                };
+                format!("{written} is not allowed; {}", knob.range)
             }
             Some(_) => continue,
         };

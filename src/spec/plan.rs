@@ -335,6 +335,10 @@ fn epochs_label(epochs: u32) -> String {
     format!("{epochs} epoch{plural}")
 }
 
+fn percent(ratio: f64) -> String {
+    format!("{} %", (ratio * 1e4).round() / 100.0)
+}
+
 /// The title and the knobs that are not where they stand by themselves; ratio and bits always.
 fn method_label(method: &Method, catalog: &Catalog) -> String {
     let mut label = catalog.title(&method.id).to_lowercase();
@@ -351,7 +355,14 @@ fn method_label(method: &Method, catalog: &Catalog) -> String {
         let words = match (id.as_str(), value) {
             // A student of another architecture is as large as it is.
             ("ratio", _) if is_named(knobs.get("student")) => continue,
-            ("ratio", KnobValue::Real(ratio)) => format!("{} %", (ratio * 1e4).round() / 100.0),
+            ("ratio", KnobValue::Real(ratio)) => percent(*ratio),
+            ("ratio", KnobValue::List(ratios)) => {
+                let words = ratios.iter().map(|ratio| match ratio.number() {
+                    Some(ratio) => percent(ratio),
+                    None => ratio.to_string(),
+                });
+                words.collect::<Vec<_>>().join(", ")
+            }
             ("bits", bits) => match &activations {
                 Some(other) if *other != "as-weights" && *other != bits.to_string() => {
                     let other = match other.as_str() {

@@ -116,7 +116,7 @@ impl Reader<'_> {
                 }
             }
             (Shape::Flag, DeValue::Boolean(_))
-            | (Shape::Word | Shape::Method, DeValue::String(_)) => {}
+            | (Shape::Word | Shape::Method | Shape::Compression, DeValue::String(_)) => {}
             (Shape::Flag, value) => self.refuse(at, name, value, "true or false"),
             (Shape::Word, value) => self.refuse(at, name, value, "a text in quotation marks"),
             (Shape::Choice(words), value) => {
@@ -133,18 +133,18 @@ impl Reader<'_> {
                 }
             }
             (Shape::Numbers, value) => self.refuse(at, name, value, "a list of numbers"),
-            (Shape::Method, DeValue::Table(table)) => {
+            (Shape::Method | Shape::Compression, DeValue::Table(table)) => {
                 match table.get("id").map(|id| (id.span().start, id.get_ref())) {
                     None => self.say(at, name, "has no id; { id = \"…\", knob = … }".to_owned()),
                     Some((_, DeValue::String(_))) => {}
                     Some((at, id)) => self.refuse(at, name, id, "an id in quotation marks"),
                 }
-                self.knobs(table, &["id"]);
+                self.knobs(table, &["id"], matches!(shape, Shape::Compression));
             }
-            (Shape::Method, value) => {
+            (Shape::Method | Shape::Compression, value) => {
                 self.refuse(at, name, value, "an id, or { id = \"…\", knob = … }");
             }
-            (Shape::Setting, DeValue::Table(table)) => self.knobs(table, &[]),
+            (Shape::Setting, DeValue::Table(table)) => self.knobs(table, &[], false),
             (Shape::Setting, value) => self.refuse(at, name, value, "knobs, { knob = … }"),
             (Shape::Table(fields), DeValue::Table(table)) => {
                 self.fields(table, fields);
@@ -206,21 +206,33 @@ impl Reader<'_> {
         }
     }
 
-    /// Knobs take numbers, words and flags; which, the catalog knows.
-    fn knobs(&mut self, table: &DeTable<'_>, other: &[&str]) {
+    /// Knobs take numbers, words and flags, which, the catalog knows; where a list makes branches, also several of them.
+    fn knobs(&mut self, table: &DeTable<'_>, other: &[&str], takes_lists: bool) {
+        fn is_one(value: &DeValue<'_>) -> bool {
+            match value {
+                DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).is_ok(),
+                DeValue::Float(_) | DeValue::String(_) | DeValue::Boolean(_) => true,
+                DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => false,
+            }
+        }
         let knobs = table
             .iter()
             .filter(|(key, _)| !other.contains(&&**key.get_ref()));
         for (key, value) in knobs {
             let at = value.span().start;
-            let is_knob = match value.get_ref() {
-                DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).is_ok(),
-                DeValue::Float(_) | DeValue::String(_) | DeValue::Boolean(_) => true,
-                DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => false,
-            };
-            if !is_knob {
-                let allowed = "a number, a word, true or false";
-                self.refuse(at, key.get_ref(), value.get_ref(), allowed);
+            let allowed = "a number, a word, true or false";
+            match value.get_ref() {
+                DeValue::Array(list) if takes_lists && !list.is_empty() => {
+                    for each in list.iter().filter(|each| !is_one(each.get_ref())) {
+                        self.refuse(each.span().start, key.get_ref(), each.get_ref(), allowed);
+                    }
+                }
+                one if is_one(one) => {}
+                DeValue::Array(_) if takes_lists => {
+                    let allowed = "at least one value";
+                    self.refuse(at, key.get_ref(), value.get_ref(), allowed);
+                }
+                other => self.refuse(at, key.get_ref(), other, allowed),
             }
         }
     }
@@ -353,6 +365,34 @@ mod tests {
                 "line 8: reference 2: file: is missing",
                 "line 9: reference 2: same-start-twin: \"yes\" is not allowed; true or false",
             ]
+        );
+    }
+
+    #[test]
+    fn a_knob_of_a_compression_may_have_several_values() {
+        let branch = |compress: &str| {
+            format!("[[references]]\n{REST}[[references.branches]]\nstages = [{{ {compress} }}]\n")
+        };
+        let study = Study::from_toml(&branch(
+            "compress = { id = \"a\", ratio = [0.1, 1], scope = [\"x\", \"y\"] }",
+        ));
+        let Stage::Compress(method) = &study.unwrap().references[0].branches[0].stages[0] else {
+            panic!("the stage compresses");
+        };
+        let list = KnobValue::List(vec![KnobValue::Real(0.1), KnobValue::Integer(1)]);
+        assert_eq!(method.setting.0["ratio"], list);
+        assert_eq!(
+            said(&branch(
+                "compress = { id = \"a\", ratio = [], bits = [8, [4]] }"
+            )),
+            [
+                "line 5: branch 1: bits: a list is not allowed; a number, a word, true or false",
+                "line 5: branch 1: ratio: a list is not allowed; at least one value",
+            ]
+        );
+        assert_eq!(
+            said(&branch("fine-tune = { epochs = [1, 2] }")),
+            ["line 5: branch 1: epochs: a list is not allowed; a number, a word, true or false"]
         );
     }
 

@@ -66,6 +66,36 @@ fn write(state: &State, text: &mut String) -> fmt::Result {
     for note in &state.notes {
         writeln!(text, "note at record {}: {}", note.seq, plain(&note.text))?;
     }
+    for trial in &state.trials {
+        let knobs = trial.method.setting.0.iter();
+        let knobs: Vec<String> = knobs.map(|(id, value)| format!("{id} {value}")).collect();
+        write!(
+            text,
+            "tried {} {}:",
+            plain(&trial.method.id),
+            plain(&knobs.join(", "))
+        )?;
+        if let Some(problem) = &trial.problem {
+            write!(text, " {}", plain(problem))?;
+        }
+        for hits in &trial.hits {
+            let condition = hits.condition.as_deref().unwrap_or("clean");
+            write!(text, " {} {}/{}", plain(condition), hits.own, trial.n)?;
+        }
+        writeln!(text)?;
+    }
+    for ((reference, layer), found) in &state.sensed {
+        writeln!(
+            text,
+            "{} of reference {} without {} of its weights: {}/{}, before {}",
+            plain(layer),
+            reference + 1,
+            found.ratio,
+            found.hits,
+            found.n,
+            found.base
+        )?;
+    }
     for (kind, count) in &state.unknown {
         writeln!(text, "unknown {}: {count}", plain(kind))?;
     }

@@ -16,6 +16,7 @@ mod step;
 mod typing;
 
 pub use rows::{Kind, Row};
+pub use step::turn_knob;
 
 /// What a row stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -105,6 +105,16 @@ pub enum Action {
     ShowLive,
     ShowTable,
     ShowSessions,
+    ShowSweep,
+    ShowNetwork,
+    AllLayers,
+    Sense,
+    Keep,
+    KnobMethod,
+    NextAcross,
+    PreviousAcross,
+    NextQuantity,
+    PreviousQuantity,
     NextPanel,
     PreviousPanel,
     FullScreen,
@@ -160,6 +170,10 @@ pub enum Layer {
     Table,
     /// The list of saved sessions.
     Sessions,
+    /// The chart of sweeps.
+    Sweep,
+    /// The layers of a network.
+    Network,
     Help,
     Palette,
     /// The line in which a note is typed.
@@ -174,12 +188,14 @@ pub enum Layer {
 
 impl Layer {
     /// All of them, for tests over the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Study,
         Self::Branch,
         Self::Live,
         Self::Table,
         Self::Sessions,
+        Self::Sweep,
+        Self::Network,
         Self::Help,
         Self::Palette,
         Self::Note,
@@ -215,11 +231,31 @@ pub struct Binding {
     pub sources: &'static [Source],
 }
 
-const SCREENS: &[Layer] = &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions];
-const SHOWN: &[Layer] = &[Layer::Live, Layer::Table, Layer::Sessions];
+const SCREENS: &[Layer] = &[
+    Layer::Study,
+    Layer::Live,
+    Layer::Table,
+    Layer::Sessions,
+    Layer::Sweep,
+    Layer::Network,
+];
+const SHOWN: &[Layer] = &[
+    Layer::Live,
+    Layer::Table,
+    Layer::Sessions,
+    Layer::Sweep,
+    Layer::Network,
+];
 const FORMS: &[Layer] = &[Layer::Study, Layer::Branch];
-const FACTS: &[Layer] = &[Layer::Live, Layer::Table];
-const LISTS: &[Layer] = &[Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings];
+const FACTS: &[Layer] = &[Layer::Live, Layer::Table, Layer::Sweep, Layer::Network];
+const SWEEP: &[Layer] = &[Layer::Sweep];
+const LISTS: &[Layer] = &[
+    Layer::Table,
+    Layer::Sessions,
+    Layer::Network,
+    Layer::Help,
+    Layer::Warnings,
+];
 const ALL: &[Layer] = &Layer::ALL;
 const MOVING: &[Layer] = &[
     Layer::Study,
@@ -227,6 +263,8 @@ const MOVING: &[Layer] = &[
     Layer::Live,
     Layer::Table,
     Layer::Sessions,
+    Layer::Sweep,
+    Layer::Network,
     Layer::Help,
     Layer::Warnings,
 ];
@@ -263,12 +301,22 @@ pub const BINDINGS: &[Binding] = bindings! {
     FullScreen [Char('f'), Enter], "focus panel", "focus", "show the panel on the whole screen, with more in it", &[Layer::Live], ANY;
     NextCandidate [Char('c')], "next candidate", "candidate", "compare the next network with its reference", FACTS, ANY;
     PreviousCandidate [Char('C')], "previous candidate", "", "compare the network before with its reference", FACTS, ANY;
-    Severity [Char('v')], "severity", "severity", "strength of the corruptions, 1 to 5", &[Layer::Live], ANY;
+    Severity [Char('v')], "severity", "severity", "strength of the corruptions, 1 to 5", &[Layer::Live, Layer::Sweep], ANY;
     MapMethod [Char('m')], "map method", "", "how the map of functions is laid out: mds, pca or t-sne", &[Layer::Live], ANY;
     Smoothing [Char('w')], "smoothing", "", "weight of the smoothed loss curve: off, .6, .9, .99", &[Layer::Live], ANY;
     ZoomIn [Char('z')], "zoom in", "", "half as many steps of the loss: around the cross-hair, or the last", &[Layer::Live], ANY;
     ZoomOut [Char('Z')], "zoom out", "", "twice as many steps of the loss", &[Layer::Live], ANY;
     LogScale [Char('y')], "log scale", "", "draw the loss on a logarithmic scale", &[Layer::Live], ANY;
+    // The chart of sweeps.
+    NextAcross [Char('x')], "next axis", "axis", "what the chart is drawn against: ratio, bits, a size", SWEEP, ANY;
+    PreviousAcross [Char('X')], "previous axis", "", "the axis before", SWEEP, ANY;
+    NextQuantity [Char('y')], "next quantity", "quantity", "what the chart draws: accuracy, agreement, latency, a size", SWEEP, ANY;
+    PreviousQuantity [Char('Y')], "previous quantity", "", "the quantity before", SWEEP, ANY;
+    Keep [Enter], "keep as branch", "keep", "keep the knob's setting as a branch, measured like any other", SWEEP, LAB;
+    KnobMethod [Char('m')], "knob method", "method", "turn another method: pruning, quantization", SWEEP, LAB;
+    // The layers.
+    AllLayers [Char('a')], "all layers", "all layers", "list every layer, or only those that multiply", &[Layer::Network], ANY;
+    Sense [Char('s')], "sensitivity", "sensitivity", "what each layer of the reference bears: half of its weights zeroed, alone", &[Layer::Network], LAB;
     // The table.
     Sort [Enter], "sort", "sort", "sort by the column under the cursor; again turns the order round", &[Layer::Table], ANY;
     Filter [Char('/')], "filter", "filter", "show only the rows that hold every word typed", &[Layer::Table], ANY;
@@ -297,16 +345,16 @@ pub const BINDINGS: &[Binding] = bindings! {
     // Moving.
     Up [Up, Char('k')], "up", "", "up: a field, a row, a value", MOVING, ANY;
     Down [Down, Char('j')], "down", "", "down: a field, a row, a value", MOVING, ANY;
-    Left [Left, Char('h')], "left", "", "left: a smaller value, the candidate before, a column", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table], ANY;
-    Right [Right, Char('l')], "right", "", "right: a larger value, the next candidate, a column", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table], ANY;
+    Left [Left, Char('h')], "left", "", "left: a smaller value, also of the live knob, the candidate before", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
+    Right [Right, Char('l')], "right", "", "right: a larger value, also of the live knob, the next candidate", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
     Up [BackTab], "previous field", "", "the field before", FORMS, ANY;
     Down [Tab], "next field", "", "the next field", FORMS, ANY;
     Up [Up], "up", "", "up: the line before", &[Layer::Palette, Layer::Quit], ANY;
     Down [Down, Tab], "down", "", "down: the next line", &[Layer::Palette, Layer::Quit], ANY;
     PageUp [PageUp, Ctrl('u')], "page up", "", "a page up", LISTS, ANY;
     PageDown [PageDown, Ctrl('d')], "page down", "", "a page down", LISTS, ANY;
-    First [Home, Char('g')], "first", "", "the beginning: of a list, or of the study", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings], ANY;
-    Last [End, Char('G')], "last", "", "the end: of a list, or of the study, and follow it", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings], ANY;
+    First [Home, Char('g')], "first", "", "the beginning: of a list, or of the study", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Network, Layer::Help, Layer::Warnings], ANY;
+    Last [End, Char('G')], "last", "", "the end: of a list, or of the study, and follow it", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Network, Layer::Help, Layer::Warnings], ANY;
     // Leaving a running study.
     Leave [Char('l'), Char('y')], "leave it running", "leave it running", "leave the screen; the study finishes without it", &[Layer::Quit], ANY;
     StopAndQuit [Char('s')], "stop and quit", "stop it", "end the study at the next step and leave", &[Layer::Quit], ANY;
@@ -316,15 +364,19 @@ pub const BINDINGS: &[Binding] = bindings! {
     ShowLive [Char('2'), F(2)], "live screen", "", "the four panels", SHOWN, ANY;
     ShowTable [Char('3'), F(3)], "table of measurements", "", "every number that was measured", SHOWN, ANY;
     ShowSessions [Char('o'), Char('4'), F(4)], "open session", "sessions", "the list of saved sessions", SHOWN, ANY;
+    ShowSweep [Char('5'), F(5)], "sweep chart", "sweep", "any number over ratio, bits or a size, and the live knob", SHOWN, ANY;
+    ShowNetwork [Char('6'), F(6)], "network layers", "layers", "the layers: widths, zeros, bits, which channels went", SHOWN, ANY;
     // In the form digits are numbers.
     ShowStudy [F(1)], "new study", "", "the form of a new study", &[Layer::Study], ANY;
     ShowLive [F(2)], "live screen", "", "the four panels", &[Layer::Study], ANY;
     ShowTable [F(3)], "table of measurements", "", "every number that was measured", &[Layer::Study], ANY;
     ShowSessions [Char('o'), F(4)], "open session", "sessions", "the list of saved sessions", &[Layer::Study], ANY;
-    Quit [Char('q'), Ctrl('c')], "quit", "quit", "leave; a running study is asked about first", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions, Layer::Help, Layer::Warnings], ANY;
+    ShowSweep [F(5)], "sweep chart", "", "any number over ratio, bits or a size, and the live knob", &[Layer::Study], ANY;
+    ShowNetwork [F(6)], "network layers", "", "the layers: widths, zeros, bits, which channels went", &[Layer::Study], ANY;
+    Quit [Char('q'), Ctrl('c')], "quit", "quit", "leave; a running study is asked about first", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions, Layer::Sweep, Layer::Network, Layer::Help, Layer::Warnings], ANY;
     Quit [Ctrl('c')], "quit", "", "leave; a running study is asked about first", &[Layer::Branch, Layer::Palette, Layer::Note, Layer::Filter], ANY;
     Suspend [Ctrl('z')], "suspend", "", "give the terminal back to the shell and hold everything; `fg` goes on", ALL, ANY;
-    Back [Esc], "back", "", "one layer back", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions], ANY;
+    Back [Esc], "back", "", "one layer back", SCREENS, ANY;
     Back [Esc], "back", "back", "one layer back", &[Layer::Branch, Layer::Help, Layer::Palette, Layer::Note, Layer::Filter, Layer::Quit, Layer::Warnings], ANY;
     Palette [Char(':'), Ctrl('p')], "palette", "palette", "find anything by its name", SCREENS, ANY;
     Help [Char('?')], "help", "help", "every key and what it does", SCREENS, ANY;
@@ -403,8 +455,8 @@ mod tests {
             for digit in '0'..='9' {
                 assert_eq!(action(Char(digit), *layer, Source::Lab), None, "{digit}");
             }
-            let screens = [1, 2, 3, 4].map(|n| action(F(n), *layer, Source::Lab).is_some());
-            assert_eq!(screens, [*layer == Layer::Study; 4]);
+            let screens = [1, 2, 3, 4, 5, 6].map(|n| action(F(n), *layer, Source::Lab).is_some());
+            assert_eq!(screens, [*layer == Layer::Study; 6]);
         }
     }
 

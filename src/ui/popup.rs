@@ -59,6 +59,8 @@ pub fn help_lines(source: Source) -> Vec<HelpLine> {
         ("The four panels", Layer::Live),
         ("The form of a study", Layer::Study),
         ("The table of measurements", Layer::Table),
+        ("The chart of sweeps", Layer::Sweep),
+        ("The layers of a network", Layer::Network),
         ("The list of sessions", Layer::Sessions),
         ("The list of warnings", Layer::Warnings),
         ("Before leaving a running study", Layer::Quit),

@@ -11,10 +11,13 @@ use super::view::{Screen, View};
 pub mod corruption;
 pub mod experiment;
 pub mod function;
+pub mod knob;
 pub mod live;
 pub mod loss;
+pub mod network;
 pub mod numbers;
 pub mod sessions;
+pub mod sweep;
 pub mod table;
 
 /// Below this nothing can be read.
@@ -42,6 +45,8 @@ pub fn paint(scene: &Scene<'_>, view: &View, area: Rect, buffer: &mut Buffer) {
         Screen::Live => live::draw(&mut pen, scene, view),
         Screen::Table => table::draw(&mut pen, scene, view),
         Screen::Sessions => sessions::draw(&mut pen, scene, view),
+        Screen::Sweep => sweep::draw(&mut pen, scene, view),
+        Screen::Network => network::draw(&mut pen, scene, view),
     }
     popup::draw(&mut pen, scene, view);
 }

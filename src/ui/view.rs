@@ -8,8 +8,9 @@ use super::fuzzy::fuzzy;
 use super::keymap::{self, Action, Key, Layer};
 use super::scene::Scene;
 use super::screen::live::Panel;
+use super::screen::sweep::SweepView;
 use super::screen::table::TableView;
-use crate::spec::{Branch, NetworkId, Study};
+use crate::spec::{Branch, Method, NetworkId, Study};
 use crate::state::Smoothing;
 
 mod act;
@@ -27,15 +28,21 @@ pub enum Screen {
     Table,
     /// The list of saved sessions.
     Sessions,
+    /// The chart of sweeps.
+    Sweep,
+    /// The layers of a network.
+    Network,
 }
 
 impl Screen {
     /// All of them with the names that `replay --screen` takes.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("study", Self::Study),
         ("live", Self::Live),
         ("table", Self::Table),
         ("sessions", Self::Sessions),
+        ("sweep", Self::Sweep),
+        ("layers", Self::Network),
     ];
 }
 
@@ -90,6 +97,16 @@ pub enum Request {
     AddBranch {
         reference: u32,
         branch: Branch,
+    },
+    /// Try a setting of the live knob.
+    Try {
+        reference: u32,
+        method: Method,
+        severity: u8,
+    },
+    /// Find out how much each layer of a reference bears.
+    Sense {
+        reference: u32,
     },
     Pause,
     Resume,
@@ -147,6 +164,11 @@ pub struct View {
     pub scroll: usize,
     pub form: Form,
     pub table: TableView,
+    pub sweep: SweepView,
+    /// Where the live knob was turned to.
+    pub knob: Option<Method>,
+    /// Whether layers without products are listed, too.
+    pub all_layers: bool,
     /// The row under the cursor in the list of sessions.
     pub session: usize,
     /// What lies over the screen, the last on top.
@@ -172,6 +194,9 @@ impl View {
             scroll: 0,
             form,
             table: TableView::default(),
+            sweep: SweepView::default(),
+            knob: None,
+            all_layers: false,
             session: 0,
             popups: Vec::new(),
             hint: None,
@@ -221,6 +246,8 @@ impl View {
             Screen::Live => Layer::Live,
             Screen::Table => Layer::Table,
             Screen::Sessions => Layer::Sessions,
+            Screen::Sweep => Layer::Sweep,
+            Screen::Network => Layer::Network,
         }
     }
 

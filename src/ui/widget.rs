@@ -6,5 +6,6 @@ pub mod curve;
 pub mod footer;
 pub mod frame;
 pub mod grid;
+pub mod plot;
 pub mod transport;
 pub mod tree;

@@ -109,7 +109,7 @@ fn the_csv_report_says_the_same_in_columns() {
     let mut lines = csv.lines();
     assert_eq!(
         lines.next().unwrap(),
-        "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n"
+        "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n,deviation_percent"
     );
     assert_eq!(
         lines.count(),

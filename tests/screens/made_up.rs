@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 
 use shrinklab::catalog::{Catalog, Described, Info, Knob, Range, Text, text};
-use shrinklab::event::{Cost, DataFacts, Event, Outcome, Record, Tally};
+use shrinklab::event::{
+    Cost, DataFacts, Event, KeptChannels, LayerFacts, Outcome, Record, Tally, Trial, TrialHits,
+};
 use shrinklab::measurement::{
     Direction, MapPoint, Measurement, Metric, Score, Unit, Value, Verdict,
 };
 use shrinklab::spec::{
-    Branch, Checkpoint, KnobValue, Method, NetworkId, NetworkPlan, Reference, Setting, Stage,
-    StageKind, Study, Suite,
+    Branch, Checkpoint, KnobValue, Method, NetworkId, Reference, Setting, Stage, StageKind, Study,
+    Suite,
 };
 
 fn info(
@@ -177,6 +179,10 @@ pub(crate) fn catalog() -> Catalog {
                 },
             ),
         ],
+        live: vec![
+            text("magnitude-pruning"),
+            text("post-training-quantization"),
+        ],
     }
 }
 
@@ -217,12 +223,24 @@ pub(crate) fn study() -> Study {
     }
 }
 
-/// The networks of [`study`].
-pub(crate) fn plans() -> Vec<NetworkPlan> {
-    study()
-        .check(&catalog())
-        .expect("the made-up study is sound")
-        .plan(&catalog())
+/// A study that sweeps ratios and bits, without twins and tuning.
+pub(crate) fn sweep() -> Study {
+    let mut study = study();
+    let reference = &mut study.references[0];
+    reference.twins = 0;
+    for (branch, (knob, values)) in reference
+        .branches
+        .iter_mut()
+        .zip([("ratio", ".1,.4,.6,.75,.9"), ("bits", "16,8,4")])
+    {
+        branch.stages.truncate(1);
+        let Stage::Compress(method) = &mut branch.stages[0] else {
+            continue;
+        };
+        let value = KnobValue::parse(values);
+        method.setting = Setting::default().with(knob, value);
+    }
+    study
 }
 
 /// A log that is being written.
@@ -237,21 +255,21 @@ const STEPS: u64 = 141;
 
 impl Story {
     pub(crate) fn begin() -> Self {
+        Self::of(study())
+    }
+
+    pub(crate) fn of(study: Study) -> Self {
         let mut story = Self {
             records: Vec::new(),
             at: 0,
             points: Vec::new(),
         };
-        let study = study()
-            .check(&catalog())
-            .expect("the made-up study is sound")
-            .study()
-            .clone();
+        let study = study.check(&catalog()).expect("the made-up study is sound");
         story.say(
             0,
             Event::StudyStarted {
-                study,
-                networks: plans(),
+                study: study.study().clone(),
+                networks: study.plan(&catalog()),
             },
         );
         story.say(
@@ -563,7 +581,7 @@ impl Story {
                 network: NetworkId(network),
                 architecture: "lenet5".to_owned(),
                 parameters: 225_034,
-                layers: Vec::new(),
+                layers: layers(network),
             },
         );
     }
@@ -571,6 +589,7 @@ impl Story {
     /// The pruned branch, up to the middle of its fine-tuning or to its end.
     pub(crate) fn prune(&mut self, cut: bool) {
         self.start(2, 0, StageKind::Compress, "Magnitude pruning", 0);
+        self.built(2);
         self.say(
             40,
             Event::NetworkCompressed {
@@ -619,6 +638,7 @@ impl Story {
     /// The quantized branch, and the end.
     pub(crate) fn finish(&mut self) {
         self.start(3, 0, StageKind::Compress, "Post-training quantization", 0);
+        self.built(3);
         self.end(3, 0);
         self.point(3, 0, 0);
         self.measure(3, 1, 0.963, 1.05, (224_000.0, 226_000.0));
@@ -630,6 +650,52 @@ impl Story {
             },
         );
     }
+}
+
+/// The layers of `lenet5`; those of a branch with zeros, and with channels of the second convolution gone.
+fn layers(network: u32) -> Vec<LayerFacts> {
+    let layer =
+        |name: &str, kind: &str, output: &[u32], weights: u64, biases: u64, macs: u64| LayerFacts {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            output: output.to_vec(),
+            parameters: weights + biases,
+            macs,
+            weights: Some(weights).filter(|weights| *weights > 0),
+            ..LayerFacts::default()
+        };
+    let mut layers = vec![
+        layer("normalize", "normalize", &[1, 28, 28], 0, 0, 0),
+        layer("conv1", "conv2d", &[20, 24, 24], 500, 20, 288_000),
+        layer("relu1", "relu", &[20, 24, 24], 0, 0, 0),
+        layer("pool1", "max-pool2d", &[20, 12, 12], 0, 0, 0),
+        layer("conv2", "conv2d", &[50, 8, 8], 25_000, 50, 1_600_000),
+        layer("pool2", "max-pool2d", &[50, 4, 4], 0, 0, 0),
+        layer("flatten", "flatten", &[800], 0, 0, 0),
+        layer("fc1", "linear", &[250], 200_000, 250, 200_000),
+        layer("fc2", "linear", &[10], 2_500, 10, 2_500),
+    ];
+    if network == 2 {
+        layers[1].nonzero = Some(480);
+        layers[4].output[0] = 32;
+        (layers[4].parameters, layers[4].macs) = (16_032, 1_024_000);
+        (layers[4].weights, layers[4].nonzero) = (Some(16_000), Some(9_000));
+        layers[4].kept = Some(KeptChannels::new(
+            50,
+            (0..50).filter(|n| n % 7 < 5 && *n != 22 && *n < 46),
+        ));
+        layers[7].nonzero = Some(70_123);
+        layers[7].kept = Some(KeptChannels::new(250, (0..250).filter(|n| *n > 20)));
+    }
+    if network == 3 {
+        for (place, layer) in layers.iter_mut().enumerate() {
+            layer.bits = (layer.macs > 0).then_some(if place == 1 { 8 } else { 4 });
+        }
+        let mut rounded = layer("relu1.quant", "fake-quant", &[20, 24, 24], 0, 0, 0);
+        rounded.bits = Some(8);
+        layers.insert(3, rounded);
+    }
+    layers
 }
 
 fn plain(network: u32, probe: &str, metric: Metric) -> Measurement {
@@ -668,7 +734,112 @@ pub(crate) fn complete() -> Vec<Record> {
             text: "accuracy holds, agreement does not".to_owned(),
         },
     );
+    for (layer, hits) in [("conv1", 811), ("conv2", 951), ("fc1", 958), ("fc2", 957)] {
+        story.say(
+            5,
+            Event::Sensed {
+                reference: 0,
+                layer: layer.to_owned(),
+                ratio: Score(0.5),
+                n: 1_000,
+                hits,
+                base: 957,
+            },
+        );
+    }
     story.prune(false);
     story.finish();
     story.records
+}
+
+/// A sweep of five ratios and three bits, measured.
+pub(crate) fn swept() -> Vec<Record> {
+    let mut story = Story::of(sweep());
+    story.built(0);
+    story.start(0, 0, StageKind::Train, "Training", 3 * STEPS);
+    story.train(0, 0, 3, 2.3, 0.09, false);
+    story.end(0, 0);
+    story.measure(0, 1, 0.964, 1.0, (225_034.0, 900_136.0));
+    story.point(2, 0, 0);
+    story.point(5, 0, 0);
+    let found = [
+        (0.965, 1.0, 202_550.0, 900_136.0),
+        (0.963, 1.02, 135_150.0, 900_136.0),
+        (0.958, 1.1, 90_180.0, 900_136.0),
+        (0.921, 1.3, 56_400.0, 900_136.0),
+        (0.655, 1.7, 22_700.0, 900_136.0),
+        (0.964, 1.0, 225_034.0, 450_300.0),
+        (0.962, 1.0, 224_000.0, 226_000.0),
+        (0.887, 1.2, 201_000.0, 113_800.0),
+    ];
+    for (place, (accuracy, harm, nonzero, bytes)) in found.into_iter().enumerate() {
+        let id = place as u32 + 1;
+        story.start(id, 0, StageKind::Compress, "Compressing", 0);
+        story.end(id, 0);
+        story.measure(id, 1, accuracy, harm, (nonzero, bytes));
+    }
+    story.say(
+        30,
+        Event::StudyEnded {
+            outcome: Outcome::Completed,
+        },
+    );
+    story.records
+}
+
+/// The sweep, and then the knob turned up to the ratio that was asked for last.
+pub(crate) fn turned(ratios: &[f64]) -> Vec<Record> {
+    let mut records = swept();
+    for ratio in ratios {
+        let own = (964.0 - 500.0 * ratio.powi(4)).round() as u64;
+        let hits = |place: usize, condition: Option<&str>| {
+            let reference = 964 - 40 * place as u64;
+            let own = own - 45 * place as u64;
+            TrialHits {
+                condition: condition.map(str::to_owned),
+                severity: condition.map(|_| 3),
+                own,
+                reference,
+                both: own.min(reference) - 4,
+            }
+        };
+        let catalog = catalog();
+        let ids = catalog
+            .corruptions
+            .iter()
+            .map(|corruption| &*corruption.info.id);
+        let conditions = std::iter::once(None).chain(ids.map(Some));
+        let last = records.last().expect("a session has records");
+        let record = Record {
+            seq: last.seq + 1,
+            at: last.at + 300,
+            event: Event::Tried(Trial {
+                reference: 0,
+                method: Method {
+                    id: "magnitude-pruning".to_owned(),
+                    setting: Setting::default().with("ratio", KnobValue::Real(*ratio)),
+                },
+                n: 1_000,
+                hits: conditions
+                    .enumerate()
+                    .map(|(place, id)| hits(place, id))
+                    .collect(),
+                same: own - 10,
+                sizes: vec![
+                    (Metric::Parameters, Score(225_034.0)),
+                    (Metric::Nonzero, Score((225_034.0 * (1.0 - ratio)).round())),
+                    (Metric::Macs, Score(1_199_960.0)),
+                    (Metric::Bytes, Score(900_136.0)),
+                ],
+                distances: vec![
+                    (NetworkId(0), Score(0.3 * ratio)),
+                    (NetworkId(2), Score(0.4)),
+                    (NetworkId(5), Score(0.35)),
+                ],
+                problem: None,
+            }),
+        };
+        records.push(record);
+    }
+    records
 }

@@ -13,7 +13,7 @@ use crate::app::studio::{Studio, checked, settle};
 use crate::cli::Ending;
 use crate::event::Event;
 use crate::session::{Follower, Presence, Session};
-use crate::spec::{Branch, Command, Study};
+use crate::spec::{Branch, Command, Method, Stage, Study, Wish};
 use crate::state::{Mode, State, Timeline};
 use crate::ui::view::{Request, Screen, Seek};
 
@@ -55,6 +55,12 @@ impl Show {
         match request {
             Request::Start(study) => return Ok(self.begin(study)),
             Request::AddBranch { reference, branch } => self.add_branch(reference, branch),
+            Request::Try {
+                reference,
+                method,
+                severity,
+            } => self.try_setting(reference, method, severity),
+            Request::Sense { reference } => self.command(Command::Sense { reference }),
             Request::Pause => {
                 self.pausing = true;
                 self.command(Command::Pause);
@@ -184,7 +190,7 @@ impl Show {
         };
         // All that was ever planned counts, also where the picture is frozen at an earlier time.
         let state = State::fold(self.timeline.records());
-        let networks: Vec<_> = state
+        let mut networks: Vec<_> = state
             .networks
             .iter()
             .map(|network| network.plan.clone())
@@ -195,20 +201,54 @@ impl Show {
             .references
             .get(reference as usize)
             .map(|asked| asked.training.clone());
-        let Some(branch) = training.and_then(|training| branch.check(&self.lab, &training).ok())
+        let Some(branches) = training.and_then(|training| branch.check(&self.lab, &training).ok())
         else {
             self.message = Some("the branch cannot run as it stands".to_owned());
             return;
         };
-        let network = studio
-            .study
-            .plan_branch(&self.lab, reference, &branch, &networks);
-        studio.say(Event::BranchAdded {
+        for branch in branches {
+            let network = studio
+                .study
+                .plan_branch(&self.lab, reference, &branch, &networks);
+            networks.push(network.clone());
+            studio.say(Event::BranchAdded {
+                reference,
+                branch: branch.clone(),
+                network: network.clone(),
+            });
+            self.command(Command::AddBranch { branch, network });
+        }
+    }
+
+    /// Asks the lab for a setting of the live knob; it takes its turn at the end of a step.
+    fn try_setting(&mut self, reference: u32, method: Method, severity: u8) {
+        let Some(studio) = self.studio.as_ref().filter(|studio| !studio.is_done()) else {
+            self.message = Some(
+                "the knob needs the lab that made the study; this session is only read".to_owned(),
+            );
+            return;
+        };
+        let asked = studio.study.study().references.get(reference as usize);
+        let branch = Branch {
+            stages: vec![Stage::Compress(method)],
+            ..Branch::default()
+        };
+        let checked = asked.map(|asked| branch.check(&self.lab, &asked.training));
+        let method = match checked.and_then(Result::ok).and_then(|mut all| all.pop()) {
+            Some(Branch { mut stages, .. }) => match stages.pop() {
+                Some(Stage::Compress(method)) => method,
+                _ => return,
+            },
+            None => {
+                self.message = Some("the setting cannot be tried as it stands".to_owned());
+                return;
+            }
+        };
+        self.command(Command::Try(Wish {
             reference,
-            branch: branch.clone(),
-            network: network.clone(),
-        });
-        self.command(Command::AddBranch { branch, network });
+            method,
+            severity,
+        }));
     }
 
     fn open(&mut self, row: usize) -> Result<()> {

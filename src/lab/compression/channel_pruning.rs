@@ -257,6 +257,10 @@ struct ChannelPruning {
 }
 
 impl Compression for ChannelPruning {
+    fn is_live(&self) -> bool {
+        self.schedule == Schedule::OneShot && self.criterion != Criterion::Taylor
+    }
+
     fn compress(
         &self,
         start: &Start<'_>,

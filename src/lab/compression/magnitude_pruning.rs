@@ -136,6 +136,10 @@ struct MagnitudePruning {
 }
 
 impl Compression for MagnitudePruning {
+    fn is_live(&self) -> bool {
+        self.schedule == Schedule::OneShot
+    }
+
     fn compress(
         &self,
         start: &Start<'_>,

@@ -113,6 +113,10 @@ struct PostTrainingQuantization {
 }
 
 impl Compression for PostTrainingQuantization {
+    fn is_live(&self) -> bool {
+        self.adaround.is_none()
+    }
+
     fn compress(
         &self,
         start: &Start<'_>,

@@ -203,7 +203,7 @@ impl Canvas {
              text{{font-family:sans-serif;font-size:12px;fill:#222}}\
              .title{{font-size:16px;font-weight:bold}}.panel{{font-size:13px;font-weight:bold}}\
              .small{{font-size:10px;fill:#555}}.index{{font-size:8px}}\
-             .grid{{stroke:#ddd}}.axis{{stroke:#555}}.whisker{{stroke:#222;stroke-width:1.5}}\
+             .grid{{stroke:#ddd}}.level{{stroke:#888;stroke-dasharray:4 4}}.axis{{stroke:#555}}.whisker{{stroke:#222;stroke-width:1.5}}\
              </style>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
             escaped(about),
             self.body

@@ -12,6 +12,8 @@ pub(super) enum Shape {
     Numbers,
     /// An id, or a table with an id and knobs.
     Method,
+    /// The same, with lists for knobs: a branch of each.
+    Compression,
     /// A table of knobs.
     Setting,
     Table(&'static [Field]),
@@ -100,7 +102,7 @@ const BRANCH: Shape = Shape::Table(&[
         Shape::List(
             "stage",
             &Shape::OneOf(&[
-                may("compress", Shape::Method),
+                may("compress", Shape::Compression),
                 may("fine-tune", Shape::Setting),
             ]),
         ),

@@ -13,7 +13,7 @@
 //! Deviation: under corruption b and c are not recorded, and the first formula takes the networks for independent.
 //! Networks that agree on most images differ less by chance than it says: too wide rather than too narrow.
 
-use crate::measurement::{Measurement, Metric};
+use crate::measurement::{Measurement, Metric, wilson};
 use crate::state::NetworkState;
 
 /// A share in [0, 1] with its 95 % interval.
@@ -27,6 +27,15 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// A share of `n`, with Wilson's interval.
+    pub fn of_hits(hits: u64, n: u64) -> Self {
+        Self {
+            value: hits as f64 / n.max(1) as f64,
+            interval: Some(wilson(hits.min(n), n)),
+            n: Some(n),
+        }
+    }
+
     /// An accuracy, also out of an error.
     pub fn accuracy(found: &Measurement) -> Option<Self> {
         let value = found.scalar()?;
@@ -57,6 +66,22 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// Of two networks on the same `n` images: how many the reference, the candidate and both get right.
+    pub fn paired(reference: u64, candidate: u64, both: u64, n: u64) -> Self {
+        let table = [
+            both,
+            reference.saturating_sub(both),
+            candidate.saturating_sub(both),
+            (n + both).saturating_sub(reference + candidate),
+        ];
+        let [a, b, c, d] = table.map(|count| count as f64);
+        Self::between(
+            &Estimate::of_hits(reference, n),
+            &Estimate::of_hits(candidate, n),
+            phi(a, b, c, d),
+        )
+    }
+
     /// `correlation` is φ, 0 where the two are taken for independent.
     pub(super) fn between(reference: &Estimate, candidate: &Estimate, correlation: f64) -> Self {
         let value = candidate.value - reference.value;

@@ -12,7 +12,7 @@ pub(super) fn knob_row(place: Place, knob: &Knob, setting: &Setting) -> Row {
     let number = match &value {
         KnobValue::Integer(v) => Some(*v as f64),
         KnobValue::Real(v) => Some(*v),
-        KnobValue::Flag(_) | KnobValue::Choice(_) => None,
+        KnobValue::Flag(_) | KnobValue::Choice(_) | KnobValue::List(_) => None,
     };
     let kind = match &knob.range {
         range if is_number(range) => Kind::Number {
@@ -40,6 +40,11 @@ pub(super) fn knob_row(place: Place, knob: &Knob, setting: &Setting) -> Row {
     }
 }
 
+/// `3 branches`, for a list of three.
+pub(super) fn several(value: &str) -> String {
+    format!("{} branches", value.split(',').count())
+}
+
 /// A slider is drawn where all of the range can be pictured in it: shares.
 fn slider(range: &Range, value: f64) -> Option<f64> {
     match range {
@@ -50,9 +55,12 @@ fn slider(range: &Range, value: f64) -> Option<f64> {
     }
 }
 
-/// `50 % of weights removed`.
+/// `50 % of weights removed`; for several, how many branches they make.
 pub(super) fn removed(value: &str, method: &Described) -> String {
     let counts = method.info.ratio_of.as_deref().unwrap_or("parameters");
+    if value.contains(',') {
+        return format!("of {counts} removed; {}", several(value));
+    }
     match value.parse::<f64>() {
         Ok(ratio) if ratio.is_finite() => {
             format!(

@@ -1,6 +1,6 @@
 //! The rows of the form, read from the study and the catalog.
 
-use super::knob::{knob_row, removed};
+use super::knob::{knob_row, removed, several};
 use super::{Form, Place, standing};
 use crate::catalog::{Catalog, Knob};
 use crate::spec::{Checkpoint, KnobValue, Stage, Weights};
@@ -280,6 +280,8 @@ impl Form {
                     row.is_inner = true;
                     if knob.id == "ratio" {
                         row.note = removed(&row.value, described);
+                    } else if let Some(KnobValue::List(_)) = method.setting.0.get(&*knob.id) {
+                        row.note = several(&row.value);
                     }
                     push(row);
                 }

@@ -250,7 +250,8 @@ fn turn_method(method: &mut Method, table: &[Described], by: i64) {
     }
 }
 
-fn turn_knob(setting: &mut Setting, knob: &Knob, by: i64) {
+/// Turns a knob of a setting by so many steps, from where it stands to its ends; words and flags go round.
+pub fn turn_knob(setting: &mut Setting, knob: &Knob, by: i64) {
     let value = standing(setting, knob);
     let next = match &knob.range {
         Range::Integer {

@@ -1,6 +1,6 @@
 //! Typing a number into the field under the cursor; the study follows each key.
 
-use super::{Form, Kind};
+use super::{Form, Kind, Place};
 use crate::catalog::Catalog;
 
 impl Form {
@@ -26,22 +26,24 @@ impl Form {
     /// Takes a character into the number under the cursor; `false` if it is none of a number's.
     pub fn type_char(&mut self, c: char, catalog: &Catalog) -> bool {
         let begins = c.is_ascii_digit() || c == '.';
-        let continues = self.typed.is_some() && matches!(c, '-' | 'e');
+        let continues = self.typed.is_some() && matches!(c, '-' | 'e' | ',');
         if !(begins || continues) {
             return false;
         }
         let Some(row) = self.rows(catalog).into_iter().nth(self.cursor) else {
             return false;
         };
-        if !matches!(row.kind, Kind::Number { .. }) {
+        // Only a compression's knob takes several values, a branch of each.
+        let is_swept = matches!(row.place, Place::Knob(..));
+        if !matches!(row.kind, Kind::Number { .. }) || (c == ',' && !is_swept) {
             return false;
         }
         if self.before.is_none() {
             self.before = Some(Box::new(self.study.clone()));
         }
         let mut typed = self.typed.take().unwrap_or_default();
-        // Longer than any number that a knob takes.
-        if typed.len() < 24 {
+        // Longer than any number that a knob takes, and than a dozen of them.
+        if typed.len() < if is_swept { 80 } else { 24 } {
             typed.push(c);
         }
         self.take(&row.place, &typed);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::knob;
+use crate::event::Trial;
 use crate::measurement::{MapPoint, Verdict};
 use crate::spec::NetworkId;
 use crate::state::{Map, Nearness, counted};
@@ -29,7 +31,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let lines = if pen.height() >= 9 { 2 } else { 1 };
     let height = pen.height().saturating_sub(lines);
     let mut upper = pen.part(0, 0, pen.width(), height);
-    map(&mut upper, scene, view);
+    map(&mut upper, scene, view, None);
     let mut y = height;
     if lines == 2 {
         let words = format!("trails: epochs · {}", method_words(view));
@@ -49,7 +51,18 @@ fn method_words(view: &View) -> &'static str {
     }
 }
 
-fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
+/// The classical map with the setting under the live knob on it.
+pub fn draw_beside(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, trial: &Trial) {
+    let classical = View {
+        map: 0,
+        ..view.clone()
+    };
+    let place = trial.place(scene.landscape(view));
+    map(pen, scene, &classical, place);
+}
+
+/// The map; `tried` is the place of the live knob's setting.
+fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, tried: Option<(f64, f64)>) {
     let theme = scene.theme();
     let method = MAPS[view.map.min(MAPS.len() - 1)];
     let middle = pen.height() / 2;
@@ -79,9 +92,10 @@ fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         return;
     };
     let mut grid = Grid::new(pen.width(), pen.height());
-    place(&mut grid, map, scene);
+    place(&mut grid, map, scene, tried);
     grid.paint(pen, |ink| match ink {
         0 => theme.dim(),
+        u16::MAX => theme.accent(),
         n => theme.network(NetworkId(u32::from(n) - 1)),
     });
 }
@@ -91,7 +105,7 @@ fn ink(network: NetworkId) -> u16 {
     (network.0 % 60_000) as u16 + 1
 }
 
-fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
+fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>, tried: Option<(f64, f64)>) {
     let mut trails: BTreeMap<NetworkId, Vec<&MapPoint>> = BTreeMap::new();
     let finite = |point: &&MapPoint| point.x.0.is_finite() && point.y.0.is_finite();
     for point in map.points.iter().filter(finite) {
@@ -102,9 +116,13 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
     }
     let (mut left, mut right) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut low, mut high) = (left, right);
-    for point in trails.values().flatten() {
-        (left, right) = (left.min(point.x.0), right.max(point.x.0));
-        (low, high) = (low.min(point.y.0), high.max(point.y.0));
+    let points = trails
+        .values()
+        .flatten()
+        .map(|point| (point.x.0, point.y.0));
+    for (x, y) in points.chain(tried) {
+        (left, right) = (left.min(x), right.max(x));
+        (low, high) = (low.min(y), high.max(y));
     }
     if left > right {
         return;
@@ -116,9 +134,9 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
     let scale = if scale.is_finite() { scale } else { 1.0 };
     let center = (f64::midpoint(left, right), f64::midpoint(low, high));
     // Everything is put in the middle of its cell, so that a point that moves a little moves nothing on screen.
-    let dot = |point: &MapPoint| -> (i32, i32) {
-        let dx = ((point.x.0 - center.0) * scale).clamp(-1e4, 1e4);
-        let dy = ((point.y.0 - center.1) * scale).clamp(-1e4, 1e4);
+    let dot_at = |(x, y): (f64, f64)| -> (i32, i32) {
+        let dx = ((x - center.0) * scale).clamp(-1e4, 1e4);
+        let dy = ((y - center.1) * scale).clamp(-1e4, 1e4);
         let x = (f64::from(grid.across()) / 2.0 + dx).round() as i32;
         let y = (f64::from(grid.down()) / 2.0 - dy).round() as i32;
         (
@@ -126,10 +144,12 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
             y.div_euclid(DOWN) * DOWN + DOWN / 2,
         )
     };
+    let dot = |point: &MapPoint| dot_at((point.x.0, point.y.0));
     let mut lines: Vec<(NetworkId, Vec<(i32, i32)>)> = Vec::new();
     for (network, trail) in &trails {
         lines.push((*network, trail.iter().map(|point| dot(point)).collect()));
     }
+    let tried = tried.map(dot_at);
     for (network, dots) in &lines {
         for pair in dots.windows(2) {
             grid.line(pair[0], pair[1], ink(*network));
@@ -153,6 +173,9 @@ fn place(grid: &mut Grid, map: &Map, scene: &Scene<'_>) {
             grid.glyph(x, y, scene.glyph(*network), ink(*network));
             ends.push((*network, x, y));
         }
+    }
+    if let Some((x, y)) = tried {
+        grid.glyph(x / ACROSS, y / DOWN, knob::GLYPH, u16::MAX);
     }
     for (network, x, y) in ends {
         let name = text::clean(&scene.name(network));
@@ -231,7 +254,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let side = (pen.width() / 2).min(10 + 8 * scene.plans().len() as u16 + 8);
     let side = if pen.width() >= 70 { side } else { 0 };
     let mut left = pen.part(0, 0, pen.width() - side, height);
-    map(&mut left, scene, view);
+    map(&mut left, scene, view, None);
     let mut right = pen.part(pen.width() - side, 0, side, height);
     matrix(&mut right, scene, view);
     pen.put(

@@ -7,7 +7,7 @@ use crate::ui::keymap::Action;
 use crate::ui::popup;
 use crate::ui::scene::Scene;
 use crate::ui::screen::live::Panel;
-use crate::ui::screen::table;
+use crate::ui::screen::{knob, network, sweep, table};
 use crate::ui::view::{MAPS, MOST_ZOOM, Popup, Request, Screen, Seek, View};
 
 /// Rows of a page, whatever the height: enough to get on, few enough to keep one's place.
@@ -19,8 +19,11 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
         Action::Down => go(view, 1, scene),
         Action::PageUp => go(view, -PAGE, scene),
         Action::PageDown => go(view, PAGE, scene),
-        Action::Left => turn(view, -1, scene),
-        Action::Right => turn(view, 1, scene),
+        Action::Left => return turn(view, -1, scene),
+        Action::Right => return turn(view, 1, scene),
+        Action::Keep => return knob::keep(view, scene),
+        Action::Sense => return knob::sense(view, scene),
+        Action::KnobMethod => return knob::next_method(view, scene),
         Action::First => return end(view, false, scene),
         Action::Last => return end(view, true, scene),
         Action::Accept => return accept(view, scene),
@@ -41,6 +44,13 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
             show(view, Screen::Sessions);
             return Some(Request::RefreshSessions);
         }
+        Action::ShowSweep => show(view, Screen::Sweep),
+        Action::ShowNetwork => show(view, Screen::Network),
+        Action::AllLayers => (view.all_layers, view.scroll) = (!view.all_layers, 0),
+        Action::NextAcross => sweep::turn_across(view, 1, scene),
+        Action::PreviousAcross => sweep::turn_across(view, -1, scene),
+        Action::NextQuantity => sweep::turn_quantity(view, 1, scene),
+        Action::PreviousQuantity => sweep::turn_quantity(view, -1, scene),
         Action::NextPanel => next_panel(view, 1),
         Action::PreviousPanel => next_panel(view, -1),
         Action::FullScreen => {
@@ -49,7 +59,13 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
         }
         Action::NextCandidate => next_candidate(view, 1, scene),
         Action::PreviousCandidate => next_candidate(view, -1, scene),
-        Action::Severity => view.severity = view.severity % 5 + 1,
+        Action::Severity => {
+            view.severity = view.severity % 5 + 1;
+            // The knob's curve follows.
+            if view.screen == Screen::Sweep && knob::turns(scene) {
+                return knob::wish(view, scene);
+            }
+        }
         Action::MapMethod => view.map = (view.map + 1) % MAPS.len(),
         Action::Smoothing => {
             let all = Smoothing::ALL;
@@ -97,6 +113,7 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
             let row = view.session;
             show(view, Screen::Live);
             view.candidate = None;
+            view.knob = None;
             return Some(Request::OpenSession(row));
         }
         Action::Open => view.hint = Some("there is no session to open".to_owned()),
@@ -146,15 +163,17 @@ fn go(view: &mut View, by: isize, scene: &Scene<'_>) {
                 view.table.row = moved(view.table.row, count);
             }
             Screen::Sessions => view.session = moved(view.session, scene.sessions.len()),
+            Screen::Sweep => sweep::travel(view, by, scene),
+            Screen::Network => view.scroll = moved(view.scroll, network::rows(scene, view)),
         },
     }
 }
 
 /// Left and right, by what has the keys.
-fn turn(view: &mut View, by: i64, scene: &Scene<'_>) {
+fn turn(view: &mut View, by: i64, scene: &Scene<'_>) -> Option<Request> {
     if let Some(form) = view.form_at_hand() {
         form.turn(by, scene.lab);
-        return;
+        return None;
     }
     match view.screen {
         Screen::Live if view.is_full && view.panel == Panel::Loss => {
@@ -162,10 +181,12 @@ fn turn(view: &mut View, by: i64, scene: &Scene<'_>) {
             let step = 0.01 / f64::from(1_u32 << view.zoom);
             view.cursor = Some((at + by as f64 * step).clamp(0.0, 1.0));
         }
-        Screen::Live => next_candidate(view, by as isize, scene),
+        Screen::Sweep if knob::turns(scene) => return knob::turn(view, by, scene),
+        Screen::Live | Screen::Sweep | Screen::Network => next_candidate(view, by as isize, scene),
         Screen::Table => view.table.travel(by as isize),
         Screen::Study | Screen::Sessions => {}
     }
+    None
 }
 
 /// The first or the last of what has the keys.
@@ -183,7 +204,8 @@ fn end(view: &mut View, last: bool, scene: &Scene<'_>) -> Option<Request> {
         Screen::Live => return Some(Request::Seek(if last { Seek::Last } else { Seek::First })),
         Screen::Table => view.table.row = pick(table::rows(scene, view).len()),
         Screen::Sessions => view.session = pick(scene.sessions.len()),
-        Screen::Study => {}
+        Screen::Network => view.scroll = pick(network::rows(scene, view)),
+        Screen::Study | Screen::Sweep => {}
     }
     None
 }
@@ -274,6 +296,7 @@ fn start(view: &mut View, scene: &Scene<'_>) -> Option<Request> {
     show(view, Screen::Live);
     view.candidate = None;
     view.cursor = None;
+    view.knob = None;
     Some(Request::Start(study))
 }
 
@@ -314,7 +337,7 @@ fn back(view: &mut View, scene: &Scene<'_>) {
         }
         Screen::Live => view.candidate = None,
         Screen::Table if !view.table.filter.is_empty() => view.table.filter.clear(),
-        Screen::Study | Screen::Table | Screen::Sessions => {
+        Screen::Study | Screen::Table | Screen::Sessions | Screen::Sweep | Screen::Network => {
             let has_facts = scene.state().study.is_some();
             show(
                 view,

@@ -4,6 +4,7 @@ use super::super::keymap::{self, Action, Source};
 use super::super::pen::Pen;
 use super::super::popup;
 use super::super::scene::Scene;
+use super::super::screen::knob;
 use super::super::text;
 use super::super::theme::Theme;
 use super::super::view::View;
@@ -19,12 +20,23 @@ const URGENT: [Action; 7] = [
     Action::PauseTraining,
 ];
 
+/// The words of keys that only the chart of sweeps, or the list of layers, has.
+const OWN: [&str; 6] = [
+    "keep",
+    "method",
+    "axis",
+    "quantity",
+    "sensitivity",
+    "all layers",
+];
+
 /// Whether a key does anything now.
 fn makes_sense(action: Action, scene: &Scene<'_>) -> bool {
     match action {
         Action::PauseTraining | Action::Stop | Action::Freeze => {
             scene.source() != Source::Lab || scene.state().is_running()
         }
+        Action::Keep | Action::KnobMethod | Action::Sense => knob::turns(scene),
         Action::Warnings => !popup::warnings(scene).is_empty(),
         _ => true,
     }
@@ -77,6 +89,8 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
     if scene.source() == Source::Recording {
         words.sort_by_key(|(_, word, _)| !walks(word));
     }
+    // What a screen alone can do stands before what every screen can.
+    words.sort_by_key(|(_, word, _)| !OWN.contains(word));
     let width = |words: &[(String, &str, bool)]| -> usize {
         words
             .iter()

@@ -1,0 +1,437 @@
+//! The live knob: a finished reference is compressed anew at a setting that somebody turns, and looked at at once.
+//!
+//! Only methods that train nothing are live. The images are fixed: at most a thousand of the validation images, every
+//! class in its share, clean and under the study's corruptions. Nothing that is chosen with the knob was chosen on test
+//! images; a setting that is kept becomes a branch, which is measured on those like any other.
+//!
+//! A thousand images of `lenet5` and `cnn8` under several conditions take two threads less than a second. Of larger
+//! networks fewer conditions are looked at, clean images always.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::event::{Event, Trial, TrialHits};
+use crate::lab::compression::{self, Compressed, Start};
+use crate::lab::context::{Context, Control, Unobserved};
+use crate::lab::corruption::{self, Severity};
+use crate::lab::data::Examples;
+use crate::lab::error::{Error, Result};
+use crate::lab::outputs::{Outputs, outputs};
+use crate::lab::statistics::{Pair, negative_entropies};
+use crate::lab::storage::{Layout, network_bytes};
+use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
+use crate::lab::train::Recipe;
+use crate::measurement::{Metric, Score};
+use crate::nn::network::{Network, Workspace};
+use crate::nn::parameters::ParameterRole;
+use crate::spec::{Method, NetworkId, NetworkPlan, STRENGTHS, Wish};
+
+/// Images that are looked at.
+const IMAGES: usize = 1_000;
+
+/// Conditions at most: clean images and five corruptions.
+const CONDITIONS: usize = 6;
+
+/// Multiply-accumulates that two threads do in about seven tenths of a second: `cnn8` evaluates at 6,361 images/s of
+/// 13.7 M each (README), 8.7e10 a second.
+const BUDGET: f64 = 6.1e10;
+
+/// Threads of that budget.
+const THREADS: f64 = 2.0;
+
+/// Networks whose distance is told: enough to place a point in a plane, few enough for a short record.
+const ANCHORS: usize = 6;
+
+/// A finished network beside which settings are placed.
+struct Anchor {
+    id: NetworkId,
+    network: Rc<Network>,
+    /// On the clean images, with their negative entropies; made when first asked for.
+    outputs: Option<(Outputs, Vec<f64>)>,
+}
+
+/// Images under one condition, and which of them the reference gets right.
+struct Condition {
+    corruption: Option<(usize, Severity)>,
+    images: Examples,
+    hits: Vec<bool>,
+}
+
+/// The knob of one reference.
+pub struct Knob {
+    seed: u64,
+    data: Rc<Data>,
+    corruptions: Vec<Method>,
+    architecture: Method,
+    recipe: Recipe,
+    plan: NetworkPlan,
+    /// The reference alone, for methods that ask for it.
+    networks: BTreeMap<NetworkId, Kept>,
+    anchors: Vec<Anchor>,
+    conditions: Vec<Condition>,
+    /// Parameters of the reference whose layers were not looked at by themselves yet, the next one last.
+    unsensed: Vec<String>,
+    workspace: Workspace,
+}
+
+impl fmt::Debug for Knob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the knob of {}", self.plan.name)
+    }
+}
+
+impl Knob {
+    /// The knob of a finished reference.
+    pub fn new(
+        seed: u64,
+        data: Rc<Data>,
+        corruptions: &[Method],
+        architecture: &Method,
+        recipe: Recipe,
+        reference: &Kept,
+    ) -> Self {
+        let plan = reference.plan.clone();
+        let kept = Kept {
+            plan: plan.clone(),
+            initial: None,
+            last: Rc::clone(&reference.last),
+            best: Rc::clone(&reference.best),
+            life: reference.life,
+            outputs: reference.outputs.last().cloned().into_iter().collect(),
+        };
+        let mut knob = Self {
+            seed,
+            data,
+            corruptions: corruptions.to_vec(),
+            architecture: architecture.clone(),
+            recipe,
+            networks: BTreeMap::from([(plan.id, kept)]),
+            plan,
+            anchors: Vec::new(),
+            conditions: Vec::new(),
+            unsensed: Vec::new(),
+            workspace: Workspace::default(),
+        };
+        knob.admit(reference);
+        knob
+    }
+
+    /// One more finished network, beside which settings are placed.
+    pub fn admit(&mut self, kept: &Kept) {
+        if self.anchors.len() < ANCHORS {
+            self.anchors.push(Anchor {
+                id: kept.plan.id,
+                network: Rc::clone(&kept.last),
+                outputs: None,
+            });
+        }
+    }
+
+    /// What comes out at a setting. `between` is asked between batches whether to go on.
+    ///
+    /// # Errors
+    /// What `between` says. That a setting cannot be tried is said in the trial.
+    pub fn attempt(
+        &mut self,
+        wish: &Wish,
+        between: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Trial> {
+        match self.tried(wish, between) {
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(error) => Ok(Trial {
+                reference: wish.reference,
+                method: turned(&wish.method),
+                problem: Some(error.to_string().chars().take(200).collect()),
+                ..Trial::default()
+            }),
+            Ok(trial) => Ok(trial),
+        }
+    }
+
+    fn tried(&mut self, wish: &Wish, between: &mut dyn FnMut() -> Result<()>) -> Result<Trial> {
+        let made = self.compressed(&wish.method)?;
+        between()?;
+        let network = made.network;
+        self.prepare(wish, &network, between)?;
+        let mut trial = Trial {
+            reference: wish.reference,
+            method: turned(&wish.method),
+            sizes: sizes(&network),
+            ..Trial::default()
+        };
+        let severity = severity(wish);
+        for place in 0..self.conditions.len() {
+            let Some(condition) = self.conditions.get(place) else {
+                continue;
+            };
+            if condition.corruption.is_some_and(|(_, own)| own != severity) {
+                continue;
+            }
+            let seen = outputs(&network, &condition.images, &mut self.workspace, between)?;
+            let hits = right(&seen, &condition.images.labels);
+            let both = hits.iter().zip(&condition.hits).filter(|(a, b)| **a && **b);
+            let count = |hits: &[bool]| hits.iter().filter(|hit| **hit).count() as u64;
+            trial.hits.push(TrialHits {
+                condition: condition
+                    .corruption
+                    .and_then(|(index, _)| Some(self.corruptions.get(index)?.id.clone())),
+                severity: condition.corruption.map(|(_, severity)| severity.get()),
+                own: count(&hits),
+                reference: count(&condition.hits),
+                both: both.count() as u64,
+            });
+            if condition.corruption.is_none() {
+                trial.n = seen.len() as u64;
+                self.compare(&seen, &mut trial);
+            }
+        }
+        Ok(trial)
+    }
+
+    /// Looks at every layer by itself from now on.
+    pub fn begin_to_sense(&mut self) {
+        let Some(reference) = self.anchors.first() else {
+            return;
+        };
+        let parameters = reference.network.parameters().iter();
+        let weights = parameters.filter(|parameter| parameter.role == ParameterRole::Weight);
+        self.unsensed = weights.map(|parameter| parameter.name.clone()).collect();
+        self.unsensed.reverse();
+    }
+
+    /// What the next layer bears: the reference with the half of that layer's weights zeroed that is nearest to zero,
+    /// on the clean images; nothing when all were looked at. Han et al. 2015, arXiv:1506.02626, figure 6.
+    ///
+    /// # Errors
+    /// What `between` says; the layer is then looked at the next time.
+    pub fn sense(
+        &mut self,
+        reference: u32,
+        between: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<Event>> {
+        /// Enough to tell layers apart, less than what takes the weakest apart.
+        const SHARE: f64 = 0.5;
+        let Some(name) = self.unsensed.last().cloned() else {
+            return Ok(None);
+        };
+        self.look(between)?;
+        let (Some(anchor), Some(clean)) = (self.anchors.first(), self.conditions.first()) else {
+            return Ok(None);
+        };
+        let mut network = anchor.network.duplicate()?;
+        let weights = network.parameters().values(&name)?;
+        let mut order: Vec<usize> = (0..weights.len()).collect();
+        order.sort_unstable_by(|a, b| {
+            weights[*a]
+                .abs()
+                .total_cmp(&weights[*b].abs())
+                .then(a.cmp(b))
+        });
+        let mut mask = vec![1.0; weights.len()];
+        let count = (SHARE * weights.len() as f64).round_ties_even() as usize;
+        for place in &order[..count] {
+            mask[*place] = 0.0;
+        }
+        network.parameters_mut().set_mask(&name, &mask)?;
+        let seen = outputs(&network, &clean.images, &mut self.workspace, between)?;
+        self.unsensed.pop();
+        Ok(Some(Event::Sensed {
+            reference,
+            layer: name
+                .rsplit_once('.')
+                .map_or(&*name, |(layer, _)| layer)
+                .to_owned(),
+            ratio: Score(SHARE),
+            n: seen.len() as u64,
+            hits: seen.correct(&clean.images.labels),
+            base: clean.hits.iter().filter(|hit| **hit).count() as u64,
+        }))
+    }
+
+    /// Makes the clean images, and the reference's answers on them, where they are not made yet.
+    fn look(&mut self, between: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let Some(anchor) = self
+            .anchors
+            .first_mut()
+            .filter(|_| self.conditions.is_empty())
+        else {
+            return Ok(());
+        };
+        let held_out = self.data.train.select(&self.data.split.validation);
+        let images = held_out.select(&held_out.stratified(IMAGES, self.seed));
+        let seen = outputs(&anchor.network, &images, &mut self.workspace, between)?;
+        let hits = right(&seen, &images.labels);
+        anchor.outputs = Some(with_entropies(seen));
+        self.conditions.push(Condition {
+            corruption: None,
+            images,
+            hits,
+        });
+        Ok(())
+    }
+
+    fn compressed(&self, method: &Method) -> Result<Compressed> {
+        let entry = compression::ALL
+            .iter()
+            .find(|entry| entry.info.id == method.id)
+            .ok_or_else(|| {
+                Error::Internal(format!("compression {} is not in the table", method.id))
+            })?;
+        let compression = entry.made(&method.setting);
+        if !compression.is_live() {
+            let problem = format!("{} trains or chooses for long at this setting", method.id);
+            return Err(Error::Impossible {
+                knob: "knob".to_owned(),
+                problem,
+            });
+        }
+        let reference = self
+            .networks
+            .get(&self.plan.id)
+            .ok_or_else(|| Error::Internal("the knob has lost its reference".to_owned()))?;
+        let corrupted = CorruptedSets::default();
+        let subject = Subject {
+            seed: self.seed,
+            data: &self.data,
+            networks: &self.networks,
+            network: &self.plan,
+            corrupted: &corrupted,
+            corruptions: &self.corruptions,
+            corrupted_subset: &[],
+            threads: rayon::current_num_threads(),
+        };
+        let start = Start {
+            subject: &subject,
+            network: &reference.last,
+            architecture: &self.architecture,
+            recipe: &self.recipe,
+            life: reference.life,
+        };
+        // What a method says on its way is said of a branch; here it is nobody's.
+        let (mut facts, mut control) = (Vec::<Event>::new(), Control::default());
+        let mut cx = Context::new(&mut facts, &mut control, self.plan.id);
+        compression.compress(&start, &mut Unobserved, &mut cx)
+    }
+
+    /// Makes the images of each condition that fits, and the reference's answers on them, where they are not made yet;
+    /// and one more anchor's.
+    fn prepare(
+        &mut self,
+        wish: &Wish,
+        network: &Network,
+        between: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let Some(reference) = self
+            .anchors
+            .first()
+            .map(|anchor| Rc::clone(&anchor.network))
+        else {
+            return Ok(());
+        };
+        self.look(between)?;
+        let clean = self.conditions[0].images.clone();
+        let severity = severity(wish);
+        // Other severities are forgotten: their images can be made again.
+        self.conditions
+            .retain(|known| known.corruption.is_none_or(|(_, own)| own == severity));
+        let threads = rayon::current_num_threads() as f64 / THREADS;
+        let each = (network.macs().max(1) * clean.len() as u64) as f64;
+        let fit = ((BUDGET * threads / each) as usize).clamp(1, CONDITIONS);
+        for index in self.conditions.len() - 1..self.corruptions.len().min(fit - 1) {
+            let asked = &self.corruptions[index];
+            let entry = corruption::ALL
+                .iter()
+                .find(|entry| entry.info.id == asked.id)
+                .ok_or_else(|| {
+                    Error::Internal(format!("corruption {} is not in the table", asked.id))
+                })?;
+            let method = (entry.build)(&asked.setting);
+            let images =
+                corruption::corrupted_set(&*method, &asked.id, &clean, severity, self.seed);
+            let seen = outputs(&reference, &images, &mut self.workspace, between)?;
+            let hits = right(&seen, &images.labels);
+            self.conditions.push(Condition {
+                corruption: Some((index, severity)),
+                images,
+                hits,
+            });
+        }
+        if let Some(anchor) = self
+            .anchors
+            .iter_mut()
+            .find(|anchor| anchor.outputs.is_none())
+        {
+            let seen = outputs(&anchor.network, &clean, &mut self.workspace, between)?;
+            anchor.outputs = Some(with_entropies(seen));
+        }
+        Ok(())
+    }
+
+    /// How far the answers on clean images are from those of the anchors.
+    fn compare(&self, seen: &Outputs, trial: &mut Trial) {
+        let own = negative_entropies(seen);
+        for anchor in &self.anchors {
+            let Some((theirs, entropies)) = &anchor.outputs else {
+                continue;
+            };
+            let pair = Pair {
+                outputs: [theirs, seen],
+                negative_entropies: [entropies, &own],
+            };
+            let distance = pair.mean_divergence().sqrt();
+            trial
+                .distances
+                .push((anchor.id, Score((distance * 1e4).round() / 1e4)));
+        }
+        if let Some((reference, _)) = self.anchors.first().and_then(|a| a.outputs.as_ref()) {
+            let (a, b) = (reference.predictions(), seen.predictions());
+            trial.same = a.iter().zip(&b).filter(|(a, b)| a == b).count() as u64;
+        }
+    }
+}
+
+fn severity(wish: &Wish) -> Severity {
+    let mut all = Severity::ALL.into_iter();
+    all.find(|severity| severity.get() == wish.severity)
+        .unwrap_or(Severity::ALL[2])
+}
+
+fn with_entropies(outputs: Outputs) -> (Outputs, Vec<f64>) {
+    let entropies = negative_entropies(&outputs);
+    (outputs, entropies)
+}
+
+fn right(seen: &Outputs, labels: &[u32]) -> Vec<bool> {
+    let predictions = seen.predictions();
+    predictions
+        .iter()
+        .zip(labels)
+        .map(|(a, b)| a == b)
+        .collect()
+}
+
+fn sizes(network: &Network) -> Vec<(Metric, Score)> {
+    [
+        (Metric::Parameters, network.parameters().count()),
+        (Metric::Nonzero, network.parameters().nonzero()),
+        (Metric::Macs, network.macs()),
+        (Metric::Bytes, network_bytes(network, Layout::Dense)),
+    ]
+    .map(|(metric, size)| (metric, Score(size as f64)))
+    .to_vec()
+}
+
+/// The method with the knobs that stand elsewhere than by themselves, and always the one that is turned.
+fn turned(method: &Method) -> Method {
+    let entry = compression::ALL
+        .iter()
+        .find(|entry| entry.info.id == method.id);
+    let mut turned = method.clone();
+    turned.setting.0.retain(|id, value| {
+        let knob = entry.and_then(|entry| entry.knobs.iter().find(|knob| knob.id == *id));
+        let is_default = knob.is_some_and(|knob| knob.range.default() == *value);
+        STRENGTHS.contains(&id.as_str()) || !is_default
+    });
+    turned
+}
