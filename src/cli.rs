@@ -161,6 +161,9 @@ pub(crate) struct RunArguments {
     /// What the ratio counts; the strength that removes that share is searched for [default: what the method counts]
     #[arg(long, value_name = "SIZE", value_parser = ["channels", "parameters", "nonzero", "macs", "bytes"])]
     pub ratio_of: Vec<String>,
+    /// Search each branch's ratio or bits instead: the strongest whose validation accuracy is equivalent to the reference's within so many points, or the mildest that removes a share of parameters, bytes, macs or latency
+    #[arg(long = "match", value_name = "accuracy=POINTS|SIZE=SHARE")]
+    pub matched: Option<String>,
     /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture. Several values of a compression's knob, with commas, make one branch each; several lists, one of each combination
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,

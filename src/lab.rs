@@ -15,6 +15,7 @@ pub mod feasibility;
 pub mod keeper;
 pub mod knob;
 pub mod landscape;
+pub mod matching;
 pub mod outputs;
 pub mod probe;
 pub mod quantization;

@@ -20,11 +20,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod matching;
 mod plan;
 mod read;
 mod sweep;
 
 pub use check::{CheckedStudy, SpecError, is_device};
+pub use matching::{Alike, Match, strength};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
 pub use read::Misread;
 pub use sweep::STRENGTHS;
@@ -207,6 +209,9 @@ pub struct Branch {
     pub name: String,
     #[serde(default)]
     pub checkpoint: Checkpoint,
+    /// What the strength of its first compression is searched for, instead of being given: `accuracy=0.5`.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matched: Option<Match>,
     pub stages: Vec<Stage>,
 }
 
@@ -352,6 +357,7 @@ impl Default for Study {
                 branches: vec![Branch {
                     name: String::new(),
                     checkpoint: Checkpoint::Last,
+                    matched: None,
                     stages: vec![
                         Stage::Compress(Method::plain("magnitude-pruning")),
                         Stage::FineTune(tuning),

@@ -11,8 +11,8 @@ use super::{RunArguments, UsageError};
 use crate::catalog::Catalog;
 use crate::lab::feasibility::problems;
 use crate::spec::{
-    Branch, CheckedStudy, Checkpoint, KnobValue, Method, Reference, Setting, SpecError, Stage,
-    Study, Suite, Weights,
+    Branch, CheckedStudy, Checkpoint, KnobValue, Match, Method, Reference, Setting, SpecError,
+    Stage, Study, Suite, Weights,
 };
 
 /// Where each flag stood on the command line, in order of appearance.
@@ -241,9 +241,18 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
             Checkpoint::Last
         };
     }
+    let matched = arguments.matched.as_deref().map(Match::parse).transpose();
+    let matched = matched.map_err(|problem| anyhow!(UsageError(format!("--match: {problem}"))))?;
+    if matched.is_some() && typed.iter().any(|branch| !branch.ratios.is_empty()) {
+        let problem = "--match: stands beside --ratio, which it searches for; one of both";
+        return Err(anyhow!(UsageError(problem.into())));
+    }
     let mut branches = Vec::new();
     for branch in typed {
         branches.append(&mut branch.branches(catalog)?);
+    }
+    for branch in &mut branches {
+        branch.matched = matched;
     }
     Ok(branches)
 }
@@ -314,6 +323,7 @@ impl Typed {
         Ok(Branch {
             name: String::new(),
             checkpoint: self.checkpoint,
+            matched: None,
             stages,
         })
     }

@@ -402,7 +402,7 @@ fn with_entropies(outputs: Outputs) -> (Outputs, Vec<f64>) {
     (outputs, entropies)
 }
 
-fn right(seen: &Outputs, labels: &[u32]) -> Vec<bool> {
+pub(crate) fn right(seen: &Outputs, labels: &[u32]) -> Vec<bool> {
     let predictions = seen.predictions();
     predictions
         .iter()
@@ -411,7 +411,7 @@ fn right(seen: &Outputs, labels: &[u32]) -> Vec<bool> {
         .collect()
 }
 
-fn sizes(network: &Network) -> Vec<(Metric, Score)> {
+pub(crate) fn sizes(network: &Network) -> Vec<(Metric, Score)> {
     [
         (Metric::Parameters, network.parameters().count()),
         (Metric::Nonzero, network.parameters().nonzero()),
@@ -423,7 +423,7 @@ fn sizes(network: &Network) -> Vec<(Metric, Score)> {
 }
 
 /// The method with the knobs that stand elsewhere than by themselves, and always the one that is turned.
-fn turned(method: &Method) -> Method {
+pub(crate) fn turned(method: &Method) -> Method {
     let entry = compression::ALL
         .iter()
         .find(|entry| entry.info.id == method.id);

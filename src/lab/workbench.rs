@@ -29,6 +29,8 @@ use crate::spec::{
     Branch, Checkpoint, Method, NetworkId, NetworkPlan, Reference, Role, Setting, Stage, Study,
 };
 
+mod matched;
+
 /// The bench of one reference.
 pub struct Workbench<'a> {
     study: &'a Study,
@@ -246,6 +248,14 @@ impl<'a> Workbench<'a> {
                 parts.extend(self.own(plan));
                 Key::of(&parts.iter().map(String::as_str).collect::<Vec<_>>())
             },
+        };
+        let found;
+        let branch = match &branch.matched {
+            Some(asked) => {
+                found = self.matched(plan, branch, asked, &piece.network, recipe, cx)?;
+                &found
+            }
+            None => branch,
         };
         for (index, stage) in branch.stages.iter().enumerate() {
             *at = index as u32;

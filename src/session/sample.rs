@@ -58,6 +58,7 @@ fn branch() -> Branch {
     Branch {
         name: String::new(),
         checkpoint: Checkpoint::Last,
+        matched: None,
         stages: vec![Stage::Compress(method), Stage::FineTune(Setting::default())],
     }
 }

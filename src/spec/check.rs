@@ -227,6 +227,13 @@ impl Branch {
                 "a branch needs at least one stage",
             ));
         }
+        if let Some(asked) = &self.matched {
+            let first = self.stages.iter().find_map(|stage| match stage {
+                Stage::Compress(method) => Some(method),
+                Stage::FineTune(_) => None,
+            });
+            asked.check(first, &catalog.compressions, place, errors);
+        }
         for stage in &mut self.stages {
             match stage {
                 Stage::Compress(method) => {

@@ -258,6 +258,9 @@ impl Branch {
         let mut parts = Vec::new();
         for &(at, epochs) in &tunings {
             parts.push(match &self.stages[at] {
+                Stage::Compress(method) if at == tunings[0].0 && self.matched.is_some() => {
+                    method_label(&method.without_strength(catalog), catalog)
+                }
                 Stage::Compress(method) => method_label(method, catalog),
                 Stage::FineTune(_) => "fine-tuned".to_owned(),
             });
@@ -266,6 +269,8 @@ impl Branch {
             }
         }
         let mut remarks = Vec::new();
+        let matched = self.matched.map(|asked| asked.to_string());
+        remarks.extend(matched.as_deref());
         if self.checkpoint == Checkpoint::Best {
             remarks.push("best epoch");
         }

@@ -297,6 +297,7 @@ mod tests {
                 branches: vec![Branch {
                     name: "mine".into(),
                     checkpoint: Checkpoint::Best,
+                    matched: None,
                     stages: vec![Stage::Compress(method.clone()), Stage::FineTune(setting())],
                 }],
             }],

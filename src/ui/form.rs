@@ -312,6 +312,7 @@ impl Form {
         self.asked_mut().branches.push(Branch {
             name: String::new(),
             checkpoint: Checkpoint::Last,
+            matched: None,
             stages: vec![
                 Stage::Compress(Method::plain(&*first.info.id)),
                 Stage::FineTune(epochs),

@@ -41,6 +41,7 @@ impl Bench {
         let start = Start {
             subject: &subject,
             network: self.reference(),
+            architecture: &self.architecture,
             recipe: &RECIPE,
             life: Life::default(),
         };

@@ -29,6 +29,7 @@ fn label(checkpoint: Checkpoint, stages: Vec<Stage>) -> String {
     let branch = Branch {
         name: String::new(),
         checkpoint,
+        matched: None,
         stages,
     };
     branch.label(&shrinklab::lab::catalog())

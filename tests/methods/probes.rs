@@ -191,7 +191,7 @@ fn latency_of_integers_is_stated_apart() {
         assert_eq!(conditions(&found, REFERENCE), floats);
         let warned = |words: &str| {
             events.iter().any(|event| match event {
-                Event::Warned { warning, .. } => warning.to_string().contains(words),
+                Event::Warned { warning, .. } => format!("{warning:?}").contains(words),
                 _ => false,
             })
         };

@@ -425,6 +425,7 @@ fn settings_of_earlier_sessions_are_read() {
         let start = Start {
             subject: &subject,
             network: bench.reference(),
+            architecture: &bench.architecture,
             recipe: &RECIPE,
             life: Life::default(),
         };

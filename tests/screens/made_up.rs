@@ -192,6 +192,7 @@ pub(crate) fn study() -> Study {
     let branch = |id: &str, tuning: Option<Setting>| Branch {
         name: String::new(),
         checkpoint: Checkpoint::Last,
+        matched: None,
         stages: [Stage::Compress(Method::plain(id))]
             .into_iter()
             .chain(tuning.map(Stage::FineTune))

@@ -19,6 +19,7 @@ use candle_core::{Device, Tensor};
 use crate::catalog::{Entry, Info, text};
 use crate::event::Warning;
 use crate::lab::context::Context;
+use crate::lab::data::Examples;
 use crate::lab::error::Result;
 use crate::lab::outputs::batch;
 use crate::lab::probe::{Probe, When, finding};
@@ -162,6 +163,50 @@ impl Probe for Latency {
         }
         Ok(())
     }
+}
+
+/// The share of the reference's time that a candidate saves: medians of passes over the same images in turn, as many as
+/// the probe would make of 256; of the integers where the candidate is rounded to at most 8 bits.
+///
+/// # Errors
+/// candle's, and that the user stopped it.
+pub(crate) fn saved(
+    reference: &Network,
+    candidate: &Network,
+    test: &Examples,
+    threads: usize,
+    cx: &mut Context<'_>,
+) -> Result<f64> {
+    let device = candidate.device();
+    let integers = match device {
+        Device::Cpu => integers(candidate, cx)?,
+        _ => None,
+    };
+    let hands = if device.is_cpu() { threads } else { GPU };
+    let passes = passes(reference.macs().max(candidate.macs()), BATCHES[1], hands);
+    let indices: Vec<usize> = (0..test.len()).cycle().take(passes.images).collect();
+    let images = to_device(&batch(test, &indices)?, &device)?;
+    let (mut floats, mut of_integers) = (Workspace::default(), IntegerWorkspace::default());
+    let mut milliseconds = [Vec::new(), Vec::new()];
+    for pass in 0..passes.warm_ups + passes.repetitions {
+        for (network, milliseconds) in [reference, candidate].iter().zip(&mut milliseconds) {
+            cx.checkpoint()?;
+            let began = Instant::now();
+            match (&integers, std::ptr::eq(*network, candidate)) {
+                (Some(integers), true) => _ = integers.forward(&images, &mut of_integers)?,
+                _ => _ = network.forward(&images, Mode::Eval, &mut floats)?,
+            }
+            device::synchronize(&device)?;
+            if pass >= passes.warm_ups {
+                milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let [of_reference, of_candidate] = milliseconds.map(|mut milliseconds| {
+        milliseconds.sort_by(f64::total_cmp);
+        quantile(&milliseconds, 0.5)
+    });
+    Ok(1.0 - of_candidate / of_reference)
 }
 
 /// What is timed: a network as it is, or the integers that it stands for.

@@ -97,6 +97,7 @@ const REFERENCE: Shape = Shape::Table(&[
 const BRANCH: Shape = Shape::Table(&[
     may("name", Shape::Word),
     may("checkpoint", Shape::Choice(&["last", "best"])),
+    may("match", Shape::Word),
     must(
         "stages",
         Shape::List(
