@@ -25,6 +25,8 @@ mod integer;
 mod losses;
 #[path = "numerics/networks.rs"]
 mod networks;
+#[path = "numerics/packed.rs"]
+mod packed;
 #[path = "numerics/pooling.rs"]
 mod pooling;
 #[path = "numerics/pooling_channels_last.rs"]
