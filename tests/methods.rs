@@ -34,6 +34,8 @@ use shrinklab::spec::{
 
 #[path = "methods/compressions.rs"]
 mod compressions;
+#[path = "methods/levels.rs"]
+mod levels;
 #[path = "methods/names.rs"]
 mod names;
 #[path = "methods/probes.rs"]

@@ -46,7 +46,7 @@ fn fill(network: &mut Network, seed: u64) {
                 let bound = (6.0 / dims[1..].iter().product::<usize>() as f64).sqrt();
                 (-bound, bound)
             }
-            ParameterRole::RunningVariance => (0.5, 2.0),
+            ParameterRole::RunningVariance | ParameterRole::Step => (0.5, 2.0),
             ParameterRole::RunningMean => (-0.25, 0.25),
             ParameterRole::Bias | ParameterRole::Shift => (0.0, 0.5),
             ParameterRole::Scale if name.ends_with("bn3.weight") => (0.125, 0.25),

@@ -129,7 +129,7 @@ fn a_learned_steps_gradients_are_those_of_pytorch() {
     }
 }
 
-/// A hundredth of all values lies in a bin's width of NumPy's percentiles; the error is that of the best of 10,000 ranges.
+/// Percentiles lie in a bin's width of NumPy's; the error is that of the best of 10,000 ranges.
 #[test]
 fn searched_ranges_are_those_that_numpy_finds() {
     let expected = &quantizations()["searches"];
@@ -137,13 +137,12 @@ fn searched_ranges_are_those_that_numpy_finds() {
     let batches = [x.clone()];
     let all = seen(&batches, Rule::MinMax).range(Rule::MinMax, 8);
     let bin = f64::from(all.1 - all.0) / 2048.0;
-    for percent in [99.0, 99.9] {
+    for percent in [99.03, 99.93] {
         let rule = Rule::Percentile(percent);
         let range = seen(&batches, rule).range(rule, 8);
         let wanted = floats(&expected["percentile"][percent.to_string()]);
-        // Neighbors in the tails lie a few bins apart.
-        assert_near(range.0, wanted[0], 8.0 * bin);
-        assert_near(range.1, wanted[1], 8.0 * bin);
+        assert_near(range.0, wanted[0], 1.01 * bin);
+        assert_near(range.1, wanted[1], 1.01 * bin);
     }
     for bits in [4_u32, 8] {
         let range = seen(&batches, Rule::LeastError).range(Rule::LeastError, bits);

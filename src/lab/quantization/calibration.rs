@@ -136,7 +136,9 @@ impl<'a> Sample<'a> {
             },
         )?;
         for (sums, rows) in sums.iter_mut().zip(rows) {
-            sums.iter_mut().for_each(|sum| *sum /= rows.max(1) as f64);
+            for sum in sums {
+                *sum /= rows.max(1) as f64;
+            }
         }
         Ok(sums)
     }

@@ -100,7 +100,9 @@ fn equalize_chain(network: &mut Network, chain: &[usize]) -> Result<()> {
             for (channel, row) in values.chunks_mut(run).enumerate() {
                 let factor =
                     into.map_or(1.0, |into| into[channel]) / out.map_or(1.0, |out| out[channel]);
-                row.iter_mut().for_each(|w| *w *= factor);
+                for w in row {
+                    *w *= factor;
+                }
             }
         }
         network.parameters_mut().set(name, values)?;
@@ -164,7 +166,9 @@ fn scale_inputs(values: &mut [f32], factors: &[f32], outputs: usize) {
     let each = values.len() / outputs / factors.len();
     for row in values.chunks_mut(each * factors.len()) {
         for (weights, factor) in row.chunks_mut(each).zip(factors) {
-            weights.iter_mut().for_each(|w| *w *= factor);
+            for w in weights {
+                *w *= factor;
+            }
         }
     }
 }
@@ -186,12 +190,14 @@ mod tests {
             "{s:?}"
         );
         for (row, s) in first.chunks_mut(2).zip(s) {
-            row.iter_mut().for_each(|w| *w /= s);
+            for w in row {
+                *w /= s;
+            }
         }
         scale_inputs(&mut second, s, 2);
         for found in [of_rows(&first, 2), of_inputs(&second, 2, 2)] {
             assert!(
-                (found[0] - 2.0).abs() < 1e-6 && (found[1] - 1.414_213_6).abs() < 1e-6,
+                (found[0] - 2.0).abs() < 1e-6 && (found[1] - std::f32::consts::SQRT_2).abs() < 1e-6,
                 "{found:?}"
             );
         }

@@ -35,7 +35,7 @@ impl Network {
     /// Takes all quantization away: the layers that round activations, and the levels of the parameters, whose values
     /// stay. Yields how many layers there were.
     pub fn dequantize(&mut self) -> usize {
-        for parameter in self.parameters.iter_mut() {
+        for parameter in &mut self.parameters {
             parameter.levels = None;
         }
         let before = self.nodes.len();
@@ -88,7 +88,9 @@ impl Network {
         let mut w = values(&weight.value)?;
         let run = w.len() / scale.len().max(1);
         for (row, scale) in w.chunks_mut(run.max(1)).zip(&scale) {
-            row.iter_mut().for_each(|w| *w *= scale);
+            for w in row {
+                *w *= scale;
+            }
         }
         set_values(&weight.value, &w)?;
         let bias = own.get(1).copied();

@@ -69,7 +69,7 @@ impl Network {
             .take_while(|p| p.role != ParameterRole::Step);
         let others = others.count();
         self.parameters.truncate(others);
-        for parameter in self.parameters.iter_mut() {
+        for parameter in &mut self.parameters {
             parameter.levels = parameter
                 .levels
                 .take()

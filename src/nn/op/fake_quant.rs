@@ -24,8 +24,10 @@ pub enum Estimator {
     #[default]
     StraightThrough,
     /// The derivative as it is: 0.
+    #[serde(rename = "none")]
     Nothing,
     /// As if there were no levels and no range: NNI's simulator.
+    #[serde(rename = "as-the-simulator")]
     Identity,
 }
 

@@ -165,6 +165,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
         #[test]
         fn products_and_shifts_are_exact(a: i32, b: i32, n in 0_u32..32) {
             prop_assert_eq!(saturating_rounding_doubling_high_mul(a, b), exact_product(a, b));
