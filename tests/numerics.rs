@@ -29,6 +29,8 @@ mod integer;
 mod losses;
 #[path = "numerics/networks.rs"]
 mod networks;
+#[path = "numerics/packed.rs"]
+mod packed;
 #[path = "numerics/pooling.rs"]
 mod pooling;
 #[path = "numerics/pooling_channels_last.rs"]

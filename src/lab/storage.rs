@@ -4,6 +4,7 @@
 //! 32-bit offset per row and one more. Zeros cost nothing only where the layout leaves them out, and even then
 //! positions must be stored: at 32 bits a bitmask pays from 3.1 % zeros on, compressed rows from 50 %.
 
+use crate::lab::error::Result;
 use crate::nn::network::Network;
 use crate::nn::op::fake_quant::Levels;
 use crate::nn::parameters::{Parameter, ParameterRole};
@@ -84,6 +85,15 @@ pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
         .filter(|node| node.layer.levels().is_some());
     // A scale and a zero point for each activation.
     parameters.sum::<u64>() + quantized.count() as u64 * 2 * WORD
+}
+
+/// Bytes of the file in which every tensor of a network's parameters has its cheapest form, as it is really written: with
+/// names, shapes, scales, masks, and the statistics of batch normalizations.
+///
+/// # Errors
+/// candle's.
+pub fn written_bytes(network: &Network) -> Result<u64> {
+    Ok(network.parameters().to_packed()?.len() as u64)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::op::{beside, set_values, values};
 use super::{Result, invalid};
 
 mod levels;
+pub mod packed;
 pub mod pretrained;
 
 pub use levels::{Moves, RowLevels};

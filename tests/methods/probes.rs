@@ -1,5 +1,6 @@
 //! What each probe promises: ideal values of a network against itself, finite numbers, the same bytes for all.
 
+use shrinklab::event::Warning;
 use shrinklab::nn::op::integer::Path;
 
 use super::*;
@@ -191,7 +192,10 @@ fn latency_of_integers_is_stated_apart() {
         assert_eq!(conditions(&found, REFERENCE), floats);
         let warned = |words: &str| {
             events.iter().any(|event| match event {
-                Event::Warned { warning, .. } => format!("{warning:?}").contains(words),
+                Event::Warned {
+                    warning: Warning::Other { message },
+                    ..
+                } => message.contains(words),
                 _ => false,
             })
         };

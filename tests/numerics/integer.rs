@@ -202,7 +202,7 @@ fn unsettle(network: &mut Network, stream: u64) {
         .collect();
     for (at, (name, role, n)) in all.into_iter().enumerate() {
         let (low, high) = match role {
-            ParameterRole::Weight => continue,
+            ParameterRole::Weight | ParameterRole::Step => continue,
             ParameterRole::Bias | ParameterRole::Shift => (-0.3, 0.3),
             ParameterRole::Scale => (-0.5, 1.5),
             ParameterRole::RunningMean => (-0.2, 0.2),
@@ -301,7 +301,7 @@ fn random_network(seed: u64) -> Network {
     };
     let mut builder = Builder::new("random", shape, 4 + choose(5), seed);
     let (mean, std) = (vec![0.4; shape.channels], vec![0.3; shape.channels]);
-    let mut last = builder
+    builder
         .then("normalize", Layer::Normalize { mean, std })
         .unwrap();
     for block in 0..1 + choose(3) {
@@ -314,7 +314,7 @@ fn random_network(seed: u64) -> Network {
             padding: choose(kernel.div_ceil(2) + 1),
             bias: choose(2) == 0,
         };
-        last = builder.then(&named("conv"), conv).unwrap();
+        let mut last = builder.then(&named("conv"), conv).unwrap();
         if choose(2) == 0 {
             last = builder.then(&named("norm"), Layer::batch_norm()).unwrap();
         }
@@ -322,7 +322,7 @@ fn random_network(seed: u64) -> Network {
             last = builder.then(&named("relu"), Layer::Relu).unwrap();
         }
         if choose(2) == 0 {
-            last = builder
+            builder
                 .then(&named("depthwise"), Layer::depthwise3x3(1))
                 .unwrap();
             last = builder.then(&named("depthwise.relu"), Layer::Relu).unwrap();
