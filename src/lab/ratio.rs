@@ -104,28 +104,12 @@ pub struct Sizes {
 
 impl Sizes {
     pub fn of(network: &Network) -> Self {
-        let nodes = network.nodes();
-        let last = nodes
-            .iter()
-            .rposition(|node| matches!(node.layer, Layer::Linear { .. }));
-        let of_convolutions = nodes.iter().map(|node| match node.layer {
-            Layer::Conv2d { out_channels, .. } => out_channels,
-            _ => 0,
-        });
-        let of_linear = nodes.iter().enumerate().map(|(at, node)| match node.layer {
-            Layer::Linear { outputs, .. } if Some(at) != last => outputs,
-            _ => 0,
-        });
-        let channels: usize = match of_convolutions.sum() {
-            0 => of_linear.sum(),
-            some => some,
-        };
         let weights = || {
             let parameters = network.parameters().iter();
             parameters.filter(|parameter| parameter.role == ParameterRole::Weight)
         };
         Self {
-            channels: channels as u64,
+            channels: channels(network),
             parameters: network.parameters().count(),
             weights: weights().map(|p| p.value.elem_count() as u64).sum(),
             nonzero: weights()
@@ -148,6 +132,42 @@ impl Sizes {
         // One minus the rest would round a share like 1/2 of an odd number twice.
         (before as f64 - after as f64) / before.max(1) as f64
     }
+}
+
+impl RatioOf {
+    /// The size of a network without zeros or levels, by its shapes alone.
+    pub fn of_shape(self, network: &Network) -> u64 {
+        let weights = network.parameters().iter();
+        let weights = weights.filter(|parameter| parameter.role == ParameterRole::Weight);
+        match self {
+            Self::Channels => channels(network),
+            Self::Parameters => network.parameters().count(),
+            Self::Nonzero => weights.map(|p| p.value.elem_count() as u64).sum(),
+            Self::Macs => network.macs(),
+            Self::Bytes => 4 * network.parameters().count(),
+        }
+    }
+}
+
+/// Outputs of convolutions; without any, of the linear layers before the last.
+fn channels(network: &Network) -> u64 {
+    let nodes = network.nodes();
+    let last = nodes
+        .iter()
+        .rposition(|node| matches!(node.layer, Layer::Linear { .. }));
+    let of_convolutions = nodes.iter().map(|node| match node.layer {
+        Layer::Conv2d { out_channels, .. } => out_channels,
+        _ => 0,
+    });
+    let of_linear = nodes.iter().enumerate().map(|(at, node)| match node.layer {
+        Layer::Linear { outputs, .. } if Some(at) != last => outputs,
+        _ => 0,
+    });
+    let channels: usize = match of_convolutions.sum() {
+        0 => of_linear.sum(),
+        some => some,
+    };
+    channels as u64
 }
 
 /// What a search found.

@@ -206,7 +206,7 @@ fn unsettle(network: &mut Network, stream: u64) {
             ParameterRole::Bias | ParameterRole::Shift => (-0.3, 0.3),
             ParameterRole::Scale => (-0.5, 1.5),
             ParameterRole::RunningMean => (-0.2, 0.2),
-            ParameterRole::RunningVariance | ParameterRole::Step => (0.3, 2.0),
+            ParameterRole::RunningVariance => (0.3, 2.0),
         };
         let mut values = draw(stream + at as u64, n, low, high);
         if role == ParameterRole::Scale {

@@ -23,6 +23,7 @@ use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::logits;
+use crate::lab::ratio::{self, RatioOf};
 use crate::lab::train::{
     ATTACK_STEP_SIZE, ATTACK_STEPS, EPSILON, FeatureLoss, Features, Lesson, Recipe, Teacher,
     attack, pairs,
@@ -51,7 +52,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
             id: text("ratio"),
             title: text("ratio"),
             summary: text(
-                "Share of the parameters that the student has less than the reference; solved for by its channels, in multiples of 4. A student of another architecture is as large as it is.",
+                "Share that the student has less than the reference, of what `ratio of` says; solved for by its channels, in multiples of 4. A student of another architecture is as large as it is.",
             ),
             range: Range::Real {
                 least: 0.0,
@@ -60,6 +61,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
                 default: 0.4,
             },
         },
+        ratio::knob("parameters"),
         Knob {
             id: text("student"),
             title: text("student"),
@@ -157,6 +159,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
     build: |setting| {
         Box::new(Distillation {
             ratio: setting.real("ratio"),
+            of: RatioOf::of(setting.choice("ratio-of")).unwrap_or(RatioOf::Parameters),
             student: match setting.choice("student") {
                 "same" => None,
                 id => Some(id.to_owned()),
@@ -201,6 +204,7 @@ enum Who {
 
 struct Distillation {
     ratio: f64,
+    of: RatioOf,
     /// Another architecture's id; the reference's own without.
     student: Option<String>,
     shrink: Shrink,
@@ -225,14 +229,16 @@ impl Compression for Distillation {
         let whole = reference.last.parameters().count();
         let (design, asked) = match &self.student {
             None => {
-                let design = student::shrunk(start, &student::parameters, self.ratio, self.shrink)?;
+                let size = |network: &Network| self.of.of_shape(network) as f64;
+                let design = student::shrunk(start, &size, self.ratio, self.shrink)?;
                 (design, Some(self.ratio))
             }
             Some(id) => (student::plain(id)?, None),
         };
         let mut student = student::built(start, &design, start.subject.network.init_seed)?;
         let own = student.parameters().count();
-        let reached = 1.0 - own as f64 / whole as f64;
+        let size = |network: &Network| self.of.of_shape(network) as f64;
+        let reached = 1.0 - size(&student) / size(&reference.last);
         let mut remarks = vec![
             format!(
                 "the student is {} with {own} parameters, the reference has {whole}; really smaller",

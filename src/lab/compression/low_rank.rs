@@ -152,11 +152,12 @@ fn factorized(
 ) -> Result<Network> {
     // A layer that was factorized before has a basis of that name already.
     let basis = |node: &Node| {
-        let mut name = format!("{}.basis", node.name);
-        while network.position(&name).is_some() {
-            name.push_str(".basis");
-        }
-        name
+        let mut names = (1..).map(|n| match n {
+            1 => format!("{}.basis", node.name),
+            n => format!("{}.basis{n}", node.name),
+        });
+        let is_free = |name: &String| network.position(name).is_none();
+        names.find(is_free).unwrap_or_default()
     };
     let mut made = network.relaid(None, |at, node| {
         let same = (node.name.clone(), node.layer.clone());

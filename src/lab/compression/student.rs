@@ -25,11 +25,6 @@ pub(super) enum Shrink {
     WidthAndDepth,
 }
 
-/// How many numbers are trained.
-pub(super) fn parameters(network: &Network) -> f64 {
-    network.parameters().count() as f64
-}
-
 /// The share of the width below which every layer has its fewest channels.
 const NARROWEST: f64 = 1e-3;
 
@@ -192,7 +187,7 @@ mod tests {
     fn shrunk(id: &str, ratio: f64, shrink: Shrink) -> Result<(Method, f64)> {
         let method = plain(id)?;
         let design = Design {
-            measure: &parameters,
+            measure: &|network| network.parameters().count() as f64,
             method: &method,
             input: ImageShape {
                 channels: 3,
@@ -248,7 +243,7 @@ mod tests {
             ..Method::plain("lenet5")
         };
         let design = Design {
-            measure: &parameters,
+            measure: &|network| network.parameters().count() as f64,
             method: &narrow,
             input: ImageShape {
                 channels: 1,
