@@ -167,11 +167,10 @@ pub(crate) struct RunArguments {
     /// Knob of the branch's compression or fine-tuning; before any --compress, of the training, data set or architecture. Several values of a compression's knob, with commas, make one branch each; several lists, one of each combination
     #[arg(long = "set", value_name = "KNOB=VALUE", allow_hyphen_values = true)]
     pub set: Vec<String>,
-    /// How the branch is trained after its compression, adversarial being on images that PGD attacks [default: none, or
-    /// standard with --fine-tune-epochs]
-    #[arg(long, value_name = "KIND", value_parser = ["none", "standard", "adversarial"])]
+    /// How the branch is trained after its compression, adversarial being on images that PGD attacks; published is the recipe of arXiv:2403.09441, three epochs at its rates [default: none, or standard with --fine-tune-epochs]
+    #[arg(long, value_name = "KIND", value_parser = ["none", "standard", "adversarial", "published", "published-adversarial"])]
     pub fine_tune: Vec<String>,
-    /// Epochs of fine-tuning [default: 1; 3 with --fine-tune adversarial]
+    /// Epochs of fine-tuning [default: 1; 3 where attacked or published]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub fine_tune_epochs: Vec<i64>,
     /// Which checkpoint of the reference the branch starts from [default: last]

@@ -16,6 +16,8 @@ mod endings;
 mod gpu;
 #[path = "cli/lists.rs"]
 mod lists;
+#[path = "cli/matching.rs"]
+mod matching;
 #[path = "cli/refusals.rs"]
 mod refusals;
 #[path = "cli/reports.rs"]
