@@ -55,7 +55,7 @@ struct Activation {
 /// How an activation is computed.
 #[derive(Debug)]
 enum Op {
-    Conv2d(Conv2d, Requantize),
+    Conv2d(Box<Conv2d>, Requantize),
     DepthwiseConv2d(DepthwiseConv2d, Requantize),
     Maximum(Windows, usize),
     Mean {

@@ -304,7 +304,7 @@ fn random_network(seed: u64) -> Network {
     builder
         .then("normalize", Layer::Normalize { mean, std })
         .unwrap();
-    for block in 0..1 + choose(3) {
+    for block in 0..=choose(3) {
         let named = |part: &str| format!("{part}{block}");
         let kernel = 1 + 2 * choose(2);
         let conv = Layer::Conv2d {

@@ -48,8 +48,11 @@ fn levels(values: &[f32], rows: usize, q_min: i32, q_max: i32, zero_point: i32) 
     RowLevels::new(values.chunks(values.len() / rows).map(of_row).collect()).unwrap()
 }
 
-/// Values, masks and levels of all parameters, to the bit.
-fn everything(network: &Network) -> Vec<(String, Vec<u32>, Option<Vec<f32>>, Option<RowLevels>)> {
+/// Name, values, mask and levels of a parameter.
+type Whole = (String, Vec<u32>, Option<Vec<f32>>, Option<RowLevels>);
+
+/// Those of all parameters, to the bit.
+fn everything(network: &Network) -> Vec<Whole> {
     let bits = |found: Vec<f32>| found.into_iter().map(f32::to_bits).collect();
     let parameters = network.parameters().iter();
     parameters

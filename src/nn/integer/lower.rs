@@ -10,8 +10,9 @@ use crate::nn::op::integer::activations::{Sum, mean};
 use crate::nn::op::integer::conv2d::Conv2d;
 use crate::nn::op::integer::depthwise_conv2d::DepthwiseConv2d;
 use crate::nn::op::integer::requantize::{Affine, Requantize};
-use crate::nn::op::values;
 use crate::nn::{Result, invalid};
+
+mod numbers;
 
 /// Layers that are computed in one step, from a node on.
 #[derive(Debug)]
@@ -45,11 +46,11 @@ pub(super) fn lower(network: &Network, products: Products) -> Result<IntegerNetw
         taken: vec![false; nodes.len()],
     };
     let mut logits = None;
-    for at in 0..nodes.len() {
+    for (at, node) in nodes.iter().enumerate() {
         if !lowering.taken[at] {
-            logits = lowering.node(at).map_err(|error| {
-                invalid(format!("{} is no integer layer: {error}", nodes[at].name))
-            })?;
+            logits = lowering
+                .node(at)
+                .map_err(|error| invalid(format!("{} is no integer layer: {error}", node.name)))?;
         }
     }
     let logits = logits.ok_or_else(|| {
@@ -224,7 +225,7 @@ impl Lowering<'_> {
                 let geometry = node.layer.geometry(&shape)?;
                 let conv = DepthwiseConv2d::new(geometry, zero(&from), &weights, self.products);
                 let channels = self.affines(node, &chain, &from, &scales, &conv.most())?;
-                let then = stored(channels, &to, chain.relu)?;
+                let then = stored(&channels, &to, chain.relu)?;
                 let op = Op::DepthwiseConv2d(conv, then);
                 self.push(at, chain.last, to, vec![input], Some(op));
             }
@@ -319,8 +320,8 @@ impl Lowering<'_> {
         }
         let to = Self::levels(&chain)?;
         let channels = self.affines(node, &chain, &from, &scales, &conv.most())?;
-        let then = stored(channels, &to, chain.relu)?;
-        let op = Op::Conv2d(conv, then);
+        let then = stored(&channels, &to, chain.relu)?;
+        let op = Op::Conv2d(Box::new(conv), then);
         self.push(at, chain.last, to, vec![input], Some(op));
         Ok(None)
     }
@@ -359,99 +360,8 @@ impl Lowering<'_> {
         self.push(at, chain.last, to, vec![input], Some(op));
         Ok(())
     }
-
-    /// A node's weights as integers, and the scale of each output's. `planes` are what a linear layer's features were.
-    fn weights(&self, node: &Node, planes: Option<[usize; 3]>) -> Result<(Vec<i8>, Vec<f64>)> {
-        let parameter = self.network.parameters().at(node.parameters[0]);
-        let levels = parameter
-            .levels
-            .as_ref()
-            .ok_or_else(|| invalid("its weights are not rounded to levels"))?;
-        let range = |of: &Levels| {
-            let from_zero = |q: i32| i64::from(q) - i64::from(of.zero_point);
-            (from_zero(of.q_min), from_zero(of.q_max))
-        };
-        for (least, most) in levels.all().iter().map(range) {
-            if least < -128 || most > 127 {
-                return Err(invalid(format!(
-                    "its weights lie {least} to {most} levels from 0, and a signed byte holds -128 to 127"
-                )));
-            }
-        }
-        let outputs = parameter.value.dims()[0];
-        let of_output = |output: usize| f64::from(levels.of(output).scale);
-        let scales = (0..outputs).map(of_output).collect();
-        let values = values(&parameter.value)?;
-        let integer = |(of, value): (&Levels, f32)| (of.quantize(value) - of.zero_point) as i8;
-        let mut weights: Vec<i8> = levels.each(&values).map(integer).collect();
-        if let Some([c, h, w]) = planes {
-            let own = weights.clone();
-            let features = c * h * w;
-            for (at, weight) in weights.iter_mut().enumerate() {
-                let (output, pixel, channel) = (at / features, at % features / c, at % c);
-                *weight = own[output * features + channel * h * w + pixel];
-            }
-        }
-        Ok((weights, scales))
-    }
-
-    /// What a sum's value is multiplied by, and what is added, for each output: a bias and a batch normalization.
-    fn constants(
-        &self,
-        node: &Node,
-        chain: &Chain,
-        outputs: usize,
-    ) -> Result<(Vec<f64>, Vec<f64>)> {
-        let parameters = self.network.parameters();
-        let read = |at: usize| -> Result<Vec<f64>> {
-            let values = values(&parameters.at(at).value)?;
-            Ok(values.into_iter().map(f64::from).collect())
-        };
-        let bias = match node.parameters.get(1) {
-            Some(at) => read(*at)?,
-            None => vec![0.0; outputs],
-        };
-        let Some(norm) = chain.norm.map(|at| &self.network.nodes()[at]) else {
-            return Ok((vec![1.0; outputs], bias));
-        };
-        let (Layer::BatchNorm2d { epsilon, .. }, [gamma, beta, mean, variance]) =
-            (&norm.layer, norm.parameters.as_slice())
-        else {
-            return Err(invalid("its batch normalization lacks parameters"));
-        };
-        let (gamma, beta, mean, variance) =
-            (read(*gamma)?, read(*beta)?, read(*mean)?, read(*variance)?);
-        let factors: Vec<f64> = gamma
-            .iter()
-            .zip(&variance)
-            .map(|(gamma, variance)| gamma / (variance + epsilon).sqrt())
-            .collect();
-        let offset = |at: usize| beta[at] + factors[at] * (bias[at] - mean[at]);
-        let offsets = (0..outputs).map(offset).collect();
-        Ok((factors, offsets))
-    }
-
-    /// What each output's sums become, before they are rounded.
-    fn affines(
-        &self,
-        node: &Node,
-        chain: &Chain,
-        from: &Levels,
-        scales: &[f64],
-        largest: &[f64],
-    ) -> Result<Vec<Affine>> {
-        let to = Self::levels(chain)?;
-        let (factors, offsets) = self.constants(node, chain, scales.len())?;
-        let step = f64::from(to.scale);
-        let affine = |at: usize| Affine {
-            factor: f64::from(from.scale) * scales[at] * factors[at] / step,
-            offset: offsets[at] / step + f64::from(zero(&to)),
-            most: largest[at],
-        };
-        Ok((0..scales.len()).map(affine).collect())
-    }
 }
 
-fn stored(channels: Vec<Affine>, to: &Levels, relu: bool) -> Result<Requantize> {
-    Requantize::new(&channels, least(to, relu), most(to))
+fn stored(channels: &[Affine], to: &Levels, relu: bool) -> Result<Requantize> {
+    Requantize::new(channels, least(to, relu), most(to))
 }

@@ -280,8 +280,8 @@ fn fixed(affine: Affine, upper: bool) -> Result<Fixed> {
         most,
     } = affine;
     let reach = factor.abs() * most + offset.abs() + 1.0;
-    let largest = f64::from(1 << 30);
-    if !(reach < largest) {
+    // A number that is none is refused too.
+    if reach.is_nan() || reach >= f64::from(1 << 30) {
         return Err(invalid(format!(
             "the sums reach {reach:.3e} steps of the levels that store them, more than 32 bits hold"
         )));

@@ -280,12 +280,9 @@ fn transformed(
     for (o, own) in weights.chunks_exact(9 * channels).enumerate() {
         for c in group.start..group.end.min(channels) {
             let tap = |at: usize| i32::from(own[at * channels + c]);
-            let mut half = [[0; SPAN]; 3];
-            for kx in 0..3 {
-                half[kx] = kernel_side([tap(kx), tap(3 + kx), tap(6 + kx)]);
-            }
+            let half = [0, 1, 2].map(|kx| kernel_side([tap(kx), tap(3 + kx), tap(6 + kx)]));
             for i in 0..SPAN {
-                let row = kernel_side([half[0][i], half[1][i], half[2][i]]);
+                let row = kernel_side(half.map(|column| column[i]));
                 for (j, value) in row.into_iter().enumerate() {
                     let at = ((i * SPAN + j) * group.len() + c - group.start) * outputs + o;
                     values[at] = value as i16;

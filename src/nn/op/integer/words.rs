@@ -4,10 +4,6 @@
     unsafe_code,
     reason = "vector instructions are functions that only some processors may call"
 )]
-#![expect(
-    clippy::inline_always,
-    reason = "a function of its own would be compiled for the baseline"
-)]
 
 use super::kernel::{self, Tile};
 
