@@ -12,6 +12,7 @@ use crate::spec::Method;
 pub mod batch_norm_recalibration;
 pub mod distillation;
 pub mod magnitude_pruning;
+mod matched_entropy;
 pub mod post_training_quantization;
 pub mod self_distillation;
 mod student;
