@@ -14,6 +14,7 @@ pub mod channel_pruning;
 pub mod distillation;
 pub mod low_rank;
 pub mod magnitude_pruning;
+mod matched_entropy;
 pub mod post_training_quantization;
 pub mod quantization_aware_training;
 mod schedule;

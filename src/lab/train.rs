@@ -311,7 +311,7 @@ pub fn train(
             since.images += count;
             // What a device finds is asked for only when it is said: asking waits for all steps so far.
             let says = life.step == 1 || life.step.is_multiple_of(REPORT_EVERY);
-            let is_known = found.iter().all(|part| part.is_known());
+            let is_known = found.iter().all(Part::is_known);
             waiting.push((life.step, found));
             let asked = |parts: &Vec<Part>| parts.iter().map(|part| part.asked).sum::<usize>();
             let unread: usize = waiting.iter().map(|(_, parts)| asked(parts)).sum();
