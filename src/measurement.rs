@@ -161,7 +161,7 @@ pub enum Metric {
     BytesBitmask,
     /// Weights in compressed sparse rows.
     BytesCsr,
-    /// Each tensor in its smallest form.
+    /// Of the file that holds each tensor in its smallest form, with names, shapes, masks and statistics.
     BytesWritten,
     LatencyMsP50,
     LatencyMsP10,

@@ -62,10 +62,9 @@ impl Paired {
 /// Settings of a strength, from mild to strong: ratios upward, bits downward.
 pub fn settings(knob: &str, range: &Range) -> Vec<KnobValue> {
     match range {
-        Range::Real { least, most, .. } => (1..)
+        Range::Real { least, most, .. } => (1..=(most / STEP) as u32)
             .map(|i| (f64::from(i) * STEP * 1e4).round() / 1e4)
-            .take_while(|ratio| ratio <= most)
-            .filter(|ratio| ratio >= least)
+            .filter(|ratio| (least..=most).contains(&ratio))
             .map(KnobValue::Real)
             .collect(),
         Range::Integer { least, most, .. } => {
@@ -80,7 +79,7 @@ pub fn settings(knob: &str, range: &Range) -> Vec<KnobValue> {
             .iter()
             .map(|word| KnobValue::Choice(word.to_string()))
             .collect(),
-        _ => Vec::new(),
+        Range::Flag { .. } => Vec::new(),
     }
 }
 

@@ -269,7 +269,7 @@ fn size(metric: Metric) -> &'static str {
         Metric::BytesDense => "bytes as 32-bit floats",
         Metric::BytesBitmask => "bytes with a bitmask",
         Metric::BytesCsr => "bytes in compressed rows",
-        Metric::BytesWritten => "bytes in the smallest form",
+        Metric::BytesWritten => "bytes of the packed file",
         other => other.name(),
     }
 }

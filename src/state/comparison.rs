@@ -198,11 +198,24 @@ impl Comparison {
         Some(sentence)
     }
 
+    /// Whether it was timed as the integers that it stands for, and is faster so than its reference.
+    fn has_integers(&self) -> bool {
+        let mut rows = self.latencies.iter();
+        rows.any(|row| {
+            let is_faster = row.ratio().is_some_and(|ratio| ratio < 1.0 - NOTABLE);
+            row.condition.ends_with(INTEGERS) && is_faster
+        })
+    }
+
     /// What the sizes say about the latency.
     fn reason(&self, ratio: f64, state: &State) -> Option<&'static str> {
         let is_quantized = |network: &NetworkState| network.plan.family == "quantization";
         if state.network(self.candidate).is_some_and(is_quantized) && ratio >= 1.0 - NOTABLE {
-            return Some("simulated quantization does not speed it up");
+            return Some(if self.has_integers() {
+                "its integers are faster"
+            } else {
+                "simulated quantization does not speed it up"
+            });
         }
         let removed = |metric| self.size(metric).and_then(FootprintRow::removed);
         let is_less = |metric| removed(metric).is_some_and(|share| share >= NOTABLE);
@@ -221,6 +234,9 @@ impl Comparison {
         }
     }
 }
+
+/// Ends the condition of a latency that was measured on integers.
+const INTEGERS: &str = "-int8";
 
 /// The least share that is worth a word: medians of latency scatter by several percent on a busy machine.
 const NOTABLE: f64 = 0.05;
@@ -292,7 +308,7 @@ fn latencies(reference: &NetworkState, candidate: &NetworkState) -> Vec<LatencyR
     conditions
         .into_iter()
         .map(|condition| {
-            let find = |network: &NetworkState| {
+            let find = |network: &NetworkState, condition: &str| {
                 // Times taken in turn with the candidate's come before any others.
                 let of = |metric| {
                     let found = network.measurements.iter().rfind(|found| {
@@ -308,10 +324,12 @@ fn latencies(reference: &NetworkState, candidate: &NetworkState) -> Vec<LatencyR
                 let spread = of(Metric::LatencyMsP10).zip(of(Metric::LatencyMsP90));
                 of(Metric::LatencyMsP50).map(|median| (median, spread))
             };
+            // A reference has no integers: those of its candidate stand beside its floats.
+            let floats = condition.strip_suffix(INTEGERS);
             LatencyRow {
                 condition: condition.to_owned(),
-                reference: find(reference),
-                candidate: find(candidate),
+                reference: find(reference, floats.unwrap_or(condition)),
+                candidate: find(candidate, condition),
             }
         })
         .collect()

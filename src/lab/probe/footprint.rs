@@ -9,7 +9,7 @@ use crate::lab::context::Context;
 use crate::lab::error::Result;
 use crate::lab::probe::{Probe, When, finding};
 use crate::lab::ratio::Sizes;
-use crate::lab::storage::{Layout, network_bytes};
+use crate::lab::storage::{Layout, network_bytes, written_bytes};
 use crate::lab::subject::Subject;
 use crate::measurement::{Metric, Score, Value};
 
@@ -56,10 +56,7 @@ impl Probe for Footprint {
                 Metric::BytesCsr,
                 network_bytes(network, Layout::CompressedRows),
             ),
-            (
-                Metric::BytesWritten,
-                network_bytes(network, Layout::Smallest),
-            ),
+            (Metric::BytesWritten, written_bytes(network)?),
         ] {
             let value = Value::Scalar(Score(count as f64));
             cx.measured(finding(&ENTRY.info.id, metric, value, subject, stage)?)?;

@@ -274,8 +274,7 @@ impl Lowering<'_> {
             Layer::BatchNorm2d { .. } => {
                 return Err(invalid("it does not follow a convolution's sums"));
             }
-            #[allow(unreachable_patterns, reason = "layers that are added later")]
-            _ => return Err(invalid("it has no integer form")),
+            Layer::SoftTree { .. } => return Err(invalid("it has no integer form")),
         }
         Ok(None)
     }
