@@ -199,6 +199,12 @@ pub fn acrosses(state: &State) -> Vec<Across> {
             }
         }
     }
+    let turned = state.trials.iter().filter_map(|trial| trial.strength());
+    for (id, _) in turned {
+        if !knobs.contains(&id) {
+            knobs.push(id);
+        }
+    }
     // Ratio comes before bits, whichever method came first.
     knobs.sort_by_key(|id| *id != "ratio");
     let others = others.into_iter().filter(|id| !knobs.contains(id));

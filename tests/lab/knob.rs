@@ -101,13 +101,12 @@ fn an_idle_lab_tries_the_latest_of_several_presses() {
     assert_eq!((tried[0].distances.len(), tried[1].distances.len()), (2, 3));
     // The branch of the plan is the same setting, and as large.
     let measured = |metric: Metric| {
-        let found = said.iter().filter_map(|event| match event {
+        let mut found = said.iter().filter_map(|event| match event {
             Event::Measured(found) if found.network == NetworkId(2) => Some(found),
             _ => None,
         });
         found
-            .filter(|found| found.metric == metric)
-            .next_back()
+            .rfind(|found| found.metric == metric)
             .and_then(Measurement::scalar)
     };
     for metric in [

@@ -59,7 +59,7 @@ fn slider(range: &Range, value: f64) -> Option<f64> {
 pub(super) fn removed(value: &str, method: &Described) -> String {
     let counts = method.info.ratio_of.as_deref().unwrap_or("parameters");
     if value.contains(',') {
-        return format!("of {counts} removed; {}", several(value));
+        return format!("{}, of {counts}", several(value));
     }
     match value.parse::<f64>() {
         Ok(ratio) if ratio.is_finite() => {

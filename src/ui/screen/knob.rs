@@ -15,7 +15,7 @@ use crate::catalog::{Described, Knob, Range, Text};
 use crate::event::{Trial, TrialHits};
 use crate::measurement::{Measurement, Metric, Unit};
 use crate::spec::{Branch, KnobValue, Method, STRENGTHS, Setting, Stage};
-use crate::state::sweep::deviation;
+use crate::state::sweep::{Across, Quantity, deviation};
 use crate::state::{NetworkState, Status};
 use crate::ui::figure;
 use crate::ui::form::turn_knob;
@@ -118,9 +118,28 @@ pub fn turn(view: &mut View, by: i64, scene: &Scene<'_>) -> Option<Request> {
     let mut method = standing(scene, view)?;
     let described = scene.lab.find(&method.id)?;
     let knob = strength(described)?;
+    let before = value(&method, knob);
     turn_knob(&mut method.setting, knob, by);
+    if value(&method, knob) == before && view.knob.is_some() {
+        view.hint = Some(format!("{} is at its end; {}", knob.title, knob.range));
+        return None;
+    }
+    follow(view, &knob.id);
     view.knob = Some(method);
     wish(view, scene)
+}
+
+/// What a knob stands at.
+fn value(method: &Method, knob: &Knob) -> KnobValue {
+    let set = method.setting.0.get(&*knob.id).cloned();
+    set.unwrap_or_else(|| knob.range.default())
+}
+
+/// A chart over another knob goes over to the one that is turned; a chart over a size stays.
+fn follow(view: &mut View, id: &str) {
+    if !matches!(view.sweep.across, Some(Across::Size(_))) {
+        view.sweep.across = Some(Across::Knob(id.to_owned()));
+    }
 }
 
 /// Goes on to the next method that can be turned.
@@ -135,6 +154,7 @@ pub fn next_method(view: &mut View, scene: &Scene<'_>) -> Option<Request> {
     let next = all[at.map_or(0, |at| (at + 1) % all.len())];
     let knob = strength(next)?;
     let setting = Setting::default().with(&knob.id, knob.range.default());
+    follow(view, &knob.id);
     view.knob = Some(Method {
         id: next.info.id.to_string(),
         setting,
@@ -205,6 +225,18 @@ fn is_pending(scene: &Scene<'_>, view: &View, trial: Option<&Trial>) -> bool {
         || severity.is_some_and(|severity| severity != view.severity)
 }
 
+/// The reference's accuracy on the knob's images under a condition that was looked at.
+pub fn base(scene: &Scene<'_>, view: &View, quantity: &Quantity) -> Option<f64> {
+    let number = reference(scene, view)?.plan.reference;
+    let trial = scene.state().last_trial(number)?;
+    let same = |hits: &&TrialHits| {
+        (&hits.condition, hits.severity) == (&quantity.condition, quantity.severity)
+    };
+    let hits = trial.hits.iter().find(same)?;
+    let is_accuracy = quantity.metric == Metric::Accuracy && trial.n > 0;
+    is_accuracy.then(|| hits.reference as f64 / trial.n as f64)
+}
+
 /// Draws the panel.
 pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, trial: Option<&Trial>) {
     let theme = scene.theme();
@@ -239,6 +271,12 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, trial: Option<&Tr
             .put_wrapped(0, &words, theme.error());
         return;
     }
+    let severity = trial.hits.iter().find_map(|hits| hits.severity);
+    let words = match severity {
+        Some(severity) => format!("severity {severity}   │ the reference"),
+        None => "│ the reference".to_owned(),
+    };
+    inside.put(1, y - 1, &words, theme.dim());
     for hits in &trial.hits {
         accuracy(&mut inside, y, scene, trial, hits);
         y += 1;
@@ -266,12 +304,7 @@ fn head(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, pending: bool) -> u16
     let Some(knob) = described.and_then(strength) else {
         return 2;
     };
-    let value = method
-        .setting
-        .0
-        .get(&*knob.id)
-        .cloned()
-        .unwrap_or_else(|| knob.range.default());
+    let value = value(&method, knob);
     let place = place(&knob.range, &value);
     let words = match (&value, described) {
         (KnobValue::Real(ratio), Some(described)) if knob.id == "ratio" => {
@@ -326,12 +359,11 @@ fn accuracy(pen: &mut Pen<'_>, y: u16, scene: &Scene<'_>, trial: &Trial, hits: &
     let theme = scene.theme();
     let (reference, own, difference) = trial.accuracy(hits);
     let wide = pen.width() >= 44;
-    let label = match (&hits.condition, hits.severity) {
-        (Some(id), Some(severity)) => format!("{} {severity}", scene.title_of(id)),
-        (Some(id), None) => scene.title_of(id),
-        (None, _) => "clean".to_owned(),
-    };
-    let cells = if wide { 17 } else { 12 };
+    let label = hits
+        .condition
+        .as_deref()
+        .map_or("clean".to_owned(), |id| scene.title_of(id));
+    let cells = if wide { 17 } else { 15 };
     let x = pen.put(1, y, &text::left(&text::clean(&label), cells), theme.text());
     let x = pen.put(
         x,
@@ -378,7 +410,7 @@ fn sizes(pen: &mut Pen<'_>, y: u16, scene: &Scene<'_>, trial: &Trial) -> u16 {
     let base = scene.state().reference(trial.reference);
     let mut y = y;
     let mut line = |what: &str, words: &str, change: &str, style| {
-        let cells = if pen.width() >= 44 { 17 } else { 12 };
+        let cells = if pen.width() >= 44 { 17 } else { 15 };
         let x = pen.put(1, y, &text::left(what, cells), theme.dim());
         let x = pen.put(x, y, &text::right(words, 11), theme.text());
         pen.put(x, y, &text::right(change, 9), style);

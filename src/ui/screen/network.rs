@@ -188,7 +188,10 @@ fn layers(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, network: &NetworkSt
     totals(&mut inside, y, network, reference, &columns, theme);
     let last = inside.height() - 1;
     let hidden = network.layers.len() - rows.len();
-    let mut words = "█ kept ▒ part ░ gone   ½ zero: points, half of this layer alone".to_owned();
+    let mut words = "█ kept ▒ part ░ gone".to_owned();
+    if inside.width() >= 96 {
+        words += "   bits: weights/activations   ½ zero: points lost, alone";
+    }
     if rows.len() > shown || skip > 0 {
         words = format!("{} to {shown} of {}   {words}", skip + 1, rows.len());
     }

@@ -300,6 +300,16 @@ fn chart(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep, trace
             }),
         }
     }
+    // The reference on the images of the knob, which are others than those of the branches.
+    if !traces.is_empty()
+        && let Some(level) = knob::base(scene, view, &sweep.quantity)
+    {
+        levels.push(Level {
+            y: level,
+            glyph: knob::GLYPH,
+            style: theme.accent(),
+        });
+    }
     let points = || lines.iter().flat_map(|line| &line.points);
     let greatest = |of: fn(&Point) -> f64| points().map(of).fold(0.0, f64::max);
     let (x, y) = (greatest(|point| point.x), greatest(|point| point.y));
@@ -366,22 +376,30 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep) {
     }
     let theme = scene.theme();
     let wide = usize::from(pen.width());
-    let label = wide.saturating_sub(10 + 13 + 20 + 11 + 2).clamp(8, 40);
+    // The interval gives way: the chart shows it.
+    let interval_cells = if wide >= 70 { 20 } else { 0 };
+    let [place_cells, value_cells, deviation_cells] = if wide >= 70 {
+        [10, 13, 11]
+    } else {
+        [9, 11, 10]
+    };
+    let figures = place_cells + value_cells + interval_cells + deviation_cells;
+    let label = wide.saturating_sub(figures + 2).clamp(6, 40);
     let across = across_name(scene, &sweep.across);
     let head = format!(
         " {}{}{}{}{}",
         text::left("", label),
-        text::right(&across, 10),
-        text::right(numbers::what(sweep.quantity.metric), 13),
+        text::right(&across, place_cells),
+        text::right(numbers::what(sweep.quantity.metric), value_cells),
         text::right(
             if sweep.quantity.metric == Metric::LatencyMsP50 {
                 "p10 to p90"
             } else {
                 "95 % interval"
             },
-            20
+            interval_cells
         ),
-        text::right("deviation", 11)
+        text::right("deviation", deviation_cells)
     );
     pen.put(0, 0, &head, theme.dim());
     let mut lines: Vec<(Option<NetworkId>, String)> = Vec::new();
@@ -414,10 +432,10 @@ fn table(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, sweep: &Sweep) {
         format!(
             "{}{}{}{}{}",
             text::left(&text::clean(name), label),
-            text::right(&place, 10),
-            text::right(&numbers::value(value, sweep.unit), 13),
-            text::right(&interval, 20),
-            text::right(&deviation, 11)
+            text::right(&place, place_cells),
+            text::right(&numbers::value(value, sweep.unit), value_cells),
+            text::right(&interval, interval_cells),
+            text::right(&deviation, deviation_cells)
         )
     };
     for base in &sweep.bases {
