@@ -48,6 +48,7 @@ fn the_json_report_has_one_flat_row_per_number() {
         "severity",
         "against",
         "value",
+        "deviation_percent",
         "unit",
         "low",
         "high",

@@ -17,7 +17,8 @@
 
 use crate::catalog::{Entry, Info, Knob, Range, text};
 use crate::event::Cost;
-use crate::lab::compression::channel_pruning::{WEIGHTS, Weights, lamp};
+use crate::lab::compression::lamp::lamp;
+use crate::lab::compression::remaining::{WEIGHTS, Weights};
 use crate::lab::compression::schedule::{EPOCHS, SCHEDULE, Schedule};
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};

@@ -18,6 +18,7 @@
 //! score, as in NNI.
 
 use crate::lab::compression::Start;
+use crate::lab::compression::lamp::lamp;
 use crate::lab::context::Context;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::batch;
@@ -155,29 +156,6 @@ fn geometric_median(filters: &[&[f64]]) -> Vec<f64> {
     sums
 }
 
-/// s² over the sum of all s'² that are not smaller; the largest scores 1.
-pub(in crate::lab::compression) fn lamp(sizes: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by(|a, b| sizes[*b].abs().total_cmp(&sizes[*a].abs()).then(a.cmp(b)));
-    let mut scores = vec![0.0; sizes.len()];
-    let mut sum = 0.0;
-    let mut first = 0;
-    while first < order.len() {
-        // Equals stand in each other's sums.
-        let size = sizes[order[first]].abs();
-        let equal = order[first..]
-            .iter()
-            .take_while(|at| sizes[**at].abs() == size)
-            .count();
-        sum += size * size * equal as f64;
-        for at in &order[first..first + equal] {
-            scores[*at] = if sum > 0.0 { size * size / sum } else { 0.0 };
-        }
-        first += equal;
-    }
-    scores
-}
-
 /// The mean |γ| of the normalizations that carry a channel.
 fn batch_norm(network: &Network, group: &Group) -> Result<Vec<f64>> {
     let mut sums = vec![0.0; group.channels];
@@ -280,15 +258,6 @@ mod tests {
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() < 1e-7, "{found} is not {expected}");
         }
-    }
-
-    /// By hand: .16 / (.16 + .64) is .2, .04 / .84, .01 / .85; NumPy 2.4.6 in double precision.
-    #[test]
-    fn lamp_divides_by_what_is_not_smaller() {
-        let scores = lamp(&[0.1, -0.4, 0.2, 0.8]);
-        near(&scores, &[0.011_764_7, 0.2, 0.047_619_0, 1.0]);
-        near(&lamp(&[1.0, 1.0]), &[0.5, 0.5]);
-        near(&lamp(&[0.0, 0.0]), &[0.0, 0.0]);
     }
 
     /// NumPy 2.4.6: distances 1, 1, √50; √2, √41; √41.
