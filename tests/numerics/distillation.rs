@@ -452,7 +452,7 @@ fn gradients_enter_in_the_middle_of_a_network() {
     for (index, parameter) in network.parameters().iter().enumerate() {
         let found = read(found.parameters[index].as_ref().unwrap()).unwrap();
         let values = network.parameters().values(&parameter.name).unwrap();
-        let difference = |at: usize| {
+        let difference = |at: usize, step: f32| {
             let moved = |by: f32| {
                 let mut network = network.duplicate().unwrap();
                 let mut values = values.clone();
@@ -463,10 +463,18 @@ fn gradients_enter_in_the_middle_of_a_network() {
                     .unwrap();
                 value(&network)
             };
-            (moved(1e-3) - moved(-1e-3)) / 2e-3
+            (moved(step) - moved(-step)) / f64::from(2.0 * step)
         };
-        let differences: Vec<f64> = (0..found.len()).map(difference).collect();
-        assert_close(&found, &differences, 2e-2, &parameter.name);
+        // Where two steps disagree one of them crosses a ReLU's kink, and nothing follows.
+        let pairs = (0..found.len()).map(|at| (difference(at, 1e-3), difference(at, 2.5e-4)));
+        let smooth = found
+            .iter()
+            .zip(pairs)
+            .filter(|(_, (far, near))| (far - near).abs() < 1e-2 * near.abs().max(1.0));
+        let (smooth, differences): (Vec<f32>, Vec<f64>) =
+            smooth.map(|(found, (_, near))| (*found, near)).unzip();
+        assert!(4 * smooth.len() >= 3 * found.len(), "{}", parameter.name);
+        assert_close(&smooth, &differences, 2e-2, &parameter.name);
     }
     // The convolution's own output is never kept in training, and the logits have their own gradient.
     for node in [relu - 1, relu + 2] {
