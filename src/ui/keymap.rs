@@ -345,8 +345,8 @@ pub const BINDINGS: &[Binding] = bindings! {
     // Moving.
     Up [Up, Char('k')], "up", "", "up: a field, a row, a value", MOVING, ANY;
     Down [Down, Char('j')], "down", "", "down: a field, a row, a value", MOVING, ANY;
-    Left [Left, Char('h')], "left", "", "left: a smaller value, also of the live knob, the candidate before", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
-    Right [Right, Char('l')], "right", "", "right: a larger value, also of the live knob, the next candidate", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
+    Left [Left, Char('h')], "left", "", "less: a value, the live knob; the candidate before", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
+    Right [Right, Char('l')], "right", "", "more: a value, the live knob; the next candidate", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
     Up [BackTab], "previous field", "", "the field before", FORMS, ANY;
     Down [Tab], "next field", "", "the next field", FORMS, ANY;
     Up [Up], "up", "", "up: the line before", &[Layer::Palette, Layer::Quit], ANY;

@@ -1,6 +1,6 @@
 //! The line of keys that work here now.
 
-use super::super::keymap::{self, Action, Source};
+use super::super::keymap::{self, Action, Layer, Source};
 use super::super::pen::Pen;
 use super::super::popup;
 use super::super::scene::Scene;
@@ -91,6 +91,9 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
     }
     // What a screen alone can do stands before what every screen can.
     words.sort_by_key(|(_, word, _)| !OWN.contains(word));
+    if layer == Layer::Sweep && knob::turns(scene) {
+        words.insert(0, ("← →".to_owned(), "knob", true));
+    }
     let width = |words: &[(String, &str, bool)]| -> usize {
         words
             .iter()
