@@ -36,7 +36,7 @@ pub(super) fn backward(
 ) {
     let mut dw = dw;
     if let Some(dw) = dw.as_deref_mut()
-        && winograd::suits(conv)
+        && winograd::suits_weights(conv)
     {
         winograd::weights(conv, &saved, dw, db, scratch);
         return;

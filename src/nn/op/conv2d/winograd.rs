@@ -30,7 +30,8 @@ const SPAN: usize = 6;
 /// Products of a tile.
 const FREQUENCIES: usize = SPAN * SPAN;
 
-/// Channels come in multiples of the widest register.
+/// Values of the widest register. Where channels are no multiple of it the last registers overlap, which is done where no
+/// value is added to.
 const LANES: usize = 16;
 
 /// Tiles of one product at least: the transformed kernels are read once for as many.
@@ -42,11 +43,7 @@ const CHUNK: usize = 96 * 1024;
 /// Whether this way is open and shorter.
 pub(super) fn suits(conv: &Conv2d) -> bool {
     let g = &conv.geometry;
-    let fits = g.kernel == 3
-        && g.stride == 1
-        && g.padding <= 2
-        && g.channels.is_multiple_of(LANES)
-        && conv.outputs.is_multiple_of(LANES);
+    let fits = g.kernel == 3 && g.stride == 1 && g.padding <= 2;
     let pools = match conv.then {
         Then::ReluMaxPool(windows) => TILE.is_multiple_of(windows.stride),
         Then::Nothing | Then::Relu => true,
@@ -54,10 +51,16 @@ pub(super) fn suits(conv: &Conv2d) -> bool {
     fits && pools && pays(g.out_height(), g.out_width(), g.channels, conv.outputs)
 }
 
+/// The same of the gradient of the weights, which is summed up.
+pub(super) fn suits_weights(conv: &Conv2d) -> bool {
+    let is_even = |channels: usize| channels.is_multiple_of(LANES);
+    suits(conv) && is_even(conv.geometry.channels) && is_even(conv.outputs)
+}
+
 /// The same of the gradient of the input.
 pub(super) fn suits_data(conv: &Conv2d) -> bool {
     let g = &conv.geometry;
-    suits(conv) && pays(g.height, g.width, conv.outputs, g.channels)
+    suits_weights(conv) && pays(g.height, g.width, conv.outputs, g.channels)
 }
 
 /// Whether products saved outweigh the transforms, which cost about as much as 40 multiply-accumulates a channel and
@@ -65,7 +68,7 @@ pub(super) fn suits_data(conv: &Conv2d) -> bool {
 fn pays(height: usize, width: usize, from: usize, to: usize) -> bool {
     let tiles = height.div_ceil(TILE) * width.div_ceil(TILE);
     let transformed = tiles * FREQUENCIES * (from * to + 40 * (from + to));
-    from >= 32 && to >= 32 && transformed * 5 < height * width * 9 * from * to * 4
+    from >= 2 * LANES && to >= 2 * LANES && transformed * 5 < height * width * 9 * from * to * 4
 }
 
 /// A filtering over planes of `height` x `width` outputs.

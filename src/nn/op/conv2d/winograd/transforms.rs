@@ -80,9 +80,11 @@ vectorized! {
     /// Bᵀ d B of a row of tiles, channel by channel: (36, tiles, channels).
     pub(super) fn transform_row<V>(copied: &[f32], pitch: usize, across: usize, channels: usize, tiles: usize, first: usize, transformed: &mut [f32]) {
         for tile in 0..across {
-            for c in (0..channels).step_by(V::LANES) {
-                // SAFETY: `vectorized!` calls at the processor's level; slices check their bounds, and channels come in
-                // multiples of LANES.
+            for block in 0..channels.div_ceil(V::LANES) {
+                // The last block overlaps the one before it where channels are no multiple.
+                let c = (block * V::LANES).min(channels - V::LANES);
+                // SAFETY: `vectorized!` calls at the processor's level; slices check their bounds, and there are more
+                // channels than lanes.
                 unsafe {
                     let mut half = [[V::splat(0.0); SPAN]; SPAN];
                     for j in 0..SPAN {
@@ -136,7 +138,8 @@ vectorized! {
     pub(super) fn finish_row<V>(row: Row, width: usize, outputs: usize, products: &[f32], end: End<'_>, y: &mut [f32]) {
         for tile in 0..width.div_ceil(TILE) {
             let columns = TILE.min(width - tile * TILE);
-            for o in (0..outputs).step_by(V::LANES) {
+            for block in 0..outputs.div_ceil(V::LANES) {
+                let o = (block * V::LANES).min(outputs - V::LANES);
                 // SAFETY: as above.
                 unsafe {
                     let mut half = [[V::splat(0.0); SPAN]; TILE];
