@@ -299,7 +299,7 @@ impl Removed {
             ("parameters", self.parameters.0),
             ("non-zero", self.nonzero.0),
             ("mult-adds", self.macs.0),
-            ("bytes", self.bytes.0),
+            ("written bytes", self.bytes.0),
         ]
     }
 }

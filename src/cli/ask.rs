@@ -247,6 +247,11 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
         let problem = "--match: stands beside --ratio, which it searches for; one of both";
         return Err(anyhow!(UsageError(problem.into())));
     }
+    if matched.is_some() && typed.is_empty() {
+        let problem = "--match: stands without any --compress, whose strength it searches for; in a study's file it is \
+                       a branch's own `match`";
+        return Err(anyhow!(UsageError(problem.into())));
+    }
     let mut branches = Vec::new();
     for branch in typed {
         branches.append(&mut branch.branches(catalog)?);

@@ -53,9 +53,14 @@ impl Paired {
         (b + c - (b - c).powi(2) / n).max(0.0).sqrt() / n
     }
 
+    /// The lowest difference that the answers allow, at 5 %.
+    pub fn lowest(&self) -> f64 {
+        self.difference() - ONE_SIDED * self.standard_error()
+    }
+
     /// Whether the candidate is not worse by `margin` (a share), at 5 %.
     pub fn is_equivalent(&self, margin: f64) -> bool {
-        self.difference() - ONE_SIDED * self.standard_error() > -margin
+        self.lowest() > -margin
     }
 }
 

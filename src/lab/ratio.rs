@@ -84,7 +84,7 @@ impl RatioOf {
             Self::Parameters => "parameters",
             Self::Nonzero => "weights",
             Self::Macs => "multiply-accumulates",
-            Self::Bytes => "bytes",
+            Self::Bytes => "written bytes",
         }
     }
 }

@@ -103,6 +103,13 @@ fn what_cannot_be_matched_is_said() {
         let error = sandbox.run(&[&TINY[..], flags].concat()).refused(2);
         assert!(error.contains(words), "{flags:?}: {error}");
     }
+    let error = sandbox
+        .run(&[&TINY[..], &["--match", "macs=.5"]].concat())
+        .refused(2);
+    assert!(
+        error.contains("--match: stands without any --compress"),
+        "{error}"
+    );
     // No quantization computes less.
     let flags = [
         "--twins",

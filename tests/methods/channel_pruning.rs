@@ -294,3 +294,32 @@ fn lamp_leaves_every_layer_something() {
         (0.99 * n as f64).round_ties_even() as usize
     );
 }
+
+/// A channel whose weights are all zero still gives its bias.
+#[test]
+fn what_a_weight_pruning_left_of_a_channel_stays_until_it_is_asked_for() {
+    let bench = Bench::new();
+    let knobs = [
+        ("ratio", KnobValue::Real(0.95)),
+        ("scope", word("per-layer")),
+    ];
+    let pruned = bench.compress(bench.reference(), "magnitude-pruning", &knobs);
+    let of = |ratio| {
+        let knobs = [("ratio", KnobValue::Real(ratio))];
+        bench.compress(&pruned.network, "channel-pruning", &knobs)
+    };
+    let nothing = of(0.0);
+    assert_eq!(nothing.reached, Some(0.0));
+    assert_eq!(bytes(&nothing.network), bytes(&pruned.network));
+    assert_eq!(of(0.5).reached, Some(0.5));
+}
+
+#[test]
+fn the_ratio_of_channels_is_met_among_all_layers_too() {
+    let bench = bench("resnet18", &narrow());
+    for criterion in ["l1", "batch-norm"] {
+        let knobs = [("scope", word("global")), ("criterion", word(criterion))];
+        let reached = bench.channels(&knobs).reached.unwrap();
+        assert!((reached - 0.5).abs() < 0.02, "{criterion}: {reached}");
+    }
+}

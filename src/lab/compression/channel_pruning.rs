@@ -26,7 +26,6 @@ use crate::lab::train::{Objective, Recipe, Training, train};
 use crate::nn::channels::{Group, groups};
 use crate::nn::network::Network;
 use crate::nn::op::values;
-use crate::nn::parameters::ParameterRole;
 use criterion::{Criterion, Squares, is_convolutional};
 use selection::{Scope, removed};
 
@@ -208,7 +207,9 @@ impl Compression for ChannelPruning {
         let scores = self.scores(start.network, &groups, seed, squares)?;
         let gone = gone(start.network, &groups)?;
         let at = |strength| removed(&scores, &gone, strength, self.scope, self.multiple);
-        let strength = if self.of == RatioOf::Channels && self.multiple == 1 {
+        // Among all layers together coupled channels count once, and the ratio counts every convolution's.
+        let is_direct = self.scope == Scope::PerLayer && self.multiple == 1;
+        let strength = if self.of == RatioOf::Channels && is_direct {
             self.ratio
         } else {
             let smaller = |strength| {
@@ -373,25 +374,26 @@ fn places(taken: &[bool], wanted: bool) -> Vec<usize> {
         .collect()
 }
 
-/// Which channels an earlier pruning zeroed: those that a mask covers in every layer that makes them.
+/// Which channels an earlier pruning zeroed: those that masks cover in all that makes or carries them, biases too, so that
+/// nothing changes without them.
 fn gone(network: &Network, groups: &[Group]) -> Result<Vec<Vec<bool>>> {
     let mut gone = Vec::with_capacity(groups.len());
     for group in groups {
         let mut of_group = vec![true; group.channels];
-        for &node in &group.producers {
+        for &node in group.producers.iter().chain(&group.carriers) {
             for &place in &network.nodes()[node].parameters {
                 let parameter = network.parameters().at(place);
-                let is_weight = parameter.role == ParameterRole::Weight;
-                match &parameter.mask {
-                    Some(mask) if is_weight => {
-                        let mask = values(mask)?;
-                        let each = mask.len() / group.channels;
-                        for (gone, filter) in of_group.iter_mut().zip(mask.chunks_exact(each)) {
-                            *gone &= filter.iter().all(|kept| *kept == 0.0);
-                        }
-                    }
-                    None if is_weight => of_group.fill(false),
-                    _ => {}
+                if !parameter.role.trains() {
+                    continue;
+                }
+                let Some(mask) = &parameter.mask else {
+                    of_group.fill(false);
+                    continue;
+                };
+                let mask = values(mask)?;
+                let each = mask.len() / group.channels;
+                for (gone, channel) in of_group.iter_mut().zip(mask.chunks_exact(each)) {
+                    *gone &= channel.iter().all(|kept| *kept == 0.0);
                 }
             }
         }

@@ -241,8 +241,13 @@ impl Compression for Distillation {
         let reached = 1.0 - size(&student) / size(&reference.last);
         let mut remarks = vec![
             format!(
-                "the student is {} with {own} parameters, the reference has {whole}; really smaller",
-                described(&design)
+                "the student is {} with {own} parameters, the reference has {whole}{}",
+                described(&design),
+                if own < whole {
+                    "; really smaller"
+                } else {
+                    "; not smaller"
+                }
             ),
             format!(
                 "it started from weights of its own and learned for {}",

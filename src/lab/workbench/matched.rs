@@ -72,8 +72,10 @@ impl Workbench<'_> {
             found
         };
         let size = RatioOf::of(asked.of.word());
-        if let (Some(of), Some(_)) = (size, described.knob("ratio-of")) {
-            // The method itself searches for the ratio that removes that share.
+        let compresses = |stage: &&Stage| matches!(stage, Stage::Compress(_));
+        let is_alone = branch.stages.iter().filter(compresses).count() == 1;
+        if let (Some(of), Some(_), true) = (size, described.knob("ratio-of"), is_alone) {
+            // The method itself searches for the ratio that removes that share; what follows would change it.
             let ratio = method.at_strength("ratio", &KnobValue::Real(asked.value));
             let word = KnobValue::Choice(of.word().to_owned());
             return Ok(at(ratio.at_strength("ratio-of", &word)));
@@ -96,7 +98,7 @@ impl Workbench<'_> {
                     match (asked.of, size) {
                         (Alike::Accuracy, _) => {
                             let holds = pair.is_equivalent(asked.value / 100.0);
-                            (pair.difference(), holds)
+                            (pair.lowest(), holds)
                         }
                         (_, Some(of)) => {
                             let removed = yardstick.sizes.removed(of, &Sizes::of(network));
@@ -130,8 +132,12 @@ impl Workbench<'_> {
             let frontier = frontier.collect::<Vec<_>>().join(", ");
             return Err(impossible(match asked.of {
                 Alike::Accuracy => format!(
-                    "no {} of {} keeps validation accuracy within {} points; tried: {frontier}",
-                    knob.title, method.id, asked.value
+                    "no {} of {} is shown by {} validation images to lose less than {} points; lowest changes that they \
+                     allow, in points: {frontier}",
+                    knob.title,
+                    method.id,
+                    yardstick.hits.len(),
+                    asked.value
                 ),
                 of => format!(
                     "no {} of {} removes {} % of the {}; tried: {frontier}",
