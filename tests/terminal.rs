@@ -305,7 +305,9 @@ fn leaving_a_running_study_asks_and_a_termination_stops_it() {
     let mut seat = Seat::take(&[], &[("NO_COLOR", "1")]);
     seat.until("form", |screen| screen.contains("Data set"));
     seat.press("\r");
-    seat.until("training", |screen| screen.contains("step"));
+    seat.until("training", |screen| {
+        screen.contains("╭ Loss") && screen.contains("step")
+    });
     seat.press("q");
     seat.until("question", |screen| {
         screen.to_lowercase().contains("cancel")
@@ -335,7 +337,9 @@ fn leaving_a_running_study_asks_and_a_termination_stops_it() {
 fn a_terminal_that_vanishes_leaves_the_study_running() {
     let mut seat = Seat::take(&[], &[]);
     seat.start_small();
-    seat.until("training", |screen| screen.contains("step"));
+    seat.until("training", |screen| {
+        screen.contains("╭ Loss") && screen.contains("step")
+    });
     seat.hang_up();
     assert_eq!(seat.exit(), 0);
     assert_eq!(state(&seat.saved()).outcome, Some(Outcome::Completed));
@@ -402,7 +406,9 @@ fn ctrl_z_gives_the_terminal_back_until_the_program_goes_on() {
 fn a_study_left_running_says_where_it_is_and_prints_as_run_does() {
     let mut seat = Seat::take(&[], &[]);
     seat.start_small();
-    seat.until("training", |screen| screen.contains("step"));
+    seat.until("training", |screen| {
+        screen.contains("╭ Loss") && screen.contains("step")
+    });
     seat.press("q");
     seat.until("question", |screen| screen.contains("leave it running"));
     seat.press("l");
