@@ -387,6 +387,12 @@ pub enum Event {
         remarks: Vec<String>,
     },
     Measured(Measurement),
+    /// A finished network was written to a file of its own, from which another study can begin.
+    NetworkSaved {
+        network: NetworkId,
+        file: String,
+        bytes: u64,
+    },
     Warned {
         network: Option<NetworkId>,
         warning: Warning,
@@ -441,6 +447,7 @@ impl Event {
             | Self::EpochEnded { network, .. }
             | Self::StoppedEarly { network, .. }
             | Self::NetworkCompressed { network, .. }
+            | Self::NetworkSaved { network, .. }
             | Self::StageEnded { network, .. } => *network = id,
             Self::Measured(measurement) => {
                 measurement.network = id;
@@ -493,7 +500,8 @@ impl Event {
         }
     }
 
-    /// Whether a person made it happen, so that it is no part of what a seed determines.
+    /// Whether a person made it happen, or a folder that was named for it, so that it is no part of what a seed
+    /// determines.
     pub fn is_by_hand(&self) -> bool {
         matches!(
             self,
@@ -501,6 +509,7 @@ impl Event {
                 | Self::NoteAdded { .. }
                 | Self::Tried(_)
                 | Self::Sensed { .. }
+                | Self::NetworkSaved { .. }
                 | Self::Paused
                 | Self::Resumed
                 | Self::Continued

@@ -23,6 +23,7 @@ pub mod quantization;
 pub mod ratio;
 pub mod resume;
 pub mod run;
+pub mod saved;
 pub mod statistics;
 pub mod storage;
 pub mod subject;

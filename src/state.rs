@@ -282,6 +282,14 @@ impl State {
                     network.compressed(facts)
                 });
             }
+            Event::NetworkSaved {
+                network,
+                file,
+                bytes,
+            } => {
+                let saved = Some((file.clone(), *bytes));
+                self.at_network(record, *network, |network| network.saved = saved);
+            }
             Event::Measured(measurement) => self.measured(record, measurement),
             Event::Warned { network, warning } => self.warnings.push(Warned {
                 seq: record.seq,

@@ -24,6 +24,8 @@ mod refusals;
 mod reports;
 #[path = "cli/sandbox.rs"]
 mod sandbox;
+#[path = "cli/saving.rs"]
+mod saving;
 #[path = "cli/studies.rs"]
 mod studies;
 #[path = "cli/weights.rs"]

@@ -7,6 +7,7 @@ use crate::lab::architecture;
 use crate::lab::compression;
 use crate::lab::data::{self, Source};
 use crate::lab::error::{Error, Result};
+use crate::lab::saved;
 use crate::nn::ImageShape;
 use crate::nn::network::Network;
 use crate::nn::parameters::pretrained;
@@ -56,6 +57,18 @@ fn one(reference: &Reference, opens_files: bool) -> Result<(), (String, String)>
     let mut shape = source.extent().shape;
     if let Some(side) = reference.resize {
         shape = data::enlarged(shape, side as usize).map_err(named)?;
+    }
+    let saved = match &reference.from {
+        Some(from) if opens_files => saved::read(from).map_err(named)?.map(|found| (found, from)),
+        _ => None,
+    };
+    if let Some((found, from)) = saved {
+        let (network, asked) = (&found.network, &reference.architecture.id);
+        saved::fits(network, from, asked, shape, source.extent().classes).map_err(named)?;
+        for branch in &reference.branches {
+            suits(branch, &reference.architecture, network).map_err(named)?;
+        }
+        return Ok(());
     }
     let Some(mut network) = outline(reference, source.as_ref(), shape)? else {
         return Ok(());

@@ -25,6 +25,8 @@ pub struct Means {
     /// Folders in which data sets are looked for, in order.
     pub folders: Vec<PathBuf>,
     pub cache: Cache,
+    /// The folder into which every finished network is written.
+    pub save: Option<PathBuf>,
 }
 
 /// Runs a study; every fact goes to `sink`.
@@ -253,14 +255,7 @@ impl<'a> Running<'a> {
             }
         }
         let digest = dataset.digest();
-        let bench = Workbench::new(
-            study,
-            &self.device,
-            reference,
-            dataset,
-            &digest,
-            &self.means.cache,
-        );
+        let bench = Workbench::new(study, &self.device, reference, dataset, &digest, self.means);
         let (data, shape) = (&bench.data, bench.data.train.shape);
         sink.state(Event::DataReady(DataFacts {
             reference,

@@ -20,7 +20,8 @@ use crate::lab::knob::Knob;
 use crate::lab::landscape::Landscape;
 use crate::lab::probe::{self, Probe, When};
 use crate::lab::ratio::{RatioOf, Sizes};
-use crate::lab::run::cache_trouble;
+use crate::lab::run::{Means, cache_trouble};
+use crate::lab::saved;
 use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use crate::lab::train::{Life, Objective, Recipe, Training, train};
 use crate::measurement::Score;
@@ -42,6 +43,8 @@ pub struct Workbench<'a> {
     device: Device,
     reference: &'a Reference,
     cache: &'a Cache,
+    /// Where finished networks are written to.
+    folder: Option<&'a Path>,
     pub data: Rc<Data>,
     /// Hash of the data in use.
     digest: String,
@@ -75,7 +78,7 @@ impl<'a> Workbench<'a> {
         reference: u32,
         dataset: Dataset,
         digest: &str,
-        cache: &'a Cache,
+        means: &'a Means,
     ) -> Self {
         let Dataset {
             train,
@@ -100,7 +103,8 @@ impl<'a> Workbench<'a> {
             study,
             device: device.clone(),
             reference: &study.references[reference as usize],
-            cache,
+            cache: &means.cache,
+            folder: means.save.as_deref(),
             corrupted_subset: test.stratified(images, study.seed),
             data: Rc::new(Data {
                 train,
@@ -147,8 +151,36 @@ impl<'a> Workbench<'a> {
         }
         *at = plan.stages.len() as u32 - 1;
         self.measured(plan, *at, &mut cx)?;
+        self.save(plan, &mut cx)?;
         self.offer(plan, cx.control());
         Ok(())
+    }
+
+    /// Writes a finished network into the folder for it, if there is one.
+    fn save(&self, plan: &NetworkPlan, cx: &mut Context<'_>) -> Result<()> {
+        let (Some(folder), Some(kept)) = (self.folder, self.networks.get(&plan.id)) else {
+            return Ok(());
+        };
+        let own = &self.reference.architecture;
+        // What a compression chose in its place has been drawn already; its knobs are no use any more.
+        let design = if kept.last.name() == own.id {
+            own.clone()
+        } else {
+            Method::plain(kept.last.name())
+        };
+        let words = [&self.reference.dataset.id, &own.id, &plan.name];
+        match saved::write(&kept.last, &design, folder, &file_name(&words)) {
+            Ok((file, bytes)) => cx.emit_unkept(Event::NetworkSaved {
+                network: plan.id,
+                file: file.display().to_string(),
+                bytes,
+            }),
+            // The study's facts are worth more than the file.
+            Err(error) => {
+                let message = format!("{} was not saved: {error}", plan.name);
+                cx.warn(Warning::Other { message })
+            }
+        }
     }
 
     /// Hands a finished network to the live knob: a reference to be turned, any other to be placed beside.
@@ -443,6 +475,10 @@ impl<'a> Workbench<'a> {
         cx.keep();
         let trained = train(&mut network, &training, &mut keeper, cx)?;
         cx.kept();
+        // Of no epochs, none was looked at.
+        if keeper.outputs.is_empty() {
+            keeper.look(&network, trained.life.epoch, cx)?;
+        }
         outputs.append(&mut keeper.outputs);
         if let Some(problem) = keeper.trouble.take() {
             cx.warn(cache_trouble(&problem))?;
@@ -610,6 +646,13 @@ impl<'a> Workbench<'a> {
     /// A network before its first step: drawn from the seed, or as it was trained elsewhere.
     fn build(&self, seed: u64, cx: &mut Context<'_>) -> Result<Network> {
         let asked = &self.reference.architecture;
+        if let Some(from) = &self.reference.from
+            && let Some(found) = saved::read(from)?
+        {
+            let (shape, classes) = (self.data.train.shape, self.data.classes.len());
+            saved::fits(&found.network, from, &asked.id, shape, classes)?;
+            return Ok(found.network.to_device(&self.device)?);
+        }
         let entry = architecture::ALL
             .iter()
             .find(|entry| entry.info.id == asked.id)
@@ -677,6 +720,18 @@ fn end(plan: &NetworkPlan, stage: u32, cost: Cost, cx: &mut Context<'_>) -> Resu
         outcome: Outcome::Completed,
         cost,
     })
+}
+
+/// Words as the name of a file: `mnist-lenet5-channel-pruning-50`.
+fn file_name(words: &[&String]) -> String {
+    let words = words
+        .iter()
+        .flat_map(|word| word.split(|c: char| !c.is_ascii_alphanumeric()));
+    let words: Vec<String> = words
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    words.join("-")
 }
 
 /// Part of a key.

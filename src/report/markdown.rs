@@ -265,11 +265,11 @@ fn size(metric: Metric) -> &'static str {
     match metric {
         Metric::Nonzero => "non-zero parameters",
         Metric::Macs => "multiply-accumulates",
-        Metric::Bytes => "bytes on disk",
+        Metric::Bytes => "bytes, each weight in its bits",
         Metric::BytesDense => "bytes as 32-bit floats",
         Metric::BytesBitmask => "bytes with a bitmask",
         Metric::BytesCsr => "bytes in compressed rows",
-        Metric::BytesWritten => "bytes of the packed file",
+        Metric::BytesWritten => "bytes on disk, as a packed file",
         other => other.name(),
     }
 }

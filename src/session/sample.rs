@@ -166,7 +166,12 @@ fn after(event: &Event) -> Option<Event> {
             removed: None,
             remarks: vec!["zeros are stored".to_owned()],
         },
-        Event::NetworkCompressed { .. } => Event::Measured(Measurement {
+        Event::NetworkCompressed { .. } => Event::NetworkSaved {
+            network,
+            file: "networks/reference.safetensors".to_owned(),
+            bytes: 901_234,
+        },
+        Event::NetworkSaved { .. } => Event::Measured(Measurement {
             condition: Some("defocus-blur".to_owned()),
             severity: Some(5),
             interval: Some((Score(0.1), Score(0.3))),

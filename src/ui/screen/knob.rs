@@ -421,7 +421,7 @@ fn sizes(pen: &mut Pen<'_>, y: u16, scene: &Scene<'_>, trial: &Trial) -> u16 {
             continue;
         };
         let unit = match metric {
-            Metric::Bytes => Unit::Bytes,
+            Metric::Bytes | Metric::BytesWritten => Unit::Bytes,
             _ => Unit::Count,
         };
         let before = base
