@@ -197,6 +197,9 @@ pub(crate) struct RunArguments {
     /// Use only so many test images
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub test_limit: Option<i64>,
+    /// Data sets that are other domains, on whose images every network is measured; all: those that the data set knows
+    #[arg(long, value_name = "ID[,ID…]", value_delimiter = ',')]
+    pub domains: Vec<String>,
     /// Measure corruptions on all test images
     #[arg(long)]
     pub full: bool,

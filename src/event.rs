@@ -56,6 +56,12 @@ pub enum Warning {
         severity: u8,
         mean_absolute_change: Score,
     },
+    /// Files that could not be read, each with its problem.
+    FilesSkipped {
+        dataset: String,
+        skipped: u64,
+        files: Vec<String>,
+    },
     /// Anything else, as one sentence.
     Other { message: String },
 }
@@ -74,6 +80,9 @@ pub struct DataFacts {
     pub shape: [u32; 3],
     /// Names of the classes, in the order of the labels.
     pub classes: Vec<String>,
+    /// Names of the other domains that networks are asked of, and how many images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<(String, u64)>,
     /// SHA-256 over the images and labels in use, in hexadecimal.
     pub digest: String,
 }

@@ -10,6 +10,7 @@ pub mod compression;
 pub mod context;
 pub mod corruption;
 pub mod data;
+pub mod domain;
 pub mod error;
 pub mod estimate;
 pub mod feasibility;

@@ -9,6 +9,8 @@
 
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/domains.rs"]
+mod domains;
 #[path = "cli/endings.rs"]
 mod endings;
 #[cfg(unix)]

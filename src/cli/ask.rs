@@ -162,6 +162,9 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     study.train_limit =
         within("--train-limit", arguments.train_limit, images)?.or(study.train_limit);
     study.test_limit = within("--test-limit", arguments.test_limit, images)?.or(study.test_limit);
+    if !arguments.domains.is_empty() {
+        study.suite.domains = arguments.domains.iter().map(Method::plain).collect();
+    }
     study.suite.full |= arguments.full;
     if let Some(device) = &arguments.device {
         study.device.clone_from(device);

@@ -13,6 +13,7 @@ use crate::lab::cache::{Cache, Kept as Cached, Key};
 use crate::lab::compression::{self, Start};
 use crate::lab::context::{Context, Control, Sink};
 use crate::lab::data::{Dataset, Split};
+use crate::lab::domain::Domain;
 use crate::lab::error::{Error, Result};
 use crate::lab::feasibility;
 use crate::lab::keeper::Keeper;
@@ -77,6 +78,7 @@ impl<'a> Workbench<'a> {
         device: &Device,
         reference: u32,
         dataset: Dataset,
+        domains: Vec<Domain>,
         digest: &str,
         means: &'a Means,
     ) -> Self {
@@ -111,6 +113,7 @@ impl<'a> Workbench<'a> {
                 split,
                 test,
                 classes,
+                domains,
             }),
             digest: digest.to_owned(),
             normalization,
@@ -571,6 +574,13 @@ impl<'a> Workbench<'a> {
         self.cache.is_of_one_study().then(|| plan.id.0.to_string())
     }
 
+    /// What stands for the images of other domains in a key.
+    fn domains(&self) -> String {
+        let of = |domain: &Domain| format!("{} {}", domain.name, domain.examples.digest());
+        let all: Vec<String> = self.data.domains.iter().map(of).collect();
+        all.join(", ")
+    }
+
     fn measuring_key(&self, plan: &NetworkPlan) -> Result<Key> {
         let own = self.keys.get(&plan.id).map_or("", Key::text);
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
@@ -581,6 +591,7 @@ impl<'a> Workbench<'a> {
             reference,
             role,
             &json(&self.study.suite)?,
+            &self.domains(),
             &self.study.seed.to_string(),
         ]))
     }

@@ -9,6 +9,7 @@ use crate::state::comparison::{Comparison, Estimate};
 use crate::state::sweep::deviation;
 use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, say};
 
+mod costs;
 mod sweeps;
 
 pub(super) fn render(report: &Report<'_>) -> String {
@@ -80,6 +81,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
             write_comparison(state, branch, &comparison, text)?;
         }
     }
+    costs::write(state, text)?;
     if !state.warnings.is_empty() {
         writeln!(text, "## Warnings\n")?;
         for warned in &state.warnings {

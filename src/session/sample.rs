@@ -264,6 +264,7 @@ fn data() -> DataFacts {
         validation: 1_000,
         test: 1_000,
         shape: [1, 28, 28],
+        domains: Vec::new(),
         classes: vec!["zero".to_owned(), "\u{7}one".to_owned()],
         digest: "00ff".to_owned(),
     }

@@ -125,6 +125,12 @@ impl Study {
                 check_method(method, table, "suite", what, &mut errors);
             }
         }
+        for domain in &mut self.suite.domains {
+            // The domains that a data set knows are found where it is.
+            if domain.id != ALL_DOMAINS {
+                check_method(domain, &catalog.datasets, "suite", "domain", &mut errors);
+            }
+        }
         let several = self.references.len() > 1;
         let (seed, train_limit) = (self.seed, self.train_limit);
         for (index, reference) in self.references.iter_mut().enumerate() {
@@ -274,6 +280,9 @@ fn check_untrained(reference: &Reference, place: &str, errors: &mut Vec<SpecErro
         errors.push(SpecError::new(place, "twins", problem));
     }
 }
+
+/// In the place of a data set: all the domains that a reference's own knows.
+pub const ALL_DOMAINS: &str = "all";
 
 /// Of which a tenth, two images, validates.
 pub(super) const FEWEST_IMAGES: u32 = 20;
