@@ -42,7 +42,7 @@ pub fn catalog() -> Catalog {
         architectures: describe(architecture::ALL),
         compressions: describe(compression::ALL),
         corruptions: describe(corruption::ALL),
-        attacks: Vec::new(),
+        attacks: describe(attack::ALL),
         probes: describe(probe::ALL),
         training: train::KNOBS.to_vec(),
         live: live(),

@@ -129,6 +129,23 @@ impl Setting {
         }
     }
 
+    /// The numbers of a checked setting; panics as [`Self::integer`] does.
+    pub fn numbers(&self, id: &str) -> Vec<f64> {
+        let wrong = |other: &dyn fmt::Debug| -> f64 {
+            panic!("knob {id} of a checked setting is some numbers, not {other:?}")
+        };
+        match self.0.get(id) {
+            Some(KnobValue::List(values)) => values
+                .iter()
+                .map(|value| match value {
+                    KnobValue::Real(v) => *v,
+                    other => wrong(other),
+                })
+                .collect(),
+            other => vec![wrong(&other)],
+        }
+    }
+
     /// A flag of a checked setting; panics as [`Self::integer`] does.
     pub fn flag(&self, id: &str) -> bool {
         match self.0.get(id) {

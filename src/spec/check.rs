@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Branch, KnobValue, Method, Setting, Stage, Study, Weights, printable};
-use crate::catalog::{Catalog, Described, Knob};
+use crate::catalog::{Catalog, Described, Knob, Range};
 
 /// One thing that is wrong with a study.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -436,7 +436,10 @@ fn check_setting(
                 let known: Vec<&str> = knobs.iter().map(|knob| &*knob.id).collect();
                 format!("{owner} has no such knob; one of {}", known.join(", "))
             }
-            Some(_) if matches!(value, KnobValue::List(_)) => {
+            Some(knob)
+                if matches!(value, KnobValue::List(_))
+                    && !matches!(knob.range, Range::Numbers { .. }) =>
+            {
                 format!(
                     "{} is a list; only a compression's knob takes one, for a branch of each",
                     printable(&value.to_string())

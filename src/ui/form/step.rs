@@ -300,6 +300,8 @@ pub fn turn_knob(setting: &mut Setting, knob: &Knob, by: i64) {
             };
             KnobValue::Flag(!at)
         }
+        // Numbers are typed.
+        Range::Numbers { .. } => return,
     };
     setting.0.insert(knob.id.to_string(), next);
 }

@@ -1,0 +1,3 @@
+//! Promises that every attack keeps.
+
+use super::*;
