@@ -182,12 +182,7 @@ impl<T: ?Sized> Entry<T> {
     /// The method with these knobs; one that a session of an earlier version does not know stands where it stands by
     /// itself.
     pub fn made(&self, setting: &Setting) -> Box<T> {
-        let mut setting = setting.clone();
-        for knob in self.knobs {
-            let standing = setting.0.entry(knob.id.to_string());
-            standing.or_insert_with(|| knob.range.default());
-        }
-        (self.build)(&setting)
+        (self.build)(&completed(setting, self.knobs))
     }
 
     /// The entry as plain data.

@@ -1,5 +1,6 @@
 //! The lab: it knows networks and data, and states facts; it knows no screen.
 
+pub mod answers;
 pub mod architecture;
 pub mod attack;
 pub mod augmentation;

@@ -305,12 +305,27 @@ pub struct Measurement {
     pub value: Value,
     pub unit: Unit,
     pub direction: Direction,
+    /// How far an attack may go: ε in pixels, which lie in [0, 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Score>,
     /// 95 % interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<(Score, Score)>,
     /// How many examples or repetitions the number rests on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
+    /// For an accuracy: how the network differs from its reference on the same examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<Paired>,
+}
+
+/// How a candidate and its reference differ on the same examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paired {
+    /// Examples that the reference alone gets right.
+    pub reference_only: u64,
+    /// Examples that the candidate alone gets right.
+    pub candidate_only: u64,
 }
 
 impl Measurement {

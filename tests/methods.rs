@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use shrinklab::catalog::Entry;
 use shrinklab::event::Event;
+use shrinklab::lab::answers::Answers;
 use shrinklab::lab::augmentation::Augmentation;
 use shrinklab::lab::compression::{self, Compressed, Start};
 use shrinklab::lab::context::{Context, Control, Unobserved};
@@ -192,6 +193,7 @@ struct Bench {
     networks: BTreeMap<NetworkId, Kept>,
     candidate: NetworkPlan,
     corrupted: CorruptedSets,
+    answers: Answers,
     corruptions: Vec<Method>,
     subset: Vec<usize>,
     architecture: Method,
@@ -226,6 +228,7 @@ impl Bench {
             candidate: plan(CANDIDATE, Role::Branch, 7),
             architecture: Method::plain(network.name()),
             corrupted: CorruptedSets::default(),
+            answers: Answers::default(),
             corruptions: corruption::ALL
                 .iter()
                 .map(|entry| Method::plain(&*entry.info.id))
@@ -251,6 +254,7 @@ impl Bench {
             corrupted: &self.corrupted,
             corruptions: &self.corruptions,
             corrupted_subset: &self.subset,
+            answers: &self.answers,
             threads: 1,
         }
     }

@@ -521,7 +521,9 @@ fn a_study_for_a_gpu_is_handed_to_the_cuda_program() {
     seat.until("cuda", |screen| row_at(screen).contains("‹ cuda ›"));
     // What may not be run is as good as absent, and said where the form is.
     seat.press("\r");
-    seat.until("refusal", |screen| screen.contains("shrinklab-cuda"));
+    seat.until("refusal", |screen| {
+        screen.contains("lies neither") && screen.contains("‹ cuda ›")
+    });
     std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).expect("it may run");
     seat.press("\r");
     assert_eq!(seat.exit(), 0);

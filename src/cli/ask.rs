@@ -216,7 +216,14 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
     }
     for (place, text) in places.set.iter().zip(&arguments.set) {
         if let Some(branch) = places.branch(*place) {
-            typed[branch].knobs.push(knob(text)?);
+            let (id, value) = knob(text)?;
+            let branch = &mut typed[branch];
+            let is_ratio = id == "ratio" && !branch.ratios.is_empty();
+            if is_ratio || branch.knobs.iter().any(|(known, _)| *known == id) {
+                let problem = format!("--set {id}: {id} of {} is given twice", branch.method);
+                return Err(anyhow!(UsageError(problem)));
+            }
+            branch.knobs.push((id, value));
         }
     }
     for (place, kind) in places.fine_tune.iter().zip(&arguments.fine_tune) {
@@ -265,6 +272,13 @@ fn typed_branches(arguments: &RunArguments, catalog: &Catalog) -> Result<Vec<Bra
 impl Typed {
     /// One branch for each ratio.
     fn branches(&self, catalog: &Catalog) -> Result<Vec<Branch>> {
+        for (at, ratio) in self.ratios.iter().enumerate() {
+            let same = |other: &String| KnobValue::parse(other) == KnobValue::parse(ratio);
+            if self.ratios[..at].iter().any(same) {
+                let problem = format!("--ratio: {ratio} stands twice; each value makes a branch");
+                return Err(anyhow!(UsageError(problem)));
+            }
+        }
         let ratios: Vec<Option<&String>> = if self.ratios.is_empty() {
             vec![None]
         } else {

@@ -3,7 +3,7 @@
 use crate::catalog::Entry;
 use crate::event::Cost;
 use crate::lab::context::{Context, Observer};
-use crate::lab::error::Result;
+use crate::lab::error::{Error, Result};
 use crate::lab::subject::Subject;
 use crate::lab::train::{Life, Recipe};
 use crate::nn::network::Network;
@@ -67,6 +67,15 @@ pub trait Compression {
         cx: &mut Context<'_>,
     ) -> Result<Compressed>;
 
+    /// Whether it can be done for such a network at all, which needs no weights: `network` has the shapes of `design`, the
+    /// reference's architecture with its knobs.
+    ///
+    /// # Errors
+    /// [`Error::Impossible`]: the knob, and what is allowed.
+    fn suits(&self, _design: &Method, _network: &Network) -> Result<()> {
+        Ok(())
+    }
+
     /// Epochs it trains, for the progress of its stage; most do not.
     fn epochs(&self) -> u32 {
         0
@@ -76,6 +85,15 @@ pub trait Compression {
     fn is_live(&self) -> bool {
         false
     }
+}
+
+/// The entry of that id.
+///
+/// # Errors
+/// When it is not in the table, which checking excludes.
+pub fn find(id: &str) -> Result<&'static Entry<dyn Compression>> {
+    let entry = ALL.iter().find(|entry| entry.info.id == id);
+    entry.ok_or_else(|| Error::Internal(format!("compression {id} is not in the table")))
 }
 
 /// Every compression, in the order on screen.

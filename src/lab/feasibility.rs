@@ -1,15 +1,16 @@
-//! What the catalog alone does not show to be impossible: images that do not suit a network, and weights that do not fit
-//! it. It is known before anything runs, from how large the data sets are; no image is read.
+//! What the catalog alone does not show to be impossible: images that do not suit a network, weights that do not fit it,
+//! and compressions that find nothing in it to compress. It is known before anything runs, from how large the data sets are; no image is read.
 
 use std::path::Path;
 
 use crate::lab::architecture;
+use crate::lab::compression;
 use crate::lab::data::{self, Source};
 use crate::lab::error::{Error, Result};
 use crate::nn::ImageShape;
 use crate::nn::network::Network;
 use crate::nn::parameters::pretrained;
-use crate::spec::{CheckedStudy, Reference, SpecError, Weights};
+use crate::spec::{Branch, CheckedStudy, Method, Reference, SpecError, Stage, Weights};
 
 /// The largest side that is named to somebody whose images are too small; every network here takes such images.
 const LARGE: usize = 64;
@@ -59,6 +60,9 @@ fn one(reference: &Reference, opens_files: bool) -> Result<(), (String, String)>
     let Some(mut network) = outline(reference, source.as_ref(), shape)? else {
         return Ok(());
     };
+    for branch in &reference.branches {
+        suits(branch, &reference.architecture, &network).map_err(named)?;
+    }
     let Some(from) = &reference.from else {
         return Ok(());
     };
@@ -68,6 +72,19 @@ fn one(reference: &Reference, opens_files: bool) -> Result<(), (String, String)>
             .map_err(|error| named(error.into()))?;
     }
     Ok(())
+}
+
+/// Whether a branch's first compression can be done for such a network. What a later one meets, the first decides.
+fn suits(branch: &Branch, design: &Method, network: &Network) -> Result<()> {
+    let first = branch.stages.iter().find_map(|stage| match stage {
+        Stage::Compress(method) => Some(method),
+        Stage::FineTune(_) => None,
+    });
+    // What an old session knew and this program does not is said when it is made.
+    match first.map(|method| (compression::find(&method.id), &method.setting)) {
+        Some((Ok(entry), setting)) => entry.made(setting).suits(design, network),
+        _ => Ok(()),
+    }
 }
 
 /// The network with no weights yet; nothing when this program does not know it.

@@ -12,6 +12,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::event::{Event, Trial, TrialHits};
+use crate::lab::answers::Answers;
 use crate::lab::compression::{self, Compressed, Start};
 use crate::lab::context::{Context, Control, Unobserved};
 use crate::lab::corruption::{self, Severity};
@@ -272,12 +273,7 @@ impl Knob {
     }
 
     fn compressed(&self, method: &Method) -> Result<Compressed> {
-        let entry = compression::ALL
-            .iter()
-            .find(|entry| entry.info.id == method.id)
-            .ok_or_else(|| {
-                Error::Internal(format!("compression {} is not in the table", method.id))
-            })?;
+        let entry = compression::find(&method.id)?;
         let compression = entry.made(&method.setting);
         if !compression.is_live() {
             let problem = format!("{} trains or chooses for long at this setting", method.id);
@@ -290,7 +286,7 @@ impl Knob {
             .networks
             .get(&self.plan.id)
             .ok_or_else(|| Error::Internal("the knob has lost its reference".to_owned()))?;
-        let corrupted = CorruptedSets::default();
+        let (corrupted, answers) = (CorruptedSets::default(), Answers::default());
         let subject = Subject {
             seed: self.seed,
             data: &self.data,
@@ -299,6 +295,7 @@ impl Knob {
             corrupted: &corrupted,
             corruptions: &self.corruptions,
             corrupted_subset: &[],
+            answers: &answers,
             threads: rayon::current_num_threads(),
         };
         let start = Start {

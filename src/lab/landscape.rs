@@ -129,6 +129,8 @@ impl Landscape {
                 direction: Direction::Neutral,
                 interval: None,
                 n: Some(images),
+                budget: None,
+                paired: None,
             })
         };
         let row = self

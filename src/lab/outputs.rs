@@ -54,12 +54,19 @@ impl Outputs {
             .collect()
     }
 
+    /// Which predictions are right.
+    pub fn right(&self, labels: &[u32]) -> Vec<bool> {
+        let pairs = self.predictions().into_iter().zip(labels);
+        pairs
+            .map(|(prediction, label)| prediction == *label)
+            .collect()
+    }
+
     /// How many predictions are right.
     pub fn correct(&self, labels: &[u32]) -> u64 {
-        self.predictions()
-            .iter()
-            .zip(labels)
-            .filter(|(prediction, label)| prediction == label)
+        self.right(labels)
+            .into_iter()
+            .filter(|right| *right)
             .count() as u64
     }
 

@@ -1,11 +1,12 @@
 //! Probes: what a network is measured by. They return shapes and numbers with their doubt, and draw nothing.
 
 use crate::catalog::Entry;
+use crate::lab::answers::Under;
 use crate::lab::context::Context;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::Outputs;
 use crate::lab::subject::{Kept, Subject};
-use crate::measurement::{Direction, Measurement, Metric, Score, Unit, Value};
+use crate::measurement::{Direction, Measurement, Metric, Score, Unit, Value, wilson};
 
 pub mod accuracy;
 pub mod agreement;
@@ -102,6 +103,8 @@ fn finding(
         direction,
         interval: None,
         n: None,
+        budget: None,
+        paired: None,
     })
 }
 
@@ -121,6 +124,24 @@ fn compared<'s>(subject: &'s Subject<'_>) -> Result<Option<[&'s Outputs; 2]>> {
         latest(subject.reference()?)?,
         latest(subject.candidate()?)?,
     ]))
+}
+
+/// An accuracy: which examples were right goes into the study's answers; the share of them, Wilson's interval, n, and the
+/// pairs with the reference's answers go into the finding, whose condition, severity and budget stand already.
+fn answered(found: Measurement, right: Vec<bool>, subject: &Subject<'_>) -> Measurement {
+    let n = right.len() as u64;
+    let hits = right.iter().filter(|is_right| **is_right).count() as u64;
+    let under = Under::of(&found);
+    let (own, reference) = (subject.network.id, subject.network.against);
+    subject.answers.record(own, under.clone(), right.into());
+    let paired = (own != reference).then(|| subject.answers.paired(reference, own, &under));
+    Measurement {
+        value: Value::Scalar(Score(hits as f64 / n as f64)),
+        interval: interval(wilson(hits, n)),
+        n: Some(n),
+        paired: paired.flatten(),
+        ..found
+    }
 }
 
 /// A pair of numbers as an interval.

@@ -28,7 +28,8 @@ pub enum RatioOf {
     Bytes,
 }
 
-const WORDS: &[Text] = &[
+/// Sizes that a compression can make smaller, for its knob.
+pub const ALL: &[Text] = &[
     text("channels"),
     text("parameters"),
     text("nonzero"),
@@ -36,8 +37,19 @@ const WORDS: &[Text] = &[
     text("bytes"),
 ];
 
-/// The knob `ratio-of`, standing at that word by itself.
-pub const fn knob(default: &'static str) -> Knob {
+/// Of one that leaves the number of channels as it is.
+pub const WITHOUT_CHANNELS: &[Text] = &[
+    text("parameters"),
+    text("nonzero"),
+    text("macs"),
+    text("bytes"),
+];
+
+/// Of one that makes weights zero and leaves every shape as it is.
+pub const OF_ZEROS: &[Text] = &[text("nonzero"), text("bytes")];
+
+/// The knob `ratio-of` with those words, standing at `default` by itself.
+pub const fn knob(default: &'static str, words: &'static [Text]) -> Knob {
     Knob {
         id: text("ratio-of"),
         title: text("ratio of"),
@@ -46,7 +58,7 @@ pub const fn knob(default: &'static str) -> Knob {
              written. The strength that removes that share is searched for.",
         ),
         range: Range::Choice {
-            options: std::borrow::Cow::Borrowed(WORDS),
+            options: std::borrow::Cow::Borrowed(words),
             default: text(default),
         },
     }
@@ -302,8 +314,8 @@ mod tests {
 
     #[test]
     fn every_word_is_known() {
-        assert_eq!(WORDS.len(), RatioOf::ALL.len());
-        for word in WORDS {
+        assert_eq!(ALL.len(), RatioOf::ALL.len());
+        for word in ALL {
             assert_eq!(RatioOf::of(word).unwrap().word(), word);
         }
     }

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::lab::answers::Answers;
 use crate::lab::corruption::{self, Severity};
 use crate::lab::data::{Examples, Split};
 use crate::lab::error::{Error, Result};
@@ -106,6 +107,8 @@ pub struct Subject<'a> {
     /// Test images under every corruption, a fixed stratified subset.
     pub corrupted: &'a CorruptedSets,
     pub corruptions: &'a [crate::spec::Method],
+    /// What the networks of this reference got right so far.
+    pub answers: &'a Answers,
     /// Indices of the test images that are corrupted.
     pub corrupted_subset: &'a [usize],
     /// How many threads compute, for what names them.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use candle_core::Device;
 
 use crate::event::{Cost, Event, Outcome, Removed, Warning};
+use crate::lab::answers::Answers;
 use crate::lab::architecture;
 use crate::lab::cache::{Cache, Kept as Cached, Key};
 use crate::lab::compression::{self, Start};
@@ -31,6 +32,9 @@ use crate::spec::{
 
 mod matched;
 
+/// Under which name the cache holds what a network got right.
+const ANSWERS: &str = "answers";
+
 /// The bench of one reference.
 pub struct Workbench<'a> {
     study: &'a Study,
@@ -45,6 +49,7 @@ pub struct Workbench<'a> {
     normalization: (Vec<f32>, Vec<f32>),
     corrupted: CorruptedSets,
     corrupted_subset: Vec<usize>,
+    answers: Answers,
     networks: BTreeMap<NetworkId, Kept>,
     /// The hash of what determines each network so far, for the cache.
     keys: BTreeMap<NetworkId, Key>,
@@ -106,6 +111,7 @@ impl<'a> Workbench<'a> {
             digest: digest.to_owned(),
             normalization,
             corrupted: CorruptedSets::default(),
+            answers: Answers::default(),
             networks: BTreeMap::new(),
             keys: BTreeMap::new(),
             landscape: study
@@ -281,12 +287,7 @@ impl<'a> Workbench<'a> {
         recipe: &Recipe,
         cx: &mut Context<'_>,
     ) -> Result<(Piece, Cost)> {
-        let entry = compression::ALL
-            .iter()
-            .find(|entry| entry.info.id == method.id)
-            .ok_or_else(|| {
-                Error::Internal(format!("compression {} is not in the table", method.id))
-            })?;
+        let entry = compression::find(&method.id)?;
         let compression = entry.made(&method.setting);
         let own = Recipe {
             epochs: compression.epochs(),
@@ -302,6 +303,7 @@ impl<'a> Workbench<'a> {
             corrupted: &self.corrupted,
             corruptions: &self.study.suite.corruptions,
             corrupted_subset: &self.corrupted_subset,
+            answers: &self.answers,
             threads: rayon::current_num_threads(),
         };
         let before = Sizes::of(&piece.network);
@@ -492,6 +494,9 @@ impl<'a> Workbench<'a> {
             .transpose()?;
         match key.as_ref().and_then(|key| self.cache.get(key)) {
             Some(kept) => {
+                if let Some(bytes) = kept.parts.get(ANSWERS) {
+                    self.answers.unpack(plan.id, bytes);
+                }
                 for fact in kept.facts {
                     cx.emit(fact.said_of(plan.id, plan.against))?;
                 }
@@ -507,11 +512,13 @@ impl<'a> Workbench<'a> {
                 }
                 cx.parts = None;
                 let facts = cx.kept();
+                let answers = self.answers.packed(plan.id)?;
                 if let Some(key) = &key
                     && let Err(error) = self.cache.put(
                         key,
                         &Cached {
                             facts,
+                            parts: [(ANSWERS.to_owned(), answers)].into(),
                             ..Cached::default()
                         },
                     )
@@ -533,7 +540,7 @@ impl<'a> Workbench<'a> {
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
         let role = plan.role.name();
         Ok(Key::of(&[
-            "measure",
+            "measure with answers",
             own,
             reference,
             role,
@@ -551,6 +558,7 @@ impl<'a> Workbench<'a> {
             corrupted: &self.corrupted,
             corruptions: &self.study.suite.corruptions,
             corrupted_subset: &self.corrupted_subset,
+            answers: &self.answers,
             threads: rayon::current_num_threads(),
         }
     }

@@ -173,6 +173,18 @@ impl Parameters {
         Ok(())
     }
 
+    /// Takes over the masks of parameters with the same names and shapes; whether there were any.
+    pub fn take_masks(&mut self, from: &Self) -> Result<bool> {
+        let mut any = false;
+        for parameter in from {
+            if let Some(mask) = &parameter.mask {
+                self.set_mask(&parameter.name, &values(mask)?)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
     /// Gives a parameter levels, to whose nearest ones its values move; or takes them away, which moves nothing.
     pub fn set_levels(&mut self, name: &str, levels: Option<RowLevels>) -> Result<()> {
         let value = &self.named(name)?.value;

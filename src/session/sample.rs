@@ -303,6 +303,8 @@ pub(crate) fn scalar(network: NetworkId, stage: u32, metric: Metric, value: f64)
         direction: Direction::HigherIsBetter,
         interval: None,
         n: Some(1_000),
+        budget: None,
+        paired: None,
     }
 }
 

@@ -408,6 +408,11 @@ fn check_compression(
             values.iter().find(|v| knob.range.accept(v).is_none()),
         ) {
             (Some(taken), _) if !taken.is_empty() => {
+                let twice = |(at, value)| taken[..at].contains(value);
+                if let Some((_, value)) = taken.iter().enumerate().find(|pair| twice(*pair)) {
+                    let problem = format!("{value} stands twice; each value makes a branch");
+                    errors.push(SpecError::new(place, id, problem));
+                }
                 let first = taken[0].clone();
                 lists.push((id.clone(), taken));
                 *value = first;

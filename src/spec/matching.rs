@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{KnobValue, Method, STRENGTHS, SpecError};
-use crate::catalog::{Catalog, Described};
+use crate::catalog::{Catalog, Described, Range};
 
 /// In what compressed networks are made alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,31 @@ impl Match {
             let problem = format!(
                 "{} has neither ratio nor bits, whose strongest setting could be searched for",
                 described.info.id
+            );
+            errors.push(SpecError::new(place, "match", problem));
+        } else if let Some(described) = described {
+            self.check_size(described, place, errors);
+        }
+    }
+
+    /// Whether the method makes that size smaller at all.
+    fn check_size(&self, described: &Described, place: &str, errors: &mut Vec<SpecError>) {
+        if matches!(self.of, Alike::Accuracy | Alike::Latency) {
+            return;
+        }
+        let shrinks: Vec<&str> = match described.knob("ratio-of").map(|knob| &knob.range) {
+            Some(Range::Choice { options, .. }) => options.iter().map(AsRef::as_ref).collect(),
+            // Bits alone: the same numbers in fewer bytes.
+            _ => vec![Alike::Bytes.word()],
+        };
+        if !shrinks.contains(&self.of.word()) {
+            let sizes = Alike::ALL.into_iter().map(Alike::word);
+            let known: Vec<&str> = sizes.filter(|word| shrinks.contains(word)).collect();
+            let problem = format!(
+                "{} removes no {}; accuracy, {} or latency",
+                described.info.id,
+                self.of.word(),
+                known.join(", ")
             );
             errors.push(SpecError::new(place, "match", problem));
         }

@@ -7,19 +7,45 @@ use crate::measurement::{Measurement, Metric};
 use crate::spec::{NetworkId, StageKind};
 
 mod difference;
+mod significance;
 
 pub use difference::{Difference, Estimate};
-use difference::{correlation, tenths};
+use difference::{correlation, of_pairs, tenths};
+pub use significance::{bootstrap, holm, mcnemar};
+
+/// Below this corrected p a difference is called more than chance.
+const LEVEL: f64 = 0.05;
 
 /// Accuracy under one condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccuracyRow {
-    /// A corruption's id; nothing for clean images.
+    /// The probe that found it.
+    pub probe: String,
+    /// The id of a corruption, an attack or a domain; nothing for clean images.
     pub condition: Option<String>,
     pub severity: Option<u8>,
+    /// How far an attack may go.
+    pub budget: Option<f64>,
     pub reference: Option<Estimate>,
     pub candidate: Option<Estimate>,
     pub difference: Option<Difference>,
+    /// 95 % interval of the difference by a paired bootstrap.
+    pub bootstrap: Option<(f64, f64)>,
+    /// p of McNemar's exact test.
+    pub p: Option<f64>,
+    /// The same after Holm's correction over all rows of the same probe.
+    pub adjusted: Option<f64>,
+}
+
+impl AccuracyRow {
+    /// Whether the difference may be chance: by the corrected test where pairs were counted, and otherwise by whether
+    /// the interval of the difference holds zero. Unknown without either.
+    pub fn is_within_noise(&self) -> Option<bool> {
+        match self.adjusted {
+            Some(p) => Some(p >= LEVEL),
+            None => self.difference.as_ref()?.is_within_noise(),
+        }
+    }
 }
 
 /// A size or a count of both.
@@ -263,41 +289,104 @@ fn tells_tuning(name: &str) -> bool {
 }
 
 fn accuracies(reference: &NetworkState, candidate: &NetworkState) -> Vec<AccuracyRow> {
-    let mut conditions: Vec<(Option<&str>, Option<u8>)> = vec![(None, None)];
+    let mut conditions: Vec<Condition<'_>> = vec![Condition::default()];
     for network in [reference, candidate] {
-        for (condition, severity) in network.measurements.conditions(&ACCURACIES) {
-            if !conditions.contains(&(Some(condition), severity)) {
-                conditions.push((Some(condition), severity));
+        let found = network.measurements.iter();
+        for found in found.filter(|found| ACCURACIES.contains(&found.metric)) {
+            let condition = Condition::of(found);
+            if !conditions.contains(&condition) {
+                conditions.push(condition);
             }
         }
     }
-    conditions
+    let mut rows: Vec<AccuracyRow> = conditions
         .into_iter()
-        .map(|(condition, severity)| {
-            let find = |network: &NetworkState| {
-                ACCURACIES.into_iter().find_map(|metric| {
+        .map(|condition| condition.row(reference, candidate))
+        .filter(|row| row.reference.is_some() || row.candidate.is_some())
+        .collect();
+    correct(&mut rows);
+    rows
+}
+
+/// Under what two networks were asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Condition<'a> {
+    id: Option<&'a str>,
+    severity: Option<u8>,
+    budget: Option<f64>,
+}
+
+impl<'a> Condition<'a> {
+    fn of(found: &'a Measurement) -> Self {
+        Self {
+            id: found.condition.as_deref(),
+            severity: found.severity,
+            budget: found.budget.map(|budget| budget.0),
+        }
+    }
+
+    fn row(self, reference: &NetworkState, candidate: &NetworkState) -> AccuracyRow {
+        let find = |network: &NetworkState| {
+            ACCURACIES.into_iter().find_map(|metric| {
+                let found =
                     network
                         .measurements
-                        .latest(metric, condition, severity)
-                        .and_then(Estimate::accuracy)
-                })
+                        .within(metric, self.id, self.severity, self.budget)?;
+                Some((
+                    Estimate::accuracy(found)?,
+                    found.paired,
+                    found.probe.clone(),
+                ))
+            })
+        };
+        let (own, other) = (find(reference), find(candidate));
+        let pair = own.as_ref().zip(other.as_ref());
+        let paired = pair.and_then(|((from, ..), (to, paired, _))| {
+            let n = to.n.filter(|n| from.n == Some(*n))?;
+            let paired = (*paired)?;
+            (paired.reference_only + paired.candidate_only <= n).then_some((paired, n))
+        });
+        let difference = pair.map(|((from, ..), (to, ..))| {
+            // Sessions of earlier versions counted pairs on clean images alone.
+            let counted = || {
+                let is_clean = self.id.is_none();
+                is_clean.then(|| correlation(from, to, candidate)).flatten()
             };
-            let (own, other) = (find(reference), find(candidate));
-            AccuracyRow {
-                condition: condition.map(ToOwned::to_owned),
-                severity,
-                reference: own,
-                candidate: other,
-                difference: own.as_ref().zip(other.as_ref()).map(|(from, to)| {
-                    let paired = condition
-                        .is_none()
-                        .then(|| correlation(from, to, candidate));
-                    Difference::between(from, to, paired.flatten().unwrap_or(0.0))
-                }),
-            }
-        })
-        .filter(|row| row.reference.is_some() || row.candidate.is_some())
-        .collect()
+            let correlation = match paired {
+                Some((pairs, n)) => Some(of_pairs(from, pairs, n)),
+                None => counted(),
+            };
+            Difference::between(from, to, correlation.unwrap_or(0.0))
+        });
+        let found = other.as_ref().or(own.as_ref());
+        AccuracyRow {
+            probe: found.map_or(String::new(), |(.., probe)| probe.clone()),
+            condition: self.id.map(ToOwned::to_owned),
+            severity: self.severity,
+            budget: self.budget,
+            difference,
+            bootstrap: paired
+                .and_then(|(pairs, n)| bootstrap(pairs.reference_only, pairs.candidate_only, n)),
+            p: paired.map(|(pairs, _)| mcnemar(pairs.reference_only, pairs.candidate_only)),
+            adjusted: None,
+            reference: own.map(|(estimate, ..)| estimate),
+            candidate: other.map(|(estimate, ..)| estimate),
+        }
+    }
+}
+
+/// Holm's correction over all that one probe tested: a table of corruptions, the curves of the attacks.
+fn correct(rows: &mut [AccuracyRow]) {
+    let mut probes: Vec<String> = rows.iter().map(|row| row.probe.clone()).collect();
+    probes.sort_unstable();
+    probes.dedup();
+    for probe in probes {
+        let of = |row: &&mut AccuracyRow| row.p.is_some() && row.probe == probe;
+        let tested: Vec<f64> = rows.iter_mut().filter(of).filter_map(|row| row.p).collect();
+        for (row, adjusted) in rows.iter_mut().filter(of).zip(holm(&tested)) {
+            row.adjusted = Some(adjusted);
+        }
+    }
 }
 
 fn latencies(reference: &NetworkState, candidate: &NetworkState) -> Vec<LatencyRow> {

@@ -1,4 +1,4 @@
-//! Matched comparison and ratios of other sizes, from flags to what is recorded.
+//! Matched comparison and ratios of other sizes, from flags to what is recorded; and what is refused before anything runs.
 
 use serde_json::Value;
 
@@ -99,6 +99,25 @@ fn what_cannot_be_matched_is_said() {
             &["--compress", "channel-pruning", "--match", "bytes=1.5"],
             "match: 1.5 is not allowed; a share above 0, 0.999 at most",
         ),
+        // No quantization computes less.
+        (
+            &[
+                "--compress",
+                "post-training-quantization",
+                "--match",
+                "macs=.5",
+            ],
+            "match: post-training-quantization removes no macs; accuracy, bytes or latency",
+        ),
+        (
+            &[
+                "--compress",
+                "magnitude-pruning",
+                "--match",
+                "parameters=.5",
+            ],
+            "match: magnitude-pruning removes no parameters; accuracy, bytes or latency",
+        ),
     ] {
         let error = sandbox.run(&[&TINY[..], flags].concat()).refused(2);
         assert!(error.contains(words), "{flags:?}: {error}");
@@ -110,7 +129,7 @@ fn what_cannot_be_matched_is_said() {
         error.contains("--match: stands without any --compress"),
         "{error}"
     );
-    // No quantization computes less.
+    // Two bits, the fewest, are a sixteenth.
     let flags = [
         "--twins",
         "0",
@@ -119,11 +138,11 @@ fn what_cannot_be_matched_is_said() {
         "--compress",
         "post-training-quantization",
         "--match",
-        "macs=.5",
+        "bytes=.97",
     ];
     let ran = sandbox.run(&[&TINY[..], &flags].concat());
     assert_eq!(ran.status, Some(1), "{ran:?}");
-    let words = "no bits of post-training-quantization removes 50 % of the macs; tried: ";
+    let words = "no bits of post-training-quantization removes 97 % of the bytes; tried: ";
     assert!(
         ran.out.contains(words) || ran.err.contains(words),
         "{ran:?}"
@@ -179,4 +198,48 @@ fn the_published_fine_tuning_is_a_preset() {
     let share = made[0]["removed"]["macs"].as_f64().unwrap();
     assert!((share - 0.5).abs() < 0.03, "{share}");
     assert_eq!(made[0]["counts"], "multiply-accumulates");
+}
+
+#[test]
+fn what_a_network_has_not_is_said_before_anything_is_trained() {
+    let sandbox = Sandbox::new();
+    let compress = |method: &'static str, more: &[&'static str]| {
+        let flags = [&["--compress", method][..], more].concat();
+        sandbox.run(&[&TINY[..], &flags].concat()).refused(2)
+    };
+    for (method, more, words) in [
+        (
+            "channel-pruning",
+            &["--set", "criterion=batch-norm"][..],
+            "criterion: batch-norm needs a batch normalization behind every layer that is pruned",
+        ),
+        (
+            "distillation",
+            &["--set", "shrink=width-and-depth"],
+            "shrink: lenet5 has no depth to solve for; width alone",
+        ),
+        (
+            "magnitude-pruning",
+            &["--ratio-of", "macs"],
+            "ratio-of: macs is not allowed; one of nonzero, bytes",
+        ),
+        (
+            "magnitude-pruning",
+            &["--ratio", ".1,.5,0.1"],
+            "--ratio: 0.1 stands twice; each value makes a branch",
+        ),
+        (
+            "magnitude-pruning",
+            &["--ratio", ".1", "--set", "ratio=.2"],
+            "--set ratio: ratio of magnitude-pruning is given twice",
+        ),
+        (
+            "post-training-quantization",
+            &["--set", "bits=4,8,4"],
+            "bits: 4 stands twice; each value makes a branch",
+        ),
+    ] {
+        let error = compress(method, more);
+        assert!(error.contains(words), "{method} {more:?}: {error}");
+    }
 }

@@ -12,7 +12,7 @@ use shrinklab::lab::train::{Lesson, Life, Objective, Recipe, Teacher, Training, 
 use shrinklab::nn::layer::Layer;
 use shrinklab::nn::loss::features::{Regressor, attention_transfer};
 use shrinklab::nn::loss::{KlDirection, Labels, distillation, expected_log};
-use shrinklab::nn::network::{Keep, Network, Wanted, Workspace};
+use shrinklab::nn::network::{Network, Wanted, Workspace};
 use shrinklab::nn::op::soft_tree::{self, Output, Prediction, Tree, Values};
 use shrinklab::nn::op::{read, tensor};
 use shrinklab::nn::rng::Rng;
@@ -419,66 +419,63 @@ fn adversarial_training_steps_as_pytorch_does() {
     assert_eq!(gradients, 60);
 }
 
-/// A loss that hangs on a feature map as well: Σ dy y + Σ g A.
+/// A loss Σ g A of a feature map A is the first logit of a linear layer whose first row is g.
 #[test]
 fn gradients_enter_in_the_middle_of_a_network() {
-    let (data, network) = (data(), small(3410));
-    let images = images(&data);
+    let network = small(3410);
+    let image = images(&data()).narrow(0, 0, 1).unwrap();
     let relu = network.position("relu").unwrap();
-    let dy = draw(3600, 30, -1.0, 1.0);
-    let g = draw(3601, 640, -0.2, 0.2);
-    let value = |network: &Network| -> f64 {
+    // Channels last, as feature maps lie; a linear layer reads channels first.
+    let g = draw(3601, 64, -1.0, 1.0);
+    let mut row = vec![0.0; 3 * 64];
+    for (at, g) in g.iter().enumerate() {
+        row[at % 4 * 16 + at / 4] = *g;
+    }
+    let mut other = network.duplicate().unwrap();
+    other.parameters_mut().set("fc.weight", &row).unwrap();
+    let gradients = |network: &Network, logits: [f32; 3], taps: &[&[f32]]| -> Vec<Vec<f32>> {
         let mut workspace = Workspace::default();
         let trace = network
-            .trace(&images, Mode::Train, Keep::Gradients, &mut workspace)
+            .forward(&image, Mode::Train, &mut workspace)
             .unwrap();
-        let products = |a: &[f32], b: &[f32]| -> f64 {
-            let terms = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
-            terms.sum()
+        let taps = taps.iter().map(|tap| {
+            let tap = tensor(tap.to_vec(), &[1, 4, 4, 4]).unwrap();
+            (relu, tap)
+        });
+        let d_logits = tensor(logits.to_vec(), &[1, 3]).unwrap();
+        let found = trace
+            .backward_with(&d_logits, taps.collect(), Wanted::PARAMETERS)
+            .unwrap();
+        let of = |gradient: &Option<candle_core::Tensor>| {
+            read(gradient.as_ref().unwrap()).unwrap().to_vec()
         };
-        products(&read(trace.logits()).unwrap(), &dy)
-            + products(&read(trace.activation(relu).unwrap()).unwrap(), &g)
+        found.parameters[..2].iter().map(of).collect()
     };
-    let mut workspace = Workspace::default();
-    let trace = network
-        .forward(&images, Mode::Train, &mut workspace)
-        .unwrap();
-    let d_logits = tensor(dy.clone(), &[10, 3]).unwrap();
-    let tap = tensor(g.clone(), &[10, 4, 4, 4]).unwrap();
-    let taps = vec![(relu, tap.copy().unwrap())];
-    let found = trace
-        .backward_with(&d_logits, taps, Wanted::PARAMETERS)
-        .unwrap();
-    for (index, parameter) in network.parameters().iter().enumerate() {
-        let found = read(found.parameters[index].as_ref().unwrap()).unwrap();
-        let values = network.parameters().values(&parameter.name).unwrap();
-        let difference = |at: usize, step: f32| {
-            let moved = |by: f32| {
-                let mut network = network.duplicate().unwrap();
-                let mut values = values.clone();
-                values[at] += by;
-                network
-                    .parameters_mut()
-                    .set(&parameter.name, &values)
-                    .unwrap();
-                value(&network)
-            };
-            (moved(step) - moved(-step)) / f64::from(2.0 * step)
-        };
-        // Where two steps disagree one of them crosses a ReLU's kink, and nothing follows.
-        let pairs = (0..found.len()).map(|at| (difference(at, 1e-3), difference(at, 2.5e-4)));
-        let smooth = found
+    let wide = |found: &[f32]| found.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+    let tapped = gradients(&network, [0.0; 3], &[&g]);
+    let expected = gradients(&other, [1.0, 0.0, 0.0], &[]);
+    let logits = [0.3, -0.2, 0.5];
+    let both = gradients(&network, logits, &[&g]);
+    let alone = gradients(&network, logits, &[]);
+    for at in 0..2 {
+        assert!(expected[at].iter().any(|v| v.abs() > 0.1));
+        assert_close(&tapped[at], &wide(&expected[at]), 1e-6, "tapped");
+        let sum: Vec<f64> = wide(&alone[at])
             .iter()
-            .zip(pairs)
-            .filter(|(_, (far, near))| (far - near).abs() < 1e-2 * near.abs().max(1.0));
-        let (smooth, differences): (Vec<f32>, Vec<f64>) =
-            smooth.map(|(found, (_, near))| (*found, near)).unzip();
-        assert!(4 * smooth.len() >= 3 * found.len(), "{}", parameter.name);
-        assert_close(&smooth, &differences, 2e-2, &parameter.name);
+            .zip(&expected[at])
+            .map(|(a, b)| a + f64::from(*b))
+            .collect();
+        assert_close(&both[at], &sum, 1e-6, "both");
     }
     // The convolution's own output is never kept in training, and the logits have their own gradient.
+    let mut workspace = Workspace::default();
+    let trace = network
+        .forward(&image, Mode::Train, &mut workspace)
+        .unwrap();
+    let d_logits = tensor(logits.to_vec(), &[1, 3]).unwrap();
     for node in [relu - 1, relu + 2] {
-        let wrong = trace.backward_with(&d_logits, vec![(node, tap.clone())], Wanted::ALL);
+        let tap = tensor(g.clone(), &[1, 4, 4, 4]).unwrap();
+        let wrong = trace.backward_with(&d_logits, vec![(node, tap)], Wanted::ALL);
         assert!(wrong.is_err(), "{node}");
     }
 }

@@ -714,6 +714,8 @@ fn plain(network: u32, probe: &str, metric: Metric) -> Measurement {
         direction: Direction::Neutral,
         interval: None,
         n: None,
+        budget: None,
+        paired: None,
     }
 }
 

@@ -133,6 +133,8 @@ impl Show {
             Ok(left) => left,
             Err(error) => {
                 self.message = Some(format!("{error:#}"));
+                // What is to be mended stands in the form.
+                self.view.screen = Screen::Study;
                 None
             }
         }

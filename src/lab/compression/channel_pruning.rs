@@ -22,10 +22,10 @@ use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::{Error, Result};
 use crate::lab::ratio::{self, RatioOf, Sizes};
-use crate::lab::train::{Objective, Recipe, Training, train};
 use crate::nn::channels::{Group, groups};
 use crate::nn::network::Network;
 use crate::nn::op::values;
+use crate::spec::Method;
 use criterion::{Criterion, Squares, is_convolutional};
 use selection::{Scope, removed};
 
@@ -56,7 +56,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
                 default: 0.5,
             },
         },
-        ratio::knob("channels"),
+        ratio::knob("channels", ratio::ALL),
         Knob {
             id: text("criterion"),
             title: text("criterion"),
@@ -225,30 +225,16 @@ impl Compression for ChannelPruning {
         let mut best = None;
         let mut taken = at(strength);
         if self.schedule != Schedule::OneShot {
-            let recipe = Recipe {
-                epochs: self.schedule.epochs(),
-                ..start.recipe.clone()
+            let prune = |network: &mut Network, share: f64| {
+                let scores = self.scores(network, &groups, seed, squares)?;
+                let gone = self::gone(network, &groups)?;
+                let ratio = share * strength;
+                let taken = removed(&scores, &gone, ratio, self.scope, self.multiple);
+                mask(network, &groups, &taken)
             };
-            let adjust = |network: &mut Network, done: u64, total: u64| {
-                let share = self.schedule.share(done, total);
-                if self.schedule.moves(done, total) {
-                    let scores = self.scores(network, &groups, seed, squares)?;
-                    let gone = self::gone(network, &groups)?;
-                    let ratio = share * strength;
-                    let taken = removed(&scores, &gone, ratio, self.scope, self.multiple);
-                    mask(network, &groups, &taken)?;
-                }
-                Ok(share >= 1.0)
-            };
-            let training = Training {
-                data: start.subject.data,
-                recipe: &recipe,
-                objective: Objective::Classify,
-                order_seed: start.subject.network.order_seed,
-                life,
-                adjust: Some(&adjust),
-            };
-            let trained = train(&mut network, &training, observer, cx)?;
+            let trained = self
+                .schedule
+                .train(&mut network, start, &prune, observer, cx)?;
             taken = self::gone(&network, &groups)?;
             (cost, life, best) = (trained.cost, trained.life, Some(trained.best));
         }
@@ -281,6 +267,11 @@ impl Compression for ChannelPruning {
             cost,
             life,
         })
+    }
+
+    fn suits(&self, _: &Method, network: &Network) -> Result<()> {
+        let groups = self.groups(network)?;
+        self.criterion.suits(network, &groups)
     }
 
     fn epochs(&self) -> u32 {

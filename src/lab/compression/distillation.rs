@@ -30,6 +30,7 @@ use crate::lab::train::{
 use crate::nn::loss::KlDirection;
 use crate::nn::network::Network;
 use crate::nn::rng::Rng;
+use crate::spec::Method;
 
 use super::matched_entropy;
 use super::student::{self, Shrink};
@@ -61,7 +62,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
                 default: 0.4,
             },
         },
-        ratio::knob("parameters"),
+        ratio::knob("parameters", ratio::ALL),
         Knob {
             id: text("student"),
             title: text("student"),
@@ -230,7 +231,9 @@ impl Compression for Distillation {
         let (design, asked) = match &self.student {
             None => {
                 let size = |network: &Network| self.of.of_shape(network) as f64;
-                let design = student::shrunk(start, &size, self.ratio, self.shrink)?;
+                let room = student::Room::of(&reference.last);
+                let design =
+                    student::shrunk(start.architecture, room, &size, self.ratio, self.shrink)?;
                 (design, Some(self.ratio))
             }
             Some(id) => (student::plain(id)?, None),
@@ -254,6 +257,11 @@ impl Compression for Distillation {
                 teaching::epochs(self.epochs)
             ),
         ];
+        if let Some(id) = &self.student {
+            remarks.push(format!(
+                "{id} is as large as it is: ratio and ratio-of do not count for a student of a named architecture"
+            ));
+        }
         if asked.is_some_and(|asked| (asked - reached).abs() > student::TOLERANCE) {
             remarks.push(format!(
                 "no number of channels comes nearer to the ratio asked for: {:.1} % is reached",
@@ -306,6 +314,21 @@ impl Compression for Distillation {
             cost: trained.cost,
             life: trained.life,
         })
+    }
+
+    fn suits(&self, design: &Method, network: &Network) -> Result<()> {
+        self.check()?;
+        let (shape, classes) = (network.input(), network.classes());
+        let student = match &self.student {
+            None => {
+                let size = |network: &Network| self.of.of_shape(network) as f64;
+                let room = student::Room { shape, classes };
+                student::shrunk(design, room, &size, self.ratio, self.shrink)?
+            }
+            Some(id) => student::plain(id)?,
+        };
+        let student = student::outline(&student, shape, classes)?;
+        teaching::suits(&student, self.direction, self.teacher_weight)
     }
 
     fn epochs(&self) -> u32 {

@@ -45,7 +45,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
                 default: 0.5,
             },
         },
-        ratio::knob("parameters"),
+        ratio::knob("parameters", ratio::WITHOUT_CHANNELS),
         Knob {
             id: text("allocation"),
             title: text("allocation"),

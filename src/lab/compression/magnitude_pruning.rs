@@ -25,7 +25,6 @@ use crate::lab::context::{Context, Observer};
 use crate::lab::error::Result;
 use crate::lab::ratio::{self, RatioOf, Sizes};
 use crate::lab::storage::{Layout, network_bytes};
-use crate::lab::train::{Objective, Recipe, Training, train};
 use crate::nn::network::Network;
 use crate::nn::op::values;
 use crate::nn::parameters::ParameterRole;
@@ -72,7 +71,7 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
                 default: text("global"),
             },
         },
-        ratio::knob("nonzero"),
+        ratio::knob("nonzero", ratio::OF_ZEROS),
         Knob {
             id: text("parameters"),
             title: text("parameters"),
@@ -165,32 +164,16 @@ impl Compression for MagnitudePruning {
         if self.schedule == Schedule::OneShot {
             self.prune(&mut network, strength)?;
         } else {
-            let recipe = Recipe {
-                epochs: self.schedule.epochs(),
-                ..start.recipe.clone()
-            };
-            let adjust = |network: &mut Network, done: u64, total: u64| {
-                let share = self.schedule.share(done, total);
-                if self.schedule.moves(done, total) {
-                    self.prune(network, share * strength)?;
-                }
-                Ok(share >= 1.0)
-            };
-            let training = Training {
-                data: start.subject.data,
-                recipe: &recipe,
-                objective: Objective::Classify,
-                order_seed: start.subject.network.order_seed,
-                life,
-                adjust: Some(&adjust),
-            };
-            let trained = train(&mut network, &training, observer, cx)?;
+            let prune = |network: &mut Network, share: f64| self.prune(network, share * strength);
+            let trained = self
+                .schedule
+                .train(&mut network, start, &prune, observer, cx)?;
             (cost, life, best) = (trained.cost, trained.life, Some(trained.best));
         }
         if let Some(origin) = self.weights.origin(start)? {
             let masked = network;
             network = origin;
-            take_masks(&mut network, &masked)?;
+            network.parameters_mut().take_masks(masked.parameters())?;
             best = None;
         }
         let kilobytes = |layout| network_bytes(&network, layout) as f64 / 1e3;
@@ -254,17 +237,6 @@ impl MagnitudePruning {
         }
         Ok(())
     }
-}
-
-/// Gives a network the masks of another one with the same parameters.
-fn take_masks(network: &mut Network, masked: &Network) -> Result<()> {
-    for parameter in masked.parameters() {
-        if let Some(mask) = &parameter.mask {
-            let mask = values(mask)?;
-            network.parameters_mut().set_mask(&parameter.name, &mask)?;
-        }
-    }
-    Ok(())
 }
 
 /// What may be pruned and is 0, and all of it.

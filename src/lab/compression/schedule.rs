@@ -7,6 +7,11 @@
 //!   not to prune", arXiv:1710.01878, with initial sparsity 0, whose n Δt is t₁ here.
 
 use crate::catalog::{Knob, Range, text};
+use crate::lab::compression::Start;
+use crate::lab::context::{Context, Observer};
+use crate::lab::error::Result;
+use crate::lab::train::{Objective, Recipe, Trained, Training, train};
+use crate::nn::network::Network;
 use crate::spec::Setting;
 
 /// When a pruning prunes.
@@ -84,6 +89,37 @@ impl Schedule {
                 1.0 - (1.0 - moved / last).max(0.0).powi(3)
             }
         }
+    }
+
+    /// Trains with the reference's recipe, and prunes meanwhile: `prune` is told the share of the final ratio.
+    pub(super) fn train(
+        self,
+        network: &mut Network,
+        start: &Start<'_>,
+        prune: &dyn Fn(&mut Network, f64) -> Result<()>,
+        observer: &mut dyn Observer,
+        cx: &mut Context<'_>,
+    ) -> Result<Trained> {
+        let recipe = Recipe {
+            epochs: self.epochs(),
+            ..start.recipe.clone()
+        };
+        let adjust = |network: &mut Network, done: u64, total: u64| {
+            let share = self.share(done, total);
+            if self.moves(done, total) {
+                prune(network, share)?;
+            }
+            Ok(share >= 1.0)
+        };
+        let training = Training {
+            data: start.subject.data,
+            recipe: &recipe,
+            objective: Objective::Classify,
+            order_seed: start.subject.network.order_seed,
+            life: start.life,
+            adjust: Some(&adjust),
+        };
+        train(network, &training, observer, cx)
     }
 
     /// Whether it prunes before the step that follows `done` others.

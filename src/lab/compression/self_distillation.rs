@@ -19,7 +19,6 @@ use crate::lab::error::{Error, Result};
 use crate::lab::train::{Lesson, Recipe, Teacher};
 use crate::nn::loss::KlDirection;
 use crate::nn::network::Network;
-use crate::nn::op::values;
 
 pub const ENTRY: Entry<dyn Compression> = Entry {
     info: Info {
@@ -66,7 +65,9 @@ impl Compression for SelfDistillation {
             ))
         })?;
         let mut student = initial.duplicate()?;
-        let has_masks = take_masks(&mut student, start.network)?;
+        let has_masks = student
+            .parameters_mut()
+            .take_masks(start.network.parameters())?;
         let is_dequantized = is_quantized(start.network);
         if is_dequantized {
             let message = format!(
@@ -117,19 +118,6 @@ impl Compression for SelfDistillation {
     fn epochs(&self) -> u32 {
         self.epochs
     }
-}
-
-/// Gives the student its teacher's masks; whether there were any.
-fn take_masks(student: &mut Network, teacher: &Network) -> Result<bool> {
-    let mut any = false;
-    for parameter in teacher.parameters() {
-        if let Some(mask) = &parameter.mask {
-            let mask = values(mask)?;
-            student.parameters_mut().set_mask(&parameter.name, &mask)?;
-            any = true;
-        }
-    }
-    Ok(any)
 }
 
 /// Whether weights or activations lie on levels.

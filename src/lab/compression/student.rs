@@ -123,19 +123,46 @@ impl Design<'_> {
 /// # Errors
 /// When the architecture has no width or depth to turn, or even its narrowest form has too many parameters.
 pub(super) fn shrunk(
-    start: &Start<'_>,
+    design: &Method,
+    room: Room,
     measure: &dyn Fn(&Network) -> f64,
     ratio: f64,
     shrink: Shrink,
 ) -> Result<Method> {
-    let reference = &start.subject.reference()?.last;
     let design = Design {
         measure,
-        method: start.architecture,
-        input: reference.input(),
-        classes: reference.classes(),
+        method: design,
+        input: room.shape,
+        classes: room.classes,
     };
     design.shrunk(ratio, shrink).map(|(method, _)| method)
+}
+
+/// What a student must be made for.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub shape: ImageShape,
+    pub classes: usize,
+}
+
+impl Room {
+    /// As a network has it.
+    pub(super) fn of(network: &Network) -> Self {
+        Self {
+            shape: network.input(),
+            classes: network.classes(),
+        }
+    }
+}
+
+/// The shapes of an architecture, without weights.
+pub(super) fn outline(method: &Method, shape: ImageShape, classes: usize) -> Result<Network> {
+    (find(method)?.build)(&method.setting)
+        .outline(shape, classes)
+        .map_err(|error| Error::Impossible {
+            knob: "student".into(),
+            problem: error.to_string(),
+        })
 }
 
 impl Design<'_> {

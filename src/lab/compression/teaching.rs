@@ -70,6 +70,20 @@ pub(super) fn direction(setting: &Setting) -> KlDirection {
     }
 }
 
+/// Whether such a student can learn that way.
+///
+/// # Errors
+/// [`Error::Impossible`] for a tree that should learn backward.
+pub(super) fn suits(student: &Network, direction: KlDirection, teacher_weight: f64) -> Result<()> {
+    if student.is_tree() && direction == KlDirection::Reverse && teacher_weight > 0.0 {
+        return Err(Error::Impossible {
+            knob: "direction".into(),
+            problem: "a soft decision tree learns a teacher's answers forward alone".into(),
+        });
+    }
+    Ok(())
+}
+
 /// Trains a student by a recipe, from its own beginning and in the order in which the reference saw its images.
 pub(super) fn teach(
     student: &mut Network,
@@ -80,13 +94,7 @@ pub(super) fn teach(
     observer: &mut dyn Observer,
     cx: &mut Context<'_>,
 ) -> Result<Trained> {
-    let is_reverse = lesson.direction == KlDirection::Reverse && lesson.teacher_weight > 0.0;
-    if student.is_tree() && is_reverse {
-        return Err(Error::Impossible {
-            knob: "direction".into(),
-            problem: "a soft decision tree learns a teacher's answers forward alone".into(),
-        });
-    }
+    suits(student, lesson.direction, lesson.teacher_weight)?;
     let training = Training {
         data: start.subject.data,
         recipe,

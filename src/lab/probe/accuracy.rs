@@ -5,10 +5,9 @@
 use crate::catalog::{Entry, Info, text};
 use crate::lab::context::Context;
 use crate::lab::error::Result;
-use crate::lab::probe::{Probe, When, finding, interval, latest};
-use crate::lab::statistics::wilson;
+use crate::lab::probe::{Probe, When, answered, finding, latest};
 use crate::lab::subject::Subject;
-use crate::measurement::{Measurement, Metric, Score, Value};
+use crate::measurement::{Metric, Score, Value};
 
 pub const ENTRY: Entry<dyn Probe> = Entry {
     info: Info {
@@ -38,14 +37,10 @@ impl Probe for Accuracy {
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
         let labels = &subject.data.test.labels;
-        let correct = latest(subject.candidate()?)?.correct(labels);
-        let n = labels.len() as u64;
-        let value = Value::Scalar(Score(correct as f64 / n as f64));
+        let right = latest(subject.candidate()?)?.right(labels);
+        // The share takes the place of this number.
+        let value = Value::Scalar(Score(0.0));
         let found = finding(&ENTRY.info.id, Metric::Accuracy, value, subject, stage)?;
-        cx.measured(Measurement {
-            interval: interval(wilson(correct, n)),
-            n: Some(n),
-            ..found
-        })
+        cx.measured(answered(found, right, subject))
     }
 }

@@ -11,7 +11,6 @@ use crate::lab::matching::{Paired, last, settings};
 use crate::lab::outputs::{Outputs, outputs};
 use crate::lab::probe::latency;
 use crate::lab::ratio::{RatioOf, Sizes};
-use crate::lab::subject::Subject;
 use crate::lab::train::{Life, Objective, Recipe, Training, train};
 use crate::nn::network::{Network, Workspace};
 use crate::spec::{Alike, Branch, KnobValue, Match, Method, NetworkPlan, Stage, strength};
@@ -55,12 +54,7 @@ impl Workbench<'_> {
         else {
             return Err(impossible("the branch compresses nothing".to_owned()));
         };
-        let entry = compression::ALL
-            .iter()
-            .find(|entry| entry.info.id == method.id)
-            .ok_or_else(|| {
-                Error::Internal(format!("compression {} is not in the table", method.id))
-            })?;
+        let entry = compression::find(&method.id)?;
         let described = entry.describe();
         let knob = strength(&described).and_then(|id| described.knob(id));
         let Some(knob) = knob else {
@@ -224,16 +218,7 @@ impl Workbench<'_> {
             cx.stage = index as u32;
             match stage {
                 Stage::Compress(method) => {
-                    let subject = Subject {
-                        seed: self.study.seed,
-                        data: &self.data,
-                        networks: &self.networks,
-                        network: plan,
-                        corrupted: &self.corrupted,
-                        corruptions: &self.study.suite.corruptions,
-                        corrupted_subset: &self.corrupted_subset,
-                        threads: rayon::current_num_threads(),
-                    };
+                    let subject = self.subject(plan);
                     let start = Start {
                         subject: &subject,
                         network: &network,
@@ -241,12 +226,7 @@ impl Workbench<'_> {
                         recipe,
                         life,
                     };
-                    let entry = compression::ALL
-                        .iter()
-                        .find(|entry| entry.info.id == method.id);
-                    let entry = entry.ok_or_else(|| {
-                        Error::Internal(format!("compression {} is not in the table", method.id))
-                    })?;
+                    let entry = compression::find(&method.id)?;
                     let made = entry
                         .made(&method.setting)
                         .compress(&start, &mut Unobserved, cx);

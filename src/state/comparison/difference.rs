@@ -5,15 +5,15 @@
 //! Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10,
 //! doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
 //!
-//! Both networks see the same images. On clean ones it is known how many either alone gets right, b and c, and the
-//! interval is Newcombe's for paired proportions: the arms are √(x² - 2φxy + y²) with the same x and y as above, and φ
-//! is the correlation of being right, (ad - bc - n/2) / √((a+b)(c+d)(a+c)(b+d)), where the numerator is ad - bc if that
+//! Both networks see the same images. Where it was counted how many either alone gets right, b and c, the interval is
+//! Newcombe's for paired proportions: the arms are √(x² - 2φxy + y²) with the same x and y as above, and φ is the
+//! correlation of being right, (ad - bc - n/2) / √((a+b)(c+d)(a+c)(b+d)), where the numerator is ad - bc if that
 //! is negative and 0 if it is between. Newcombe 1998, "Improved confidence intervals for the difference between binomial
 //! proportions based on paired data", method 10, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C.
-//! Deviation: under corruption b and c are not recorded, and the first formula takes the networks for independent.
-//! Networks that agree on most images differ less by chance than it says: too wide rather than too narrow.
+//! Deviation: sessions of earlier versions did not count b and c under corruption, and the first formula takes the
+//! networks for independent there: too wide rather than too narrow.
 
-use crate::measurement::{Measurement, Metric, wilson};
+use crate::measurement::{Measurement, Metric, Paired, wilson};
 use crate::state::NetworkState;
 
 /// A share in [0, 1] with its 95 % interval.
@@ -152,6 +152,13 @@ pub(super) fn correlation(
         return None;
     }
     Some(phi(both, only_reference, only_candidate, neither))
+}
+
+/// The same from the examples that only one of them gets right, as they were counted with the accuracy.
+pub(super) fn of_pairs(reference: &Estimate, pairs: Paired, n: u64) -> f64 {
+    let (b, c) = (pairs.reference_only as f64, pairs.candidate_only as f64);
+    let both = (reference.value * n as f64).round() - b;
+    phi(both, b, c, n as f64 - both - b - c)
 }
 
 /// Newcombe's φ of a table of pairs; 0 where one of the two is always right or never.

@@ -181,7 +181,7 @@ fn pair(
         } else {
             figure::points(difference.value)
         };
-        let style = change_style(difference.value, difference.is_within_noise(), theme);
+        let style = change_style(difference.value, row.is_within_noise(), theme);
         let end = columns.bar_at() + columns.bar + columns.value + columns.difference;
         pen.put_right(end, y + 1, &words, style);
     }
@@ -325,7 +325,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             }
             if let Some(difference) = row.difference.filter(|_| !is_alone) {
                 let words = difference.points();
-                let style = change_style(difference.value, difference.is_within_noise(), theme);
+                let style = change_style(difference.value, row.is_within_noise(), theme);
                 pen.put_right(x + width + 6, y + 2, &words, style);
             }
         }

@@ -47,6 +47,18 @@ pub(super) enum Criterion {
 const TAYLOR_BATCH: usize = 64;
 
 impl Criterion {
+    /// Whether these groups can be judged by it.
+    ///
+    /// # Errors
+    /// [`Error::Impossible`] naming a layer without what it looks at.
+    pub(super) fn suits(self, network: &Network, groups: &[Group]) -> Result<()> {
+        let blind = |group: &&Group| self == Self::BatchNorm && !has_scale(network, group);
+        match groups.iter().find(blind) {
+            Some(group) => Err(without_batch_norm(network, group)),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn new(word: &str) -> Self {
         match word {
             "l2" => Self::L2,
@@ -172,17 +184,28 @@ fn batch_norm(network: &Network, group: &Group) -> Result<Vec<f64>> {
         }
     }
     if count == 0.0 {
-        let problem = format!(
-            "batch-norm needs a batch normalization behind every layer that is pruned, and {} has none; one of l1, l2, \
-             taylor, geometric-median, lamp, random",
-            network.nodes()[group.producers[0]].name
-        );
-        return Err(Error::Impossible {
-            knob: "criterion".to_owned(),
-            problem,
-        });
+        return Err(without_batch_norm(network, group));
     }
     Ok(sums.into_iter().map(|sum| sum / count).collect())
+}
+
+/// Whether a normalization carries the group's channels.
+fn has_scale(network: &Network, group: &Group) -> bool {
+    let nodes = group.carriers.iter().map(|node| &network.nodes()[*node]);
+    let mut places = nodes.flat_map(|node| &node.parameters);
+    places.any(|place| network.parameters().at(*place).role == ParameterRole::Scale)
+}
+
+fn without_batch_norm(network: &Network, group: &Group) -> Error {
+    let problem = format!(
+        "batch-norm needs a batch normalization behind every layer that is pruned, and {} has none; one of l1, l2, taylor, \
+         geometric-median, lamp, random",
+        network.nodes()[group.producers[0]].name
+    );
+    Error::Impossible {
+        knob: "criterion".to_owned(),
+        problem,
+    }
 }
 
 /// Where a layer's weight lies.

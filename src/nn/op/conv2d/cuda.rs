@@ -4,7 +4,8 @@ use candle_core::Tensor;
 
 use super::{Conv2d, Then};
 use crate::nn::Result;
-use crate::nn::op::cuda::{Engine, Grid, Operand, Product, Slot, at, at_option};
+use crate::nn::op::cuda::{Arg, Engine, Grid, Operand, Product, Slot, at, at_option};
+use crate::nn::op::geometry::Geometry;
 
 /// Patches are made of as many images at a time as have about this many values: 256 MiB.
 const PATCHES: usize = 64 << 20;
@@ -414,23 +415,9 @@ impl Conv2d {
             }
             let n = count * g.image();
             let first = [c.into(), image.into()];
-            let args = [&first[..], &self.sizes(), &[adds.into(), n.into()]].concat();
+            let args = [&first[..], &sizes(&self.geometry), &[adds.into(), n.into()]].concat();
             engine.launch("gather_patches", Grid::over(n), &args)
         })
-    }
-
-    fn sizes(&self) -> [crate::nn::op::cuda::Arg; 8] {
-        let g = &self.geometry;
-        [
-            g.channels.into(),
-            g.height.into(),
-            g.width.into(),
-            g.out_height().into(),
-            g.out_width().into(),
-            g.kernel.into(),
-            g.stride.into(),
-            g.padding.into(),
-        ]
     }
 
     /// The rows (k, k, C) that the sums of some images are over.
@@ -443,7 +430,7 @@ impl Conv2d {
         let n = count * g.positions() * g.depth();
         let patches = engine.scratch(Slot::Workspace, n)?;
         let first = [image.into(), patches.into()];
-        let args = [&first[..], &self.sizes(), &[n.into()]].concat();
+        let args = [&first[..], &sizes(&self.geometry), &[n.into()]].concat();
         engine.launch("make_patches", Grid::over(n), &args)?;
         Ok(patches)
     }
@@ -471,4 +458,18 @@ impl Conv2d {
         }
         Ok(())
     }
+}
+
+/// A convolution's shape as kernels are told it.
+pub(crate) fn sizes(g: &Geometry) -> [Arg; 8] {
+    [
+        g.channels.into(),
+        g.height.into(),
+        g.width.into(),
+        g.out_height().into(),
+        g.out_width().into(),
+        g.kernel.into(),
+        g.stride.into(),
+        g.padding.into(),
+    ]
 }

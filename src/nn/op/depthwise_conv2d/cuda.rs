@@ -5,7 +5,8 @@ use candle_core::Tensor;
 
 use crate::nn::Result;
 use crate::nn::op::batch_norm2d::cuda::is_wide;
-use crate::nn::op::cuda::{Arg, Engine, Grid, at, at_option};
+use crate::nn::op::conv2d::cuda::sizes;
+use crate::nn::op::cuda::{Engine, Grid, at, at_option};
 use crate::nn::op::geometry::Geometry;
 
 /// Neighboring positions of a thread, as in the kernels.
@@ -325,17 +326,4 @@ fn three(
         threads.into(),
     ];
     engine.launch("depthwise_three", Grid::over(threads), &args)
-}
-
-fn sizes(g: &Geometry) -> [Arg; 8] {
-    [
-        g.channels.into(),
-        g.height.into(),
-        g.width.into(),
-        g.out_height().into(),
-        g.out_width().into(),
-        g.kernel.into(),
-        g.stride.into(),
-        g.padding.into(),
-    ]
 }
