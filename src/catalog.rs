@@ -128,7 +128,9 @@ impl Range {
                     }
                     _ => None,
                 };
-                Some(KnobValue::List(values.iter().map(number).collect::<Option<_>>()?))
+                Some(KnobValue::List(
+                    values.iter().map(number).collect::<Option<_>>()?,
+                ))
             }
             // One alone.
             (Self::Numbers { .. }, KnobValue::Real(_) | KnobValue::Integer(_)) => {
@@ -283,11 +285,13 @@ mod tests {
             least: 0.0,
             most: 1.0,
         };
-        let list = |values: &[f64]| {
-            KnobValue::List(values.iter().map(|v| KnobValue::Real(*v)).collect())
-        };
+        let list =
+            |values: &[f64]| KnobValue::List(values.iter().map(|v| KnobValue::Real(*v)).collect());
         assert_eq!(range.accept(&KnobValue::parse("0.5")), Some(list(&[0.5])));
-        assert_eq!(range.accept(&KnobValue::parse("0,0.5,1")), Some(list(&[0.0, 0.5, 1.0])));
+        assert_eq!(
+            range.accept(&KnobValue::parse("0,0.5,1")),
+            Some(list(&[0.0, 0.5, 1.0]))
+        );
         assert_eq!(range.accept(&KnobValue::parse("0.5,-0.1")), None);
         assert_eq!(range.accept(&KnobValue::parse("0.5,many")), None);
         assert_eq!(range.default(), list(&[]));

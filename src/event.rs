@@ -56,6 +56,12 @@ pub enum Warning {
         severity: u8,
         mean_absolute_change: Score,
     },
+    /// An attack moved an image farther than it may: a fault, whose numbers are left out.
+    BudgetExceeded {
+        attack: String,
+        distance: Score,
+        budget: Score,
+    },
     /// Anything else, as one sentence.
     Other { message: String },
 }

@@ -1,5 +1,6 @@
 //! The lab: it knows networks and data, and states facts; it knows no screen.
 
+pub mod adversarial;
 pub mod answers;
 pub mod architecture;
 pub mod attack;

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use shrinklab::catalog::Entry;
 use shrinklab::event::Event;
+use shrinklab::lab::adversarial::Adversarial;
 use shrinklab::lab::answers::Answers;
 use shrinklab::lab::augmentation::Augmentation;
 use shrinklab::lab::compression::{self, Compressed, Start};
@@ -193,6 +194,7 @@ struct Bench {
     networks: BTreeMap<NetworkId, Kept>,
     candidate: NetworkPlan,
     corrupted: CorruptedSets,
+    adversarial: Adversarial,
     answers: Answers,
     corruptions: Vec<Method>,
     subset: Vec<usize>,
@@ -228,6 +230,7 @@ impl Bench {
             candidate: plan(CANDIDATE, Role::Branch, 7),
             architecture: Method::plain(network.name()),
             corrupted: CorruptedSets::default(),
+            adversarial: Adversarial::new("glyphs", &[]),
             answers: Answers::default(),
             corruptions: corruption::ALL
                 .iter()
@@ -254,6 +257,7 @@ impl Bench {
             corrupted: &self.corrupted,
             corruptions: &self.corruptions,
             corrupted_subset: &self.subset,
+            adversarial: &self.adversarial,
             answers: &self.answers,
             threads: 1,
         }

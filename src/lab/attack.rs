@@ -56,6 +56,16 @@ pub const ALL: &[Entry<dyn Attack>] = &[
     uniform_noise::ENTRY,
 ];
 
+/// The attack of that id.
+///
+/// # Errors
+/// When it is not in the table.
+pub fn find(id: &str) -> Result<&'static Entry<dyn Attack>> {
+    let mut all = ALL.iter();
+    all.find(|entry| entry.info.id == id)
+        .ok_or_else(|| Error::Internal(format!("attack {id} is not in the table")))
+}
+
 /// An attack.
 pub trait Attack: Send + Sync {
     /// By what a budget and a distance are measured.
@@ -300,8 +310,8 @@ fn verify(
     {
         let distance = attack.norm().distance(clean, moved);
         let keeps = attack.is_minimal() || distance <= bound + TOLERANCE * bound.max(1.0);
-        let in_range = attack.published().is_some()
-            || moved.iter().all(|pixel| (0.0..=1.0).contains(pixel));
+        let in_range =
+            attack.published().is_some() || moved.iter().all(|pixel| (0.0..=1.0).contains(pixel));
         // What is no number is neither in range nor near.
         if !(keeps && in_range && distance.is_finite()) {
             return Err(fault(at, distance));
@@ -342,6 +352,3 @@ fn joined<'p>(rows: impl Iterator<Item = &'p [f32]>) -> Vec<f32> {
 pub(crate) fn is_right(logits: &[f32], label: u32) -> bool {
     loss::highest(logits) == label as usize
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,12 +9,15 @@ use crate::lab::subject::{Kept, Subject};
 use crate::measurement::{Direction, Measurement, Metric, Score, Unit, Value, wilson};
 
 pub mod accuracy;
+pub mod adversarial_accuracy;
 pub mod agreement;
 pub mod corruption_error;
 pub mod footprint;
 pub mod functional_landscape;
+pub mod gradient_masking;
 pub mod latency;
 pub mod output_divergence;
+pub mod transfer;
 
 /// How much a probe costs, and so when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,11 @@ pub trait Probe {
     /// How many parts its work has, for the progress of a stage that measures.
     fn parts(&self, subject: &Subject<'_>) -> u64;
 
+    /// Whether it also says something of other networks, so that no other study may take over what it found.
+    fn is_of_the_study(&self) -> bool {
+        false
+    }
+
     /// Measures the subject's network and states each finding through the context as soon as it stands.
     ///
     /// `stage` is the stage of the network's plan after which it is measured.
@@ -46,6 +54,9 @@ pub trait Probe {
 pub const ALL: &[Entry<dyn Probe>] = &[
     accuracy::ENTRY,
     corruption_error::ENTRY,
+    adversarial_accuracy::ENTRY,
+    transfer::ENTRY,
+    gradient_masking::ENTRY,
     agreement::ENTRY,
     output_divergence::ENTRY,
     functional_landscape::ENTRY,
@@ -77,6 +88,10 @@ fn nature(metric: Metric) -> (Unit, Direction) {
         }
         Metric::Throughput => (Unit::ImagesPerSecond, HigherIsBetter),
         Metric::Landscape => (Unit::None, Neutral),
+        Metric::AccuracyRounded | Metric::TransferAccuracy => (Unit::Fraction, HigherIsBetter),
+        // Of pixels' ranges.
+        Metric::DistanceMean | Metric::DistanceMedian => (Unit::None, HigherIsBetter),
+        Metric::GradientMasking => (Unit::None, Neutral),
     }
 }
 
@@ -105,6 +120,7 @@ fn finding(
         n: None,
         budget: None,
         paired: None,
+        estimator: None,
     })
 }
 

@@ -7,7 +7,7 @@ use super::table;
 use crate::state::plain;
 
 /// The columns, after `session` where several sessions are joined.
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
     "network",
     "role",
     "stage",
@@ -16,6 +16,7 @@ const COLUMNS: [&str; 15] = [
     "metric",
     "condition",
     "severity",
+    "budget",
     "against",
     "value",
     "unit",

@@ -23,6 +23,8 @@ pub(super) struct Row {
     pub metric: Metric,
     pub condition: Option<String>,
     pub severity: Option<u8>,
+    /// How far an attack may go, in pixels of 0 to 1.
+    pub budget: Option<Score>,
     /// Name of the network it was compared with.
     pub against: Option<String>,
     pub value: Score,
@@ -55,6 +57,7 @@ pub(super) fn rows(report: &Report<'_>) -> Vec<Row> {
                     metric: found.metric,
                     condition: found.condition.clone(),
                     severity: found.severity,
+                    budget: found.budget,
                     against: found.against.map(|id| chapter.state.name(id)),
                     value: Score(value),
                     unit: found.unit,
@@ -76,8 +79,11 @@ fn above_reference(state: &State, network: &NetworkState, found: &Measurement) -
     }
     let reference = state.network(network.plan.against)?;
     let (condition, severity) = (found.condition.as_deref(), found.severity);
-    let base = reference
-        .measurements
-        .latest(found.metric, condition, severity)?;
+    let base = reference.measurements.within(
+        found.metric,
+        condition,
+        severity,
+        found.budget.map(|budget| budget.0),
+    )?;
     deviation(found.scalar()?, base.scalar()?)
 }

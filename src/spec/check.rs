@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, KnobValue, Method, Setting, Stage, Study, Weights, printable};
+use super::{Branch, KnobValue, Method, Setting, Stage, Study, Suite, Weights, printable};
 use crate::catalog::{Catalog, Described, Knob, Range};
 
 /// One thing that is wrong with a study.
@@ -107,6 +107,18 @@ impl Study {
             );
             errors.push(SpecError::new("suite", "corrupted-images", problem));
         }
+        if self.suite.probes.is_empty() {
+            self.suite.probes = self.suite.usual_probes(catalog);
+        }
+        // Attacks that were asked for are measured, whatever else is.
+        let measures = |suite: &Suite| suite.probes.iter().any(|probe| probe.id == ATTACKING);
+        if !self.suite.attacks.is_empty() && !measures(&self.suite) {
+            self.suite.probes.push(Method::plain(ATTACKING));
+        }
+        if self.suite.corruptions.is_empty() {
+            let all = catalog.corruptions.iter();
+            self.suite.corruptions = all.map(|entry| Method::plain(&*entry.info.id)).collect();
+        }
         for (table, methods, what) in [
             (&catalog.probes, &mut self.suite.probes, "probe"),
             (
@@ -114,13 +126,8 @@ impl Study {
                 &mut self.suite.corruptions,
                 "corruption",
             ),
+            (&catalog.attacks, &mut self.suite.attacks, "attack"),
         ] {
-            if methods.is_empty() {
-                *methods = table
-                    .iter()
-                    .map(|method| Method::plain(&*method.info.id))
-                    .collect();
-            }
             for method in methods {
                 check_method(method, table, "suite", what, &mut errors);
             }
@@ -255,6 +262,9 @@ impl Branch {
         }
     }
 }
+
+/// The probe that measures the attacks that were asked for.
+const ATTACKING: &str = "adversarial-accuracy";
 
 /// Of which a tenth, two images, validates.
 pub(super) const FEWEST_IMAGES: u32 = 20;

@@ -15,7 +15,9 @@ pub(super) const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
         id: text("apgd-dlr"),
         title: text("APGD-DLR"),
-        summary: text("Gradient ascent on the difference of logits ratio, which does not saturate, with its own step length."),
+        summary: text(
+            "Gradient ascent on the difference of logits ratio, which does not saturate, with its own step length.",
+        ),
         reference: text("arXiv:2003.01690"),
         family: text("gradient"),
         ratio_of: None,

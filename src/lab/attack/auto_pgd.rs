@@ -153,7 +153,14 @@ impl AutoPgd {
             for restart in 0..self.restarts {
                 let number = (round as u64) << 32 | u64::from(restart);
                 let target = |at: usize| order.get(at).map_or(0, |order| order[round]);
-                left = self.walk(victim, images, &left, (number, &target), epsilon, &mut found)?;
+                left = self.walk(
+                    victim,
+                    images,
+                    &left,
+                    (number, &target),
+                    epsilon,
+                    &mut found,
+                )?;
                 if left.is_empty() {
                     return Ok(found);
                 }

@@ -7,8 +7,8 @@
 
 use crate::catalog::{Entry, Info, Knob, Range, text};
 use crate::lab::attack::ball::Norm;
-use crate::lab::attack::{ALL, Attack, Images, TOLERANCE, Victim, knobs};
-use crate::lab::error::{Error, Result};
+use crate::lab::attack::{Attack, Images, TOLERANCE, Victim, find, knobs};
+use crate::lab::error::Result;
 use crate::nn::op::fake_quant::Estimator;
 use crate::spec::{KnobValue, Setting};
 
@@ -16,7 +16,9 @@ pub(super) const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
         id: text("autoattack"),
         title: text("AutoAttack"),
-        summary: text("Four attacks one after another, three by gradients and one without, each on what still holds."),
+        summary: text(
+            "Four attacks one after another, three by gradients and one without, each on what still holds.",
+        ),
         reference: text("arXiv:2003.01690"),
         family: text("ensemble"),
         ratio_of: None,
@@ -75,16 +77,16 @@ impl AutoAttack {
             Norm::L2 => "l2",
         };
         let made = |(id, targets): (&str, KnobValue)| {
-            let entry = ALL.iter().find(|entry| entry.info.id == id);
-            let entry =
-                entry.ok_or_else(|| Error::Internal(format!("attack {id} is not in the table")))?;
             let setting = Setting::default()
                 .with("norm", KnobValue::Choice(norm.to_owned()))
-                .with("gradient", KnobValue::Choice(self.gradient.word().to_owned()))
+                .with(
+                    "gradient",
+                    KnobValue::Choice(self.gradient.word().to_owned()),
+                )
                 .with("steps", KnobValue::Integer(self.steps))
                 .with("queries", KnobValue::Integer(self.queries))
                 .with("targets", targets);
-            Ok(entry.made(&setting))
+            Ok(find(id)?.made(&setting))
         };
         parts.into_iter().map(made).collect()
     }

@@ -32,16 +32,26 @@ impl Norm {
 
     fn over(self, each: impl Iterator<Item = f64>) -> f64 {
         match self {
-            Self::Linf => each.fold(0.0, |most: f64, d| {
-                if d.is_nan() { d } else { most.max(d.abs()) }
-            }),
+            Self::Linf => each.fold(
+                0.0,
+                |most: f64, d| {
+                    if d.is_nan() { d } else { most.max(d.abs()) }
+                },
+            ),
             Self::L2 => each.map(|d| d * d).sum::<f64>().sqrt(),
         }
     }
 
     /// A step of length `step` from `x` along `gradient`, back into the ball round `clean` and the range; no gradient
     /// moves nothing.
-    pub fn step(self, clean: &[f32], x: &[f32], gradient: &[f32], step: f64, epsilon: f64) -> Vec<f32> {
+    pub fn step(
+        self,
+        clean: &[f32],
+        x: &[f32],
+        gradient: &[f32],
+        step: f64,
+        epsilon: f64,
+    ) -> Vec<f32> {
         let mut moved = self.moved(x, gradient, step);
         self.project(clean, &mut moved, epsilon);
         moved
@@ -62,7 +72,8 @@ impl Norm {
                 let size = self.size(gradient);
                 if size > 0.0 && size.is_finite() {
                     let scale = step / size;
-                    let along = |(x, g): (&f32, &f32)| (f64::from(*x) + scale * f64::from(*g)) as f32;
+                    let along =
+                        |(x, g): (&f32, &f32)| (f64::from(*x) + scale * f64::from(*g)) as f32;
                     x.iter().zip(gradient).map(along).collect()
                 } else {
                     x.to_vec()
@@ -144,14 +155,20 @@ mod tests {
     fn a_euclidean_step_is_projected_on_the_ball() {
         let x = [0.5, 0.5];
         let moved = Norm::L2.step(&x, &x, &[3.0, -4.0], 0.2, 0.1);
-        assert!((moved[0] - 0.56).abs() < 1e-6 && (moved[1] - 0.42).abs() < 1e-6, "{moved:?}");
+        assert!(
+            (moved[0] - 0.56).abs() < 1e-6 && (moved[1] - 0.42).abs() < 1e-6,
+            "{moved:?}"
+        );
     }
 
     #[test]
     fn no_gradient_moves_nothing() {
         for norm in [Norm::Linf, Norm::L2] {
             assert_eq!(norm.step(&[0.5], &[0.5], &[0.0], 0.2, 0.1), [0.5]);
-            assert_eq!(norm.step(&[0.5; 2], &[0.5; 2], &[f32::NAN; 2], 0.2, 0.1), [0.5; 2]);
+            assert_eq!(
+                norm.step(&[0.5; 2], &[0.5; 2], &[f32::NAN; 2], 0.2, 0.1),
+                [0.5; 2]
+            );
         }
     }
 

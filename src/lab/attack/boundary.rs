@@ -115,8 +115,14 @@ mod tests {
     #[test]
     fn the_nearest_boundary_of_a_linear_model_is_met_exactly() {
         let boundaries = [
-            Boundary { gap: -1.0, normal: &[-1.0, 1.0] },
-            Boundary { gap: -5.0, normal: &[-2.0, -1.0] },
+            Boundary {
+                gap: -1.0,
+                normal: &[-1.0, 1.0],
+            },
+            Boundary {
+                gap: -5.0,
+                normal: &[-2.0, -1.0],
+            },
         ];
         assert!((boundaries[0].distance(Norm::L2) - 0.707_106_8).abs() < 1e-6);
         assert!((boundaries[1].distance(Norm::L2) - 2.236_068_0).abs() < 1e-6);
@@ -133,7 +139,10 @@ mod tests {
     fn a_projection_keeps_the_range_and_meets_the_plane() {
         let normal = [1.0_f32, -2.0, 0.5, 0.0];
         let x = [0.9_f32, 0.5, 0.2, 0.7];
-        let boundary = Boundary { gap: -1.0, normal: &normal };
+        let boundary = Boundary {
+            gap: -1.0,
+            normal: &normal,
+        };
         for (norm, expected) in [
             (Norm::Linf, [0.1, -0.36, 0.36, 0.0]),
             (Norm::L2, [0.1, -0.423_529_4, 0.105_882_35, 0.0]),
@@ -146,9 +155,15 @@ mod tests {
             assert!((gained - 1.0).abs() < 1e-5);
         }
         // Out of reach: as far as the range goes.
-        let far = Boundary { gap: -9.0, normal: &normal };
+        let far = Boundary {
+            gap: -9.0,
+            normal: &normal,
+        };
         let step = far.projected(&x, 0.0, Norm::Linf);
         let ends = [0.1, -0.5, 0.8, 0.0];
-        assert!(step.iter().zip(ends).all(|(a, b)| (a - b).abs() < 1e-6), "{step:?}");
+        assert!(
+            step.iter().zip(ends).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{step:?}"
+        );
     }
 }

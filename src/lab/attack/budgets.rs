@@ -56,6 +56,9 @@ mod tests {
             let curve = curve(&[], dataset, norm);
             assert_eq!((curve[0], curve[3]), (0.0, usual));
         }
-        assert_eq!(curve(&[0.2, 0.1, 0.1], "mnist", Norm::Linf), [0.0, 0.1, 0.2]);
+        assert_eq!(
+            curve(&[0.2, 0.1, 0.1], "mnist", Norm::Linf),
+            [0.0, 0.1, 0.2]
+        );
     }
 }

@@ -21,7 +21,9 @@ pub(super) const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
         id: text("carlini-wagner"),
         title: text("Carlini-Wagner"),
-        summary: text("The smallest change that the network errs on, in the Euclidean norm, by descent; slow and strong."),
+        summary: text(
+            "The smallest change that the network errs on, in the Euclidean norm, by descent; slow and strong.",
+        ),
         reference: text("arXiv:1608.04644"),
         family: text("minimal"),
         ratio_of: None,

@@ -19,7 +19,9 @@ pub(super) const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
         id: text("deepfool"),
         title: text("DeepFool"),
-        summary: text("Steps to the nearest boundary until it is crossed: how far away the nearest error is, at most."),
+        summary: text(
+            "Steps to the nearest boundary until it is crossed: how far away the nearest error is, at most.",
+        ),
         reference: text("arXiv:1511.04599"),
         family: text("minimal"),
         ratio_of: None,
@@ -53,7 +55,9 @@ const KNOBS: &[Knob] = &[
     Knob {
         id: text("candidates"),
         title: text("candidates"),
-        summary: text("Classes that are looked at, the label's included: those of the highest logits."),
+        summary: text(
+            "Classes that are looked at, the label's included: those of the highest logits.",
+        ),
         range: Range::Integer {
             least: 2,
             most: 1000,
@@ -128,31 +132,35 @@ impl Attack for DeepFool {
                 d[walker.others[which]] = 1.0;
                 d[images.labels[walker.at] as usize] = -1.0;
             })?;
-            walkers.par_iter_mut().enumerate().for_each(|(row, walker)| {
-                let logits = &slopes.logits[row * classes..(row + 1) * classes];
-                let label = images.labels[walker.at];
-                if !is_right(logits, label) {
-                    return;
-                }
-                let own = logits[label as usize];
-                let boundaries: Vec<Boundary<'_>> = walker
-                    .others
-                    .iter()
-                    .zip(&slopes.gradients)
-                    .map(|(class, gradients)| Boundary {
-                        gap: f64::from(logits[*class]) - f64::from(own),
-                        normal: &gradients[row * each..(row + 1) * each],
-                    })
-                    .collect();
-                let step = boundaries[nearest(&boundaries, Norm::L2)].step(BEYOND);
-                let far = 1.0 + self.overshoot as f32;
-                for (way, step) in walker.way.iter_mut().zip(step) {
-                    *way += step;
-                }
-                for ((x, clean), way) in walker.x.iter_mut().zip(walker.clean).zip(&walker.way) {
-                    *x = (clean + far * way).clamp(0.0, 1.0);
-                }
-            });
+            walkers
+                .par_iter_mut()
+                .enumerate()
+                .for_each(|(row, walker)| {
+                    let logits = &slopes.logits[row * classes..(row + 1) * classes];
+                    let label = images.labels[walker.at];
+                    if !is_right(logits, label) {
+                        return;
+                    }
+                    let own = logits[label as usize];
+                    let boundaries: Vec<Boundary<'_>> = walker
+                        .others
+                        .iter()
+                        .zip(&slopes.gradients)
+                        .map(|(class, gradients)| Boundary {
+                            gap: f64::from(logits[*class]) - f64::from(own),
+                            normal: &gradients[row * each..(row + 1) * each],
+                        })
+                        .collect();
+                    let step = boundaries[nearest(&boundaries, Norm::L2)].step(BEYOND);
+                    let far = 1.0 + self.overshoot as f32;
+                    for (way, step) in walker.way.iter_mut().zip(step) {
+                        *way += step;
+                    }
+                    for ((x, clean), way) in walker.x.iter_mut().zip(walker.clean).zip(&walker.way)
+                    {
+                        *x = (clean + far * way).clamp(0.0, 1.0);
+                    }
+                });
             walkers = walkers
                 .into_iter()
                 .zip(slopes.logits.chunks_exact(classes))

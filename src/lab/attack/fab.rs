@@ -163,7 +163,13 @@ impl Attack for Fab {
                         } else {
                             vec![orders[at][round]]
                         };
-                        Walker { at, clean, x, best: best[at], others }
+                        Walker {
+                            at,
+                            clean,
+                            x,
+                            best: best[at],
+                            others,
+                        }
                     })
                     .collect();
                 self.walk(victim, images, &mut walkers, &mut found)?;
@@ -193,20 +199,23 @@ impl Fab {
                 d[walker.others[which]] = 1.0;
                 d[images.labels[walker.at] as usize] = -1.0;
             })?;
-            walkers.par_iter_mut().enumerate().for_each(|(row, walker)| {
-                let logits = &slopes.logits[row * classes..(row + 1) * classes];
-                let own = logits[images.labels[walker.at] as usize];
-                let boundaries: Vec<Boundary<'_>> = walker
-                    .others
-                    .iter()
-                    .zip(&slopes.gradients)
-                    .map(|(class, gradients)| Boundary {
-                        gap: f64::from(logits[*class]) - f64::from(own),
-                        normal: &gradients[row * each..(row + 1) * each],
-                    })
-                    .collect();
-                walker.go(&boundaries, self.norm);
-            });
+            walkers
+                .par_iter_mut()
+                .enumerate()
+                .for_each(|(row, walker)| {
+                    let logits = &slopes.logits[row * classes..(row + 1) * classes];
+                    let own = logits[images.labels[walker.at] as usize];
+                    let boundaries: Vec<Boundary<'_>> = walker
+                        .others
+                        .iter()
+                        .zip(&slopes.gradients)
+                        .map(|(class, gradients)| Boundary {
+                            gap: f64::from(logits[*class]) - f64::from(own),
+                            normal: &gradients[row * each..(row + 1) * each],
+                        })
+                        .collect();
+                    walker.go(&boundaries, self.norm);
+                });
             let x = joined(walkers.iter().map(|walker| &*walker.x));
             let logits = victim.logits(&x)?;
             for (walker, logits) in walkers.iter_mut().zip(logits.chunks_exact(classes)) {

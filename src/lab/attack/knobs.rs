@@ -25,7 +25,9 @@ pub(super) const fn images(default: i64) -> Knob {
     Knob {
         id: text("images"),
         title: text("images"),
-        summary: text("Test images that are attacked, every class in its share, the same for every network."),
+        summary: text(
+            "Test images that are attacked, every class in its share, the same for every network.",
+        ),
         range: Range::Integer {
             least: 10,
             most: 1_000_000,
@@ -37,7 +39,9 @@ pub(super) const fn images(default: i64) -> Knob {
 pub(super) const NORM: Knob = Knob {
     id: text("norm"),
     title: text("norm"),
-    summary: text("What a budget bounds: each pixel's change (linf), or the length of all together (l2)."),
+    summary: text(
+        "What a budget bounds: each pixel's change (linf), or the length of all together (l2).",
+    ),
     range: Range::Choice {
         options: Cow::Borrowed(&[text("linf"), text("l2")]),
         default: text("linf"),

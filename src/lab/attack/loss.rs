@@ -36,8 +36,18 @@ impl Loss {
             }
             Self::Dlr => {
                 let order = falling(logits);
-                let other = if order[0] == label { order[1] } else { order[0] };
-                ratio(logits, label, other, &[(order[0], 1.0), (order[2], -1.0)], d)
+                let other = if order[0] == label {
+                    order[1]
+                } else {
+                    order[0]
+                };
+                ratio(
+                    logits,
+                    label,
+                    other,
+                    &[(order[0], 1.0), (order[2], -1.0)],
+                    d,
+                )
             }
             Self::TargetedDlr => {
                 let order = falling(logits);
@@ -99,7 +109,11 @@ fn cross_entropy(logits: &[f32], label: usize, sign: f64, d: &mut [f32]) -> f64 
 fn ratio(logits: &[f32], label: usize, other: usize, below: &[(usize, f64)], d: &mut [f32]) -> f64 {
     let z = |class: usize| f64::from(logits[class]);
     let above = z(other) - z(label);
-    let width: f64 = below.iter().map(|(class, weight)| weight * z(*class)).sum::<f64>() + TINY;
+    let width: f64 = below
+        .iter()
+        .map(|(class, weight)| weight * z(*class))
+        .sum::<f64>()
+        + TINY;
     let mut gradient = vec![0.0_f64; logits.len()];
     gradient[label] -= 1.0 / width;
     gradient[other] += 1.0 / width;
@@ -173,7 +187,10 @@ mod tests {
                         of(loss, &moved, label, 2).0
                     };
                     let slope = (at(1.0 / 256.0) - at(-1.0 / 256.0)) * 128.0;
-                    assert!((slope - f64::from(d[class])).abs() < 1e-4, "{loss:?} {label} {class}");
+                    assert!(
+                        (slope - f64::from(d[class])).abs() < 1e-4,
+                        "{loss:?} {label} {class}"
+                    );
                 }
             }
         }

@@ -16,8 +16,8 @@ use crate::lab::error::Result as LabResult;
 use crate::nn::loss::{Labels, Objective, of_step};
 use crate::nn::network::{Keep, Network, Wanted, Workspace};
 use crate::nn::op::add::sum_up;
-use crate::nn::op::sign_step::{self, Lengths};
 use crate::nn::op::fake_quant::Estimator;
+use crate::nn::op::sign_step::{self, Lengths};
 use crate::nn::op::{tensor, to_device};
 use crate::nn::rng::Rng;
 use crate::nn::{Mode, Result};
@@ -26,7 +26,9 @@ pub const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
         id: text("pgd"),
         title: text("PGD"),
-        summary: text("Many small steps along the gradient, each back into the budget; from several points, if asked."),
+        summary: text(
+            "Many small steps along the gradient, each back into the budget; from several points, if asked.",
+        ),
         reference: text("arXiv:1706.06083"),
         family: text("gradient"),
         ratio_of: None,

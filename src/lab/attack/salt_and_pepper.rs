@@ -17,7 +17,9 @@ pub(super) const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
         id: text("salt-and-pepper"),
         title: text("Salt and pepper"),
-        summary: text("The fewest pixels set to white and black that the network errs on, found by trying, without a gradient."),
+        summary: text(
+            "The fewest pixels set to white and black that the network errs on, found by trying, without a gradient.",
+        ),
         reference: text("doi:10.21105/joss.02607"),
         family: text("minimal"),
         ratio_of: None,

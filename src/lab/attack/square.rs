@@ -24,7 +24,9 @@ pub(super) const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
         id: text("square"),
         title: text("Square"),
-        summary: text("Random search with squares of ever smaller size: looks at answers alone, never at a gradient."),
+        summary: text(
+            "Random search with squares of ever smaller size: looks at answers alone, never at a gradient.",
+        ),
         reference: text("arXiv:1912.00049"),
         family: text("black-box"),
         ratio_of: None,
@@ -57,7 +59,9 @@ const KNOBS: &[Knob] = &[
     Knob {
         id: text("rescale"),
         title: text("rescale"),
-        summary: text("Whether squares shrink over the queries there are, and not as over 10,000 (torchattacks does)."),
+        summary: text(
+            "Whether squares shrink over the queries there are, and not as over 10,000 (torchattacks does).",
+        ),
         range: Range::Flag { default: false },
     },
     knobs::RESTARTS,
@@ -113,7 +117,9 @@ fn place(rng: &mut Rng, side: usize, of: usize) -> usize {
 
 /// Stripes of ±ε.
 fn stripes(clean: &[f32], shape: ImageShape, epsilon: f64, rng: &mut Rng) -> Vec<f32> {
-    let columns: Vec<f32> = (0..shape.channels * shape.width).map(|_| sign(rng)).collect();
+    let columns: Vec<f32> = (0..shape.channels * shape.width)
+        .map(|_| sign(rng))
+        .collect();
     let epsilon = epsilon as f32;
     let area = shape.height * shape.width;
     let of = |(at, clean): (usize, &f32)| {
@@ -154,7 +160,14 @@ impl Square {
                     }
                 }
             }
-            Norm::L2 => bumps::shift(&mut search.x, search.clean, shape, side, epsilon, &mut search.rng),
+            Norm::L2 => bumps::shift(
+                &mut search.x,
+                search.clean,
+                shape,
+                side,
+                epsilon,
+                &mut search.rng,
+            ),
         }
         self.norm.project(search.clean, &mut search.x, epsilon);
     }

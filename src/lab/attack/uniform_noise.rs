@@ -33,7 +33,9 @@ const KNOBS: &[Knob] = &[
     Knob {
         id: text("tries"),
         title: text("tries"),
-        summary: text("How often noise is drawn for each image; it is misclassified if it is so once."),
+        summary: text(
+            "How often noise is drawn for each image; it is misclassified if it is so once.",
+        ),
         range: Range::Integer {
             least: 1,
             most: 1000,

@@ -337,6 +337,11 @@ pub fn what(metric: Metric) -> &'static str {
         Metric::Throughput => "throughput",
         Metric::Landscape => "landscape",
         Metric::NearerThanTwin => "nearer than twin",
+        Metric::AccuracyRounded => "accuracy, 8 bits",
+        Metric::DistanceMean => "distance",
+        Metric::DistanceMedian => "distance, median",
+        Metric::TransferAccuracy => "transfer",
+        Metric::GradientMasking => "gradients",
     }
 }
 

@@ -46,7 +46,11 @@ fn bump(side: usize, rng: &mut Rng) -> Vec<f32> {
     let lies = rng.below(2) == 0;
     let at = |place: usize| {
         let (row, column) = (place / side, place % side);
-        let from = if lies { row * side + column } else { column * side + row };
+        let from = if lies {
+            row * side + column
+        } else {
+            column * side + row
+        };
         (bump[from] / length) as f32
     };
     (0..side * side).map(at).collect()
@@ -65,7 +69,10 @@ pub(super) fn grid(clean: &[f32], shape: ImageShape, epsilon: f64, rng: &mut Rng
                 let sign = sign(rng);
                 for y in 0..side {
                     for x in 0..side {
-                        let (at_y, at_x) = (margin(height) + row * side + y, margin(width) + column * side + x);
+                        let (at_y, at_x) = (
+                            margin(height) + row * side + y,
+                            margin(width) + column * side + x,
+                        );
                         delta[(channel * height + at_y) * width + at_x] = sign * bump[y * side + x];
                     }
                 }
@@ -119,7 +126,8 @@ pub(super) fn shift(
         let at = |y: usize, x: usize, (top, left): (usize, usize)| {
             (channel * height + top + y) * width + left + x
         };
-        let squares = (0..side * side).map(|p| f64::from(delta[at(p / side, p % side, to)]).powi(2));
+        let squares =
+            (0..side * side).map(|p| f64::from(delta[at(p / side, p % side, to)]).powi(2));
         let old = squares.sum::<f64>().sqrt() + TINY;
         let mut window: Vec<f64> = (0..side * side)
             .map(|p| {

@@ -1,3 +1,0 @@
-//! Promises that every attack keeps.
-
-use super::*;
