@@ -21,7 +21,7 @@ use shrinklab::lab::outputs::{Outputs, outputs};
 use shrinklab::lab::storage::{Layout, network_bytes};
 use shrinklab::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use shrinklab::lab::train::{Life, Objective, Recipe, Training, train};
-use shrinklab::lab::{architecture, corruption, probe};
+use shrinklab::lab::{architecture, attack, corruption, probe};
 use shrinklab::measurement::{Measurement, Metric, Value, Verdict};
 use shrinklab::nn::ImageShape;
 use shrinklab::nn::layer::Layer;
@@ -36,6 +36,8 @@ use shrinklab::spec::{
 
 #[path = "methods/adjusting.rs"]
 mod adjusting;
+#[path = "methods/attacks.rs"]
+mod attacks;
 #[path = "methods/channel_pruning.rs"]
 mod channel_pruning;
 #[path = "methods/compressions.rs"]
@@ -406,7 +408,8 @@ fn check_table<T: ?Sized>(table: &[Entry<T>]) {
 }
 
 #[test]
-fn compressions_and_probes_say_what_they_are() {
+fn compressions_attacks_and_probes_say_what_they_are() {
     check_table(compression::ALL);
+    check_table(attack::ALL);
     check_table(probe::ALL);
 }

@@ -4,8 +4,18 @@ use shrinklab::lab::attack::Loss;
 
 use super::*;
 
-/// Images that hold, as a share of all.
+/// Images that hold, as a share of all; the mean over four seeds, as in the fixture.
 fn robust(id: &str, knobs: &[(&str, KnobValue)], epsilon: f64) -> f64 {
+    let of = |seed| {
+        let mut images = images(100);
+        images.seed = seed;
+        under(id, knobs, &images, epsilon).robust() as f64 / 100.0
+    };
+    (0..4).map(of).sum::<f64>() / 4.0
+}
+
+/// The same of an attack without chance, or one that takes long.
+fn robust_once(id: &str, knobs: &[(&str, KnobValue)], epsilon: f64) -> f64 {
     under(id, knobs, &images(100), epsilon).robust() as f64 / 100.0
 }
 
@@ -60,10 +70,14 @@ fn one_step_is_that_of_torchattacks_to_the_pixel() {
 fn robust_accuracies_are_those_of_torchattacks() {
     for epsilon in [0.1, 0.15] {
         let of = |name: &str| format!("{name} {epsilon}");
-        held(&of("fgsm"), robust("fgsm", &[], epsilon), 0.0);
+        held(&of("fgsm"), robust_once("fgsm", &[], epsilon), 0.0);
         held(&of("pgd"), robust("pgd", &[], epsilon), POINTS);
         let image = [("start", word("image"))];
-        held(&of("pgd image"), robust("pgd", &image, epsilon), POINTS);
+        held(
+            &of("pgd image"),
+            robust_once("pgd", &image, epsilon),
+            POINTS,
+        );
         held(&of("apgd-ce"), robust("apgd-ce", &[], epsilon), POINTS);
         held(&of("apgd-dlr"), robust("apgd-dlr", &[], epsilon), POINTS);
         let targets = [("targets", whole(9))];
@@ -73,7 +87,7 @@ fn robust_accuracies_are_those_of_torchattacks() {
     }
     // As published: 0.2 in a space of deviation 0.5.
     let published = [("space", word("published"))];
-    held("published 0.2", robust("pgd", &published, 0.2), 0.01);
+    held("published 0.2", robust_once("pgd", &published, 0.2), 0.01);
 }
 
 #[test]
@@ -95,7 +109,11 @@ fn euclidean_robust_accuracies_are_those_of_torchattacks() {
 
 #[test]
 fn the_cascade_is_that_of_the_official_settings() {
-    held("autoattack 0.1", robust("autoattack", &[], 0.1), POINTS);
+    held(
+        "autoattack 0.1",
+        robust_once("autoattack", &[], 0.1),
+        POINTS,
+    );
 }
 
 /// The mean, the median and the number of the distances that were found.

@@ -103,8 +103,9 @@ fn rounding_has_a_gradient_only_through_an_estimator() {
     };
     assert_eq!(inside(Estimator::Nothing), [0.0, 0.0]);
     assert!(inside(Estimator::StraightThrough).iter().all(|g| *g != 0.0));
-    // Outside the range nothing passes.
-    assert_eq!(slope(&network, Estimator::StraightThrough), [0.0, 0.0]);
+    // Outside the range, like the first of these two pixels, nothing passes.
+    let outside = slope(&network, Estimator::StraightThrough);
+    assert!(outside[0] == 0.0 && outside[1] != 0.0, "{outside:?}");
     let images = few();
     for (gradient, is_moved) in [("none", false), ("straight-through", true)] {
         let knobs = [("gradient", word(gradient))];

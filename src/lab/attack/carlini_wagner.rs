@@ -6,7 +6,7 @@
 //! foolbox 3.3.4. Logits, not probabilities; the best other logit is one of the others also where all are below zero.
 //! Images are (B, C, H, W) in [0, 1]; a distance is ‖x' - x‖₂ over all values.
 //! Deviation: foolbox gives a constant up where the sum over the batch has not fallen by a ten-thousandth in a tenth of the
-//! steps; here each image gives it up by itself, so that batching changes nothing.
+//! steps; here each image gives it up by itself, so that batching changes nothing, and only once it has found an error.
 
 use rayon::prelude::*;
 
@@ -236,7 +236,7 @@ impl Attack for CarliniWagner {
                     if step % tenth == 0 {
                         // What is no number stands still, too.
                         let falls = loss <= STANDS * search.checked;
-                        search.stands = !falls;
+                        search.stands = !falls && search.found;
                         search.checked = loss;
                     }
                 });
