@@ -1,6 +1,7 @@
 //! Probes: what a network is measured by. They return shapes and numbers with their doubt, and draw nothing.
 
 use crate::catalog::Entry;
+use crate::event::Warning;
 use crate::lab::answers::Under;
 use crate::lab::context::Context;
 use crate::lab::error::{Error, Result};
@@ -157,6 +158,23 @@ fn answered(found: Measurement, right: Vec<bool>, subject: &Subject<'_>) -> Meas
         n: Some(n),
         paired: paired.flatten(),
         ..found
+    }
+}
+
+/// What an attack that broke its own bounds comes to: a warning, and no number.
+fn or_warned(result: Result<()>, cx: &mut Context<'_>) -> Result<()> {
+    match result {
+        Err(Error::BudgetExceeded {
+            attack,
+            distance,
+            budget,
+            ..
+        }) => cx.warn(Warning::BudgetExceeded {
+            attack,
+            distance: Score(distance),
+            budget: Score(budget),
+        }),
+        other => other,
     }
 }
 

@@ -303,9 +303,10 @@ mod tests {
             }],
             suite: Suite {
                 probes: vec![method.clone()],
-                corruptions: vec![method],
+                corruptions: vec![method.clone()],
                 corrupted_images: 10,
                 full: true,
+                attacks: vec![method],
             },
         }
     }

@@ -8,12 +8,11 @@
 //! changes it.
 
 use crate::catalog::{Entry, Info, text};
-use crate::event::Warning;
 use crate::lab::adversarial::{Asked, estimator};
 use crate::lab::attack::{Images, Struck, Victim, count, strike_right};
 use crate::lab::context::Context;
-use crate::lab::error::{Error, Result};
-use crate::lab::probe::{Probe, When, answered, finding, interval};
+use crate::lab::error::Result;
+use crate::lab::probe::{Probe, When, answered, finding, interval, or_warned};
 use crate::lab::statistics::{quantile, wilson};
 use crate::lab::subject::Subject;
 use crate::measurement::{Measurement, Metric, Score, Value};
@@ -65,21 +64,7 @@ impl Probe for AdversarialAccuracy {
             } else {
                 curve(&asked, &images, subject, stage, (done, total), cx)
             };
-            match attacked {
-                Ok(()) => {}
-                // A fault of the attack is no number of the network.
-                Err(Error::BudgetExceeded {
-                    attack,
-                    distance,
-                    budget,
-                    ..
-                }) => cx.warn(Warning::BudgetExceeded {
-                    attack,
-                    distance: Score(distance),
-                    budget: Score(budget),
-                })?,
-                Err(error) => return Err(error),
-            }
+            or_warned(attacked, cx)?;
             done += asked.epsilons.len() as u64;
             cx.progress(done, total, &asked.condition)?;
         }

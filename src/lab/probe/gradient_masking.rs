@@ -19,7 +19,7 @@ use crate::lab::adversarial::{estimator, made};
 use crate::lab::attack::{Attack, Images, Loss, Norm, Victim, strike_right};
 use crate::lab::context::Context;
 use crate::lab::error::Result;
-use crate::lab::probe::{Probe, When, finding};
+use crate::lab::probe::{Probe, When, finding, or_warned};
 use crate::lab::subject::Subject;
 use crate::measurement::{CheckOutcome, MaskingCheck, Measurement, Metric, Score, Value};
 use crate::nn::op::fake_quant::Estimator;
@@ -146,6 +146,13 @@ impl Probe for GradientMasking {
     }
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
+        let judged = self.judge(subject, stage, cx);
+        or_warned(judged, cx)
+    }
+}
+
+impl GradientMasking {
+    fn judge(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
         let network = &subject.candidate()?.last;
         let all = subject
             .adversarial
@@ -195,9 +202,7 @@ impl Probe for GradientMasking {
             ..found
         })
     }
-}
 
-impl GradientMasking {
     /// An attack with the checked gradients.
     fn attack(&self, id: &str, knobs: &[(&str, KnobValue)]) -> Result<Box<dyn Attack>> {
         let gradient = KnobValue::Choice(self.gradient.word().to_owned());

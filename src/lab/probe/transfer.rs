@@ -9,8 +9,8 @@ use crate::catalog::{Entry, Info, Knob, Range, text};
 use crate::event::Event;
 use crate::lab::attack::{Images, Norm, Victim, count};
 use crate::lab::context::Context;
-use crate::lab::error::{Error, Result};
-use crate::lab::probe::{Probe, When, finding, interval};
+use crate::lab::error::Result;
+use crate::lab::probe::{Probe, When, finding, interval, or_warned};
 use crate::lab::statistics::wilson;
 use crate::lab::subject::{Kept, Subject};
 use crate::measurement::{Measurement, Metric, Score, Value};
@@ -71,9 +71,11 @@ impl Probe for Transfer {
             .images(&subject.data.test, self.images, subject.seed);
         for (done, other) in subject.networks.values().enumerate() {
             let is_own = other.plan.id == own.plan.id;
-            self.ask(&images, other, own, subject, stage, cx)?;
+            let asked = ask(&images, other, own, subject, stage, cx);
+            or_warned(asked, cx)?;
             if !is_own {
-                self.ask(&images, own, other, subject, stage, cx)?;
+                let asked = ask(&images, own, other, subject, stage, cx);
+                or_warned(asked, cx)?;
             }
             cx.progress(
                 done as u64 + 1,
@@ -85,55 +87,45 @@ impl Probe for Transfer {
     }
 }
 
-impl Transfer {
-    /// Asks `to` about what was made against `from`.
-    fn ask(
-        &self,
-        images: &Images,
-        from: &Kept,
-        to: &Kept,
-        subject: &Subject<'_>,
-        stage: u32,
-        cx: &mut Context<'_>,
-    ) -> Result<()> {
-        let right = {
-            let mut between = || cx.checkpoint();
-            let made =
-                subject
-                    .adversarial
-                    .made_against(from.plan.id, &from.last, images, &mut between);
-            let made = match made {
-                Ok(made) => made,
-                Err(error @ Error::BudgetExceeded { .. }) => {
-                    return Err(Error::Internal(error.to_string()));
-                }
-                Err(error) => return Err(error),
-            };
-            let mut victim = Victim::new(&to.last, &mut between);
-            victim.right(&made, &images.labels)?
-        };
-        let (n, hits) = (right.len() as u64, count(&right));
-        let value = Value::Scalar(Score(hits as f64 / n.max(1) as f64));
-        let found = finding(
-            &ENTRY.info.id,
-            Metric::TransferAccuracy,
-            value,
-            subject,
-            stage,
-        )?;
-        // The stage before the last of its plan, which measures, is where the other one stands.
-        let of_other = (to.plan.stages.len() as u32).saturating_sub(2);
-        let is_own = to.plan.id == subject.network.id;
-        cx.emit_unkept(Event::Measured(Measurement {
-            network: to.plan.id,
-            stage: if is_own { stage } else { of_other },
-            epoch: to.life.epoch,
-            against: Some(from.plan.id),
-            condition: Some("pgd".to_owned()),
-            budget: Some(Score(subject.adversarial.usual_budget(Norm::Linf))),
-            interval: interval(wilson(hits, n)),
-            n: Some(n),
-            ..found
-        }))
-    }
+/// Asks `to` about what was made against `from`.
+fn ask(
+    images: &Images,
+    from: &Kept,
+    to: &Kept,
+    subject: &Subject<'_>,
+    stage: u32,
+    cx: &mut Context<'_>,
+) -> Result<()> {
+    let right = {
+        let mut between = || cx.checkpoint();
+        let made =
+            subject
+                .adversarial
+                .made_against(from.plan.id, &from.last, images, &mut between)?;
+        let mut victim = Victim::new(&to.last, &mut between);
+        victim.right(&made, &images.labels)?
+    };
+    let (n, hits) = (right.len() as u64, count(&right));
+    let value = Value::Scalar(Score(hits as f64 / n.max(1) as f64));
+    let found = finding(
+        &ENTRY.info.id,
+        Metric::TransferAccuracy,
+        value,
+        subject,
+        stage,
+    )?;
+    // The stage before the last of its plan, which measures, is where the other one stands.
+    let of_other = (to.plan.stages.len() as u32).saturating_sub(2);
+    let is_own = to.plan.id == subject.network.id;
+    cx.emit_unkept(Event::Measured(Measurement {
+        network: to.plan.id,
+        stage: if is_own { stage } else { of_other },
+        epoch: to.life.epoch,
+        against: Some(from.plan.id),
+        condition: Some("pgd".to_owned()),
+        budget: Some(Score(subject.adversarial.usual_budget(Norm::Linf))),
+        interval: interval(wilson(hits, n)),
+        n: Some(n),
+        ..found
+    }))
 }
