@@ -16,7 +16,6 @@ const COLUMNS: [&str; 16] = [
     "metric",
     "condition",
     "severity",
-    "budget",
     "against",
     "value",
     "unit",
@@ -24,6 +23,7 @@ const COLUMNS: [&str; 16] = [
     "high",
     "n",
     "deviation_percent",
+    "budget",
 ];
 
 pub(super) fn render(report: &Report<'_>) -> String {

@@ -23,8 +23,6 @@ pub(super) struct Row {
     pub metric: Metric,
     pub condition: Option<String>,
     pub severity: Option<u8>,
-    /// How far an attack may go, in pixels of 0 to 1.
-    pub budget: Option<Score>,
     /// Name of the network it was compared with.
     pub against: Option<String>,
     pub value: Score,
@@ -35,6 +33,8 @@ pub(super) struct Row {
     pub n: Option<u64>,
     /// Per cent by which it lies above the same number of its reference, 100 · (A_c / A_b - 1).
     pub deviation_percent: Option<Score>,
+    /// How far an attack may go, in pixels of 0 to 1.
+    pub budget: Option<Score>,
 }
 
 /// Every number of the sessions, network by network, in the order in which it was found.
@@ -57,7 +57,6 @@ pub(super) fn rows(report: &Report<'_>) -> Vec<Row> {
                     metric: found.metric,
                     condition: found.condition.clone(),
                     severity: found.severity,
-                    budget: found.budget,
                     against: found.against.map(|id| chapter.state.name(id)),
                     value: Score(value),
                     unit: found.unit,
@@ -65,6 +64,7 @@ pub(super) fn rows(report: &Report<'_>) -> Vec<Row> {
                     high: found.interval.map(|(_, high)| high),
                     n: found.n,
                     deviation_percent: above_reference(&chapter.state, network, found).map(Score),
+                    budget: found.budget,
                 });
             }
         }

@@ -72,7 +72,7 @@ fn a_study_is_attacked_as_its_file_says() {
             .lines()
             .next()
             .unwrap()
-            .contains("severity,budget,against")
+            .ends_with("deviation_percent,budget")
     );
 }
 
