@@ -73,7 +73,12 @@ pub enum Range {
     Flag { default: bool },
     /// Real numbers, both ends included, as many as are liked; none when nobody says any.
     Numbers { least: f64, most: f64 },
+    /// Any text: the name of a folder.
+    Text { default: Text },
 }
+
+/// Longer than any path.
+const LONGEST_TEXT: usize = 4096;
 
 impl Range {
     /// Where the knob stands when nobody turns it.
@@ -81,7 +86,9 @@ impl Range {
         match self {
             Self::Integer { default, .. } => KnobValue::Integer(*default),
             Self::Real { default, .. } => KnobValue::Real(*default),
-            Self::Choice { default, .. } => KnobValue::Choice(default.to_string()),
+            Self::Choice { default, .. } | Self::Text { default } => {
+                KnobValue::Choice(default.to_string())
+            }
             Self::Flag { default } => KnobValue::Flag(*default),
             Self::Numbers { .. } => KnobValue::List(Vec::new()),
         }
@@ -112,6 +119,11 @@ impl Range {
                 .then(|| value.clone()),
             (Self::Choice { .. }, KnobValue::Integer(v)) => {
                 self.accept(&KnobValue::Choice(v.to_string()))
+            }
+            (Self::Text { .. }, KnobValue::List(_)) => None,
+            (Self::Text { .. }, value) => {
+                let words = value.to_string();
+                (words.len() <= LONGEST_TEXT).then_some(KnobValue::Choice(words))
             }
             (Self::Flag { .. }, KnobValue::Flag(_)) => Some(value.clone()),
             (Self::Flag { .. }, KnobValue::Choice(v)) => match v.as_str() {
@@ -153,6 +165,7 @@ impl fmt::Display for Range {
             }
             Self::Flag { .. } => write!(f, "true or false"),
             Self::Numbers { least, most } => write!(f, "numbers from {least} to {most}"),
+            Self::Text { .. } => write!(f, "a text of at most {LONGEST_TEXT} bytes"),
         }
     }
 }

@@ -27,7 +27,7 @@ mod plan;
 mod read;
 mod sweep;
 
-pub use check::{CheckedStudy, SpecError, is_device};
+pub use check::{ALL_DOMAINS, CheckedStudy, SpecError, is_device};
 pub use matching::{Alike, Match, strength};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
 pub use read::Misread;
@@ -289,6 +289,9 @@ pub struct Suite {
     pub probes: Vec<Method>,
     /// Corruptions; all that the catalog knows when empty.
     pub corruptions: Vec<Method>,
+    /// Data sets that are other domains; `all` stands for those that a reference's own data set knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Method>,
     /// Test images per corruption and severity, a fixed stratified subset.
     pub corrupted_images: u32,
     /// All test images instead.
@@ -317,6 +320,7 @@ impl Default for Suite {
         Self {
             probes: Vec::new(),
             corruptions: Vec::new(),
+            domains: Vec::new(),
             corrupted_images: 1_000,
             full: false,
             attacks: Vec::new(),

@@ -13,6 +13,7 @@ pub mod accuracy;
 pub mod adversarial_accuracy;
 pub mod agreement;
 pub mod corruption_error;
+pub mod domain_accuracy;
 pub mod footprint;
 pub mod functional_landscape;
 pub mod gradient_masking;
@@ -58,6 +59,7 @@ pub const ALL: &[Entry<dyn Probe>] = &[
     adversarial_accuracy::ENTRY,
     transfer::ENTRY,
     gradient_masking::ENTRY,
+    domain_accuracy::ENTRY,
     agreement::ENTRY,
     output_divergence::ENTRY,
     functional_landscape::ENTRY,

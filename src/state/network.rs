@@ -130,6 +130,8 @@ pub struct NetworkState {
     pub measurements: Measurements,
     /// Whether its gradients can be believed: the latest verdict, with its checks.
     pub masking: Option<Arc<Measurement>>,
+    /// The file that it was written to, and its bytes.
+    pub saved: Option<(String, u64)>,
 }
 
 impl NetworkState {
@@ -170,6 +172,7 @@ impl NetworkState {
             compressions: Vec::new(),
             measurements: Measurements::default(),
             masking: None,
+            saved: None,
         }
     }
 
