@@ -56,7 +56,9 @@ fn a_study_is_attacked_as_its_file_says() {
     );
     assert!(found.iter().all(|found| found["n"] == 20));
     assert!(found[5]["paired"].is_object() && found[2]["paired"].is_null());
-    let report = sandbox.run(&["report", "made.jsonl"]).well();
+    let report = sandbox
+        .run(&["report", "made.jsonl", "--format", "markdown"])
+        .well();
     for words in [
         "## Attacks",
         "| pgd | 0 | 0.05 | 0.2 | n |",

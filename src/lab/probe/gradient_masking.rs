@@ -9,7 +9,7 @@
 //! - noise against the attack: fails where noise is not behind an attack that breaks anything, unclear where that breaks less
 //!   than five images;
 //! - shares that should be nothing (images that hold though all of the range is allowed, gradients that are zero, images that
-//!   only many more steps break): fails where Wilson's lower end lies above the allowed share, unclear where the share itself
+//!   only many more steps break, of all that those do): fails where Wilson's lower end lies above the allowed share, unclear where the share itself
 //!   does.
 //!
 //! Masked: one fails. Not masked: all pass. Inconclusive: none fails and one is unclear, or fewer than 20 images are right.
@@ -93,9 +93,10 @@ const EVERYTHING: f64 = 1.0;
 /// How many steps are many, and how often they begin anew.
 const MANY: (i64, i64) = (100, 2);
 
-/// Shares that are allowed: of images that hold where anything is, of zero gradients, and of images that only many steps
-/// break.
-const ALLOWED: [f64; 3] = [0.05, 0.01, 0.05];
+/// Shares that are allowed: of images that hold where anything is, of zero gradients, and of what many steps break that few
+/// did not. Twenty steps of a tenth of the budget have not converged where a budget breaks most but not all: an honest network
+/// lost 15 % more to a hundred with a restart.
+const ALLOWED: [f64; 3] = [0.05, 0.01, 0.25];
 
 /// Attacks and looks, for the progress.
 const PARTS: u64 = 8;
@@ -325,9 +326,9 @@ impl GradientMasking {
             ),
             share(
                 "more-steps-help",
-                "Many more steps and restarts break more",
-                ["broken by more steps alone", "allowed"],
-                (later, n),
+                "Many more steps and restarts break much more",
+                ["missed by PGD, of what more steps break", "allowed"],
+                (later, many.iter().filter(|broken| **broken).count()),
                 ALLOWED[2],
             ),
             noise([&drawn, &steps]),
