@@ -71,6 +71,8 @@ pub enum Range {
     },
     /// On or off.
     Flag { default: bool },
+    /// Real numbers, both ends included, as many as are liked; none when nobody says any.
+    Numbers { least: f64, most: f64 },
     /// Any text: the name of a folder.
     Text { default: Text },
 }
@@ -88,6 +90,7 @@ impl Range {
                 KnobValue::Choice(default.to_string())
             }
             Self::Flag { default } => KnobValue::Flag(*default),
+            Self::Numbers { .. } => KnobValue::List(Vec::new()),
         }
     }
 
@@ -128,6 +131,23 @@ impl Range {
                 "false" | "off" | "no" => Some(KnobValue::Flag(false)),
                 _ => None,
             },
+            (Self::Numbers { least, most }, KnobValue::List(values)) => {
+                let number = |value: &KnobValue| match value {
+                    KnobValue::Real(v) => (*least..=*most).contains(v).then(|| value.clone()),
+                    KnobValue::Integer(v) => {
+                        let v = *v as f64;
+                        (*least..=*most).contains(&v).then_some(KnobValue::Real(v))
+                    }
+                    _ => None,
+                };
+                Some(KnobValue::List(
+                    values.iter().map(number).collect::<Option<_>>()?,
+                ))
+            }
+            // One alone.
+            (Self::Numbers { .. }, KnobValue::Real(_) | KnobValue::Integer(_)) => {
+                self.accept(&KnobValue::List(vec![value.clone()]))
+            }
             _ => None,
         }
     }
@@ -144,6 +164,7 @@ impl fmt::Display for Range {
                 write!(f, "one of {}", words.join(", "))
             }
             Self::Flag { .. } => write!(f, "true or false"),
+            Self::Numbers { least, most } => write!(f, "numbers from {least} to {most}"),
             Self::Text { .. } => write!(f, "a text of at most {LONGEST_TEXT} bytes"),
         }
     }
@@ -269,6 +290,24 @@ mod tests {
         assert_eq!(range.accept(&KnobValue::Real(1.5)), None);
         assert_eq!(range.accept(&KnobValue::Real(f64::NAN)), None);
         assert_eq!(range.to_string(), "a number from 0 to 0.999");
+    }
+
+    #[test]
+    fn numbers_take_one_or_several_and_refuse_what_lies_outside() {
+        let range = Range::Numbers {
+            least: 0.0,
+            most: 1.0,
+        };
+        let list =
+            |values: &[f64]| KnobValue::List(values.iter().map(|v| KnobValue::Real(*v)).collect());
+        assert_eq!(range.accept(&KnobValue::parse("0.5")), Some(list(&[0.5])));
+        assert_eq!(
+            range.accept(&KnobValue::parse("0,0.5,1")),
+            Some(list(&[0.0, 0.5, 1.0]))
+        );
+        assert_eq!(range.accept(&KnobValue::parse("0.5,-0.1")), None);
+        assert_eq!(range.accept(&KnobValue::parse("0.5,many")), None);
+        assert_eq!(range.default(), list(&[]));
     }
 
     #[test]

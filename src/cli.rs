@@ -203,6 +203,9 @@ pub(crate) struct RunArguments {
     /// Measure corruptions on all test images
     #[arg(long)]
     pub full: bool,
+    /// Attack every network: fgsm, pgd, apgd-ce, apgd-dlr, fab, square, autoattack, deepfool, carlini-wagner, salt-and-pepper, uniform-noise; --set before any --compress turns their knobs, as epsilons=0.05,0.1
+    #[arg(long, value_name = "ATTACK[,ATTACK…]", value_delimiter = ',')]
+    pub attacks: Vec<String>,
     /// Take no result from the cache and leave none there; checkpoints are kept beside the session until it ends
     #[arg(long)]
     pub no_cache: bool,
@@ -227,7 +230,7 @@ pub(crate) struct RunArguments {
         value_name = "FILE",
         conflicts_with_all = ["spec", "dataset", "architecture", "compress", "epochs", "twins", "seed", "threads",
                               "train_limit", "test_limit", "full", "device", "fp32", "deterministic", "set", "same_start_twin",
-                              "from", "mean", "std", "resize"]
+                              "from", "mean", "std", "resize", "attacks"]
     )]
     pub resume: Option<PathBuf>,
     /// Print one event per line as JSON

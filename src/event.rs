@@ -56,6 +56,12 @@ pub enum Warning {
         severity: u8,
         mean_absolute_change: Score,
     },
+    /// An attack moved an image farther than it may: a fault, whose numbers are left out.
+    BudgetExceeded {
+        attack: String,
+        distance: Score,
+        budget: Score,
+    },
     /// Files that could not be read, each with its problem.
     FilesSkipped {
         dataset: String,

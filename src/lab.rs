@@ -1,5 +1,6 @@
 //! The lab: it knows networks and data, and states facts; it knows no screen.
 
+pub mod adversarial;
 pub mod answers;
 pub mod architecture;
 pub mod attack;
@@ -45,7 +46,7 @@ pub fn catalog() -> Catalog {
         architectures: describe(architecture::ALL),
         compressions: describe(compression::ALL),
         corruptions: describe(corruption::ALL),
-        attacks: Vec::new(),
+        attacks: describe(attack::ALL),
         probes: describe(probe::ALL),
         training: train::KNOBS.to_vec(),
         live: live(),

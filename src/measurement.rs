@@ -171,11 +171,20 @@ pub enum Metric {
     Landscape,
     /// Whether a branch lies nearer to its reference than a twin does.
     NearerThanTwin,
+    /// Under an attack, after its images were rounded to bytes.
+    AccuracyRounded,
+    /// Of an attack that looks for the nearest error, over the images where it found one.
+    DistanceMean,
+    DistanceMedian,
+    /// On images that were made against another network, the one it is stated against.
+    TransferAccuracy,
+    /// Whether robustness is only that of gradients.
+    GradientMasking,
 }
 
 impl Metric {
     /// Every metric, in the order of the table of measurements.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Accuracy,
         Self::Error,
         Self::Agreement,
@@ -198,6 +207,11 @@ impl Metric {
         Self::Throughput,
         Self::Landscape,
         Self::NearerThanTwin,
+        Self::AccuracyRounded,
+        Self::DistanceMean,
+        Self::DistanceMedian,
+        Self::TransferAccuracy,
+        Self::GradientMasking,
     ];
 
     /// The name in reports and sessions.
@@ -225,6 +239,11 @@ impl Metric {
             Self::Throughput => "throughput",
             Self::Landscape => "landscape",
             Self::NearerThanTwin => "nearer_than_twin",
+            Self::AccuracyRounded => "accuracy_rounded",
+            Self::DistanceMean => "distance_mean",
+            Self::DistanceMedian => "distance_median",
+            Self::TransferAccuracy => "transfer_accuracy",
+            Self::GradientMasking => "gradient_masking",
         }
     }
 
@@ -259,6 +278,54 @@ pub enum Verdict {
     Undecided,
 }
 
+/// Whether a network's robustness is only that of its gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Masking {
+    /// At least one check fails: attacks by gradients do not find the errors that there are.
+    Masked,
+    /// All checks pass.
+    NotMasked,
+    /// None fails, and at least one has too few images to say.
+    Inconclusive,
+}
+
+impl Masking {
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Masked => "masked",
+            Self::NotMasked => "not masked",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+/// How a check of the gradients ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckOutcome {
+    Passed,
+    Failed,
+    Unclear,
+}
+
+/// One check of the gradients, with the two numbers that it compares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MaskingCheck {
+    /// Kebab-case and permanent: `one-step-stronger`.
+    pub id: String,
+    /// What is suspicious, in a few words.
+    pub title: String,
+    pub outcome: CheckOutcome,
+    /// What the numbers are, and the numbers; shares of the images that were right.
+    pub names: [String; 2],
+    pub numbers: [Score; 2],
+    /// p of the exact test where the numbers are paired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p: Option<Score>,
+}
+
 /// The shapes that a finding can have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -278,6 +345,11 @@ pub enum Value {
         verdict: Verdict,
         difference: Score,
         twins: u32,
+    },
+    /// Whether gradients tell the truth, with every check that was made.
+    Masking {
+        verdict: Masking,
+        checks: Vec<MaskingCheck>,
     },
 }
 
@@ -317,6 +389,9 @@ pub struct Measurement {
     /// For an accuracy: how the network differs from its reference on the same examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paired: Option<Paired>,
+    /// How an attack's gradients went back through rounded activations, where the network has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimator: Option<String>,
 }
 
 /// How a candidate and its reference differ on the same examples.
@@ -333,7 +408,10 @@ impl Measurement {
     pub fn scalar(&self) -> Option<f64> {
         match &self.value {
             Value::Scalar(score) => Some(score.0),
-            Value::Row(_) | Value::Scatter { .. } | Value::Verdict { .. } => None,
+            Value::Row(_)
+            | Value::Scatter { .. }
+            | Value::Verdict { .. }
+            | Value::Masking { .. } => None,
         }
     }
 }

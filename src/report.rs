@@ -172,7 +172,7 @@ mod tests {
             "network": "magnitude pruning 50 %", "role": "branch", "stage": "fine-tune", "epoch": 2,
             "probe": "agreement", "metric": "agreement", "condition": null, "severity": null,
             "against": "reference", "value": 0.97, "unit": "fraction", "low": null, "high": null, "n": 1000,
-            "deviation_percent": null,
+            "deviation_percent": null, "budget": null,
         });
         assert_eq!(agreement, &expected);
         let sessions = &document["sessions"][0];
@@ -188,12 +188,12 @@ mod tests {
         let mut lines = text.split("\r\n");
         assert_eq!(
             lines.next().unwrap(),
-            "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n,deviation_percent"
+            "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n,deviation_percent,budget"
         );
         let document: serde_json::Value = serde_json::from_str(&render(Format::Json)).unwrap();
         for row in document["measurements"].as_array().unwrap() {
             let cells: Vec<&str> = lines.next().unwrap().split(',').collect();
-            assert_eq!(cells.len(), 15);
+            assert_eq!(cells.len(), 16);
             assert_eq!(cells[0], row["network"].as_str().unwrap());
             assert_eq!(cells[9].parse::<f64>().ok(), row["value"].as_f64());
             assert_eq!(cells[11].parse::<f64>().ok(), row["low"].as_f64());

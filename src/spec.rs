@@ -19,6 +19,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Catalog;
+
 mod check;
 mod matching;
 mod plan;
@@ -126,6 +128,23 @@ impl Setting {
         match self.0.get(id) {
             Some(KnobValue::Choice(v)) => v,
             other => panic!("knob {id} of a checked setting is a word, not {other:?}"),
+        }
+    }
+
+    /// The numbers of a checked setting; panics as [`Self::integer`] does.
+    pub fn numbers(&self, id: &str) -> Vec<f64> {
+        let wrong = |other: &dyn fmt::Debug| -> f64 {
+            panic!("knob {id} of a checked setting is some numbers, not {other:?}")
+        };
+        match self.0.get(id) {
+            Some(KnobValue::List(values)) => values
+                .iter()
+                .map(|value| match value {
+                    KnobValue::Real(v) => *v,
+                    other => wrong(other),
+                })
+                .collect(),
+            other => vec![wrong(&other)],
         }
     }
 
@@ -277,7 +296,24 @@ pub struct Suite {
     pub corrupted_images: u32,
     /// All test images instead.
     pub full: bool,
+    /// Attacks; none when empty. Where there are some, the probes that need them are used too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attacks: Vec<Method>,
 }
+
+impl Suite {
+    /// The probes that are meant where none are named: all that the catalog knows, but those of the family `adversarial`
+    /// only beside attacks.
+    pub fn usual_probes(&self, catalog: &Catalog) -> Vec<Method> {
+        let all = catalog.probes.iter();
+        all.filter(|probe| probe.info.family != ADVERSARIAL || !self.attacks.is_empty())
+            .map(|probe| Method::plain(&*probe.info.id))
+            .collect()
+    }
+}
+
+/// The family of probes that attack.
+pub const ADVERSARIAL: &str = "adversarial";
 
 impl Default for Suite {
     fn default() -> Self {
@@ -287,6 +323,7 @@ impl Default for Suite {
             domains: Vec::new(),
             corrupted_images: 1_000,
             full: false,
+            attacks: Vec::new(),
         }
     }
 }

@@ -397,6 +397,12 @@ impl State {
             });
             return;
         }
+        if let Value::Masking { .. } = measurement.value {
+            self.at_network(record, measurement.network, |network| {
+                network.masking = Some(Arc::new(measurement.clone()));
+            });
+            return;
+        }
         let Some(reference) = self
             .network(measurement.network)
             .map(|network| network.plan.reference)
@@ -406,7 +412,7 @@ impl State {
         };
         let landscape = self.landscapes.entry(reference).or_default();
         let problem = match &measurement.value {
-            Value::Scalar(_) => None,
+            Value::Scalar(_) | Value::Masking { .. } => None,
             Value::Row(distances) => landscape.join(measurement, distances),
             Value::Scatter { method, points } => {
                 landscape.draw(record.seq, method, points);
@@ -544,6 +550,14 @@ pub fn say(warning: &Warning) -> String {
             found,
             official,
         } => format!("{dataset} has {found} of the official {official} training images here"),
+        Warning::BudgetExceeded {
+            attack,
+            distance,
+            budget,
+        } => format!(
+            "{attack} moved an image by {} where {} are allowed, or out of the range of pixels; its numbers are left out",
+            distance.0, budget.0
+        ),
         Warning::LossNotFinite { step } => format!("the loss was not finite at step {step}"),
         Warning::CorruptionWithoutEffect {
             corruption,

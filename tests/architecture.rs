@@ -191,6 +191,7 @@ const TABLES: &[&str] = &[
     "lab/architecture",
     "lab/compression",
     "lab/corruption",
+    "lab/attack",
     "lab/probe",
 ];
 

@@ -7,6 +7,8 @@
     reason = "a test ends where something is not as expected"
 )]
 
+#[path = "cli/attacks.rs"]
+mod attacks;
 #[path = "cli/bench.rs"]
 mod bench;
 #[path = "cli/domains.rs"]

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use shrinklab::catalog::Entry;
 use shrinklab::event::Event;
+use shrinklab::lab::adversarial::Adversarial;
 use shrinklab::lab::answers::Answers;
 use shrinklab::lab::augmentation::Augmentation;
 use shrinklab::lab::compression::{self, Compressed, Start};
@@ -20,7 +21,7 @@ use shrinklab::lab::outputs::{Outputs, outputs};
 use shrinklab::lab::storage::{Layout, network_bytes};
 use shrinklab::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use shrinklab::lab::train::{Life, Objective, Recipe, Training, train};
-use shrinklab::lab::{architecture, corruption, probe};
+use shrinklab::lab::{architecture, attack, corruption, probe};
 use shrinklab::measurement::{Measurement, Metric, Value, Verdict};
 use shrinklab::nn::ImageShape;
 use shrinklab::nn::layer::Layer;
@@ -35,6 +36,8 @@ use shrinklab::spec::{
 
 #[path = "methods/adjusting.rs"]
 mod adjusting;
+#[path = "methods/attacks.rs"]
+mod attacks;
 #[path = "methods/channel_pruning.rs"]
 mod channel_pruning;
 #[path = "methods/compressions.rs"]
@@ -194,6 +197,7 @@ struct Bench {
     networks: BTreeMap<NetworkId, Kept>,
     candidate: NetworkPlan,
     corrupted: CorruptedSets,
+    adversarial: Adversarial,
     answers: Answers,
     corruptions: Vec<Method>,
     subset: Vec<usize>,
@@ -229,6 +233,7 @@ impl Bench {
             candidate: plan(CANDIDATE, Role::Branch, 7),
             architecture: Method::plain(network.name()),
             corrupted: CorruptedSets::default(),
+            adversarial: Adversarial::new("glyphs", &[]),
             answers: Answers::default(),
             corruptions: corruption::ALL
                 .iter()
@@ -255,6 +260,7 @@ impl Bench {
             corrupted: &self.corrupted,
             corruptions: &self.corruptions,
             corrupted_subset: &self.subset,
+            adversarial: &self.adversarial,
             answers: &self.answers,
             threads: 1,
         }
@@ -403,7 +409,8 @@ fn check_table<T: ?Sized>(table: &[Entry<T>]) {
 }
 
 #[test]
-fn compressions_and_probes_say_what_they_are() {
+fn compressions_attacks_and_probes_say_what_they_are() {
     check_table(compression::ALL);
+    check_table(attack::ALL);
     check_table(probe::ALL);
 }

@@ -89,6 +89,10 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     let branches = typed_branches(arguments, catalog)?;
     let seed: Option<u64> = within("--seed", arguments.seed, "0 to 18446744073709551615")?;
     let twins = within("--twins", arguments.twins, "0 to 100")?;
+    if !arguments.attacks.is_empty() {
+        let asked = arguments.attacks.iter();
+        study.suite.attacks = asked.map(|id| Method::plain(id.trim())).collect();
+    }
     let before = arguments
         .places
         .set
@@ -98,11 +102,21 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     let knobs = before
         .map(|(_, typed)| knob(typed))
         .collect::<Result<Vec<_>>>()?;
-    let (of_probes, knobs): (Vec<_>, Vec<_>) = knobs
+    let mut probes = study.suite.probes.clone();
+    if probes.is_empty() {
+        probes = study.suite.usual_probes(catalog);
+    }
+    let is_of = |methods: &[Method], id: &str| methods.iter().any(|m| has(m, id, catalog));
+    let (of_probes, knobs): (Vec<_>, Vec<_>) =
+        knobs.into_iter().partition(|(id, _)| is_of(&probes, id));
+    let (of_attacks, knobs): (Vec<_>, Vec<_>) = knobs
         .into_iter()
-        .partition(|(id, _)| catalog.probes.iter().any(|probe| probe.knob(id).is_some()));
+        .partition(|(id, _)| is_of(&study.suite.attacks, id));
     for (id, value) in &of_probes {
         turn_probe(&mut study.suite, id, value, catalog);
+    }
+    for (id, value) in &of_attacks {
+        turn(&mut study.suite.attacks, id, value, catalog);
     }
     for reference in &mut study.references {
         if let Some(id) = &arguments.dataset {
@@ -426,17 +440,24 @@ fn knob(typed: &str) -> Result<(String, KnobValue)> {
 /// Turns a knob of a probe. A suite that names no probes means all; then all are named.
 fn turn_probe(suite: &mut Suite, id: &str, value: &KnobValue, catalog: &Catalog) {
     if suite.probes.is_empty() {
-        let all = catalog.probes.iter();
-        suite.probes = all.map(|probe| Method::plain(&*probe.info.id)).collect();
+        suite.probes = suite.usual_probes(catalog);
     }
-    for method in &mut suite.probes {
-        let has = catalog
-            .find(&method.id)
-            .is_some_and(|probe| probe.knob(id).is_some());
-        if has {
+    turn(&mut suite.probes, id, value, catalog);
+}
+
+/// Turns a knob of all methods that have it.
+fn turn(methods: &mut [Method], id: &str, value: &KnobValue, catalog: &Catalog) {
+    for method in methods {
+        if has(method, id, catalog) {
             method.setting.0.insert(id.to_owned(), value.clone());
         }
     }
+}
+
+/// Whether a method has a knob.
+fn has(method: &Method, id: &str, catalog: &Catalog) -> bool {
+    let described = catalog.find(&method.id);
+    described.is_some_and(|described| described.knob(id).is_some())
 }
 
 /// A knob typed before any branch belongs to the training, the data set or the architecture, whichever has it.
@@ -459,7 +480,7 @@ fn place_knob(
         &mut reference.architecture.setting
     } else {
         let problem = format!(
-            "--set: {id} is a knob of neither the training nor a probe nor {} nor {}; `shrinklab list --json` names them",
+            "--set: {id} is a knob of neither the training nor a probe nor an attack that is asked for nor {} nor {}; `shrinklab list --json` names them",
             reference.dataset.id, reference.architecture.id
         );
         return Err(anyhow!(UsageError(problem)));

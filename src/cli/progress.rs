@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::event::{Event, Outcome, Record, Tally};
 use crate::lab::statistics::wilson;
-use crate::measurement::{Measurement, Metric, Unit, Value};
+use crate::measurement::{CheckOutcome, Masking, MaskingCheck, Measurement, Metric, Unit, Value};
 use crate::session::codec;
 use crate::state::{State, closing_sentence, counted, say};
 use crate::ui::figure;
@@ -276,6 +276,29 @@ impl Words {
         })
     }
 
+    /// `gradients masked: one step is stronger than many (broken by FGSM 0.4, broken by PGD 0.1)`.
+    fn masking(&self, found: &Measurement, verdict: Masking, checks: &[MaskingCheck]) -> String {
+        let mut text = format!(
+            "  {} gradients {}",
+            self.state.name(found.network),
+            verdict.word()
+        );
+        if let Some(estimator) = &found.estimator {
+            text = format!("{text} ({estimator})");
+        }
+        for check in checks {
+            let word = match check.outcome {
+                CheckOutcome::Passed => continue,
+                CheckOutcome::Failed => "fails",
+                CheckOutcome::Unclear => "unclear",
+            };
+            let [a, b] = &check.names;
+            let [x, y] = check.numbers.map(|number| figure::plain(number.0, 3));
+            text = format!("{text}\n    {word}: {} ({a} {x}, {b} {y})", check.title);
+        }
+        text
+    }
+
     fn finding(&self, found: &Measurement) -> Option<String> {
         if found.metric == Metric::Error {
             // Its accuracy was said.
@@ -299,6 +322,9 @@ impl Words {
                     counted(u64::from(*twins), "twin")
                 ));
             }
+            Value::Masking { verdict, checks } => {
+                return Some(self.masking(found, *verdict, checks));
+            }
             Value::Row(_) | Value::Scatter { .. } => return None,
         };
         let mut text = format!(
@@ -311,6 +337,17 @@ impl Words {
         }
         if let Some(severity) = found.severity {
             text = format!("{text} {severity}");
+        }
+        if let Some(budget) = found.budget {
+            text = format!("{text} within {}", figure::plain(budget.0, 4));
+        }
+        if found.metric == Metric::TransferAccuracy
+            && let Some(from) = found.against
+        {
+            text = format!("{text} made against {}", self.state.name(from));
+        }
+        if let Some(estimator) = &found.estimator {
+            text = format!("{text} ({estimator})");
         }
         let (low, high) = found
             .interval

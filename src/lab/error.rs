@@ -32,6 +32,16 @@ pub enum Error {
     /// A request that only the data shows to be impossible (a batch larger than the training set).
     #[error("{knob}: {problem}")]
     Impossible { knob: String, problem: String },
+    /// An attack moved an image farther than it may, or out of the pixels' range: a fault of the attack.
+    #[error(
+        "{attack} moved image {image} by {distance} where {budget} are allowed, or out of the range of pixels; its numbers are left out"
+    )]
+    BudgetExceeded {
+        attack: String,
+        image: u64,
+        distance: f64,
+        budget: f64,
+    },
     #[error("{context}: {source}")]
     File {
         context: String,

@@ -4,6 +4,7 @@
 //! for each step of an attack, and divided by a rate per thread. The rate is a rule of thumb; the words say "about".
 
 use crate::catalog::Catalog;
+use crate::lab::adversarial::{Adversarial, Asked};
 use crate::lab::architecture;
 use crate::lab::data;
 use crate::lab::feasibility::of_shapes;
@@ -75,7 +76,8 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     } else {
         f64::from(study.suite.corrupted_images).min(test)
     };
-    let measured = study.suite.corruptions.len() as f64 * 5.0 * corrupted;
+    let attacked = attacked(study, &reference.dataset.id, facts.classes, test);
+    let measured = study.suite.corruptions.len() as f64 * 5.0 * corrupted + attacked;
     let trained = 1.0 + f64::from(reference.twins) + f64::from(u8::from(reference.same_start_twin));
     let mut images = trained * (epochs(&recipe) + measured);
     let mut points = trained * f64::from(own);
@@ -105,6 +107,23 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
         seconds,
         20_000.0 + steps + points * points * 45.0 + networks * 25_000.0,
     ))
+}
+
+/// Forward passes that the attacks on one network take, a backward pass counted as one more.
+fn attacked(study: &Study, dataset: &str, classes: usize, test: f64) -> f64 {
+    /// Images that hold take every pass; of a network that was not trained for it most leave early.
+    const STAY: f64 = 0.5;
+    let asked = Adversarial::new(dataset, &study.suite.attacks).asked();
+    let of = |asked: &Asked| {
+        let images = (asked.images as f64).min(test);
+        let times = if asked.attack.is_minimal() {
+            1.0
+        } else {
+            asked.epsilons.len() as f64 - 1.0
+        };
+        images * times * asked.attack.passes(classes) as f64 * STAY
+    };
+    asked.unwrap_or_default().iter().map(of).sum()
 }
 
 fn words(seconds: f64) -> String {

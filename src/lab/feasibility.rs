@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::lab::adversarial::impossible;
 use crate::lab::architecture;
 use crate::lab::compression;
 use crate::lab::data::{self, Source};
@@ -28,6 +29,7 @@ pub fn of_shapes(study: &CheckedStudy) -> Vec<SpecError> {
 }
 
 fn found(study: &CheckedStudy, opens_files: bool) -> Vec<SpecError> {
+    let attacks = &study.study().suite.attacks;
     let references = &study.study().references;
     let mut problems = Vec::new();
     for (index, reference) in references.iter().enumerate() {
@@ -39,8 +41,20 @@ fn found(study: &CheckedStudy, opens_files: bool) -> Vec<SpecError> {
         if let Err((field, problem)) = one(reference, &study.study().suite.domains, opens_files) {
             problems.push(SpecError::new(&place, &field, problem));
         }
+        if let Some(source) = source(reference)
+            && let Some(problem) = impossible(attacks, source.extent().classes)
+        {
+            problems.push(SpecError::new(&place, "attacks", problem));
+        }
     }
     problems
+}
+
+/// Where a reference's images come from; nothing when this program does not know it.
+fn source(reference: &Reference) -> Option<Box<dyn Source>> {
+    let mut all = data::ALL.iter();
+    let entry = all.find(|entry| entry.info.id == reference.dataset.id)?;
+    Some((entry.build)(&reference.dataset.setting))
 }
 
 /// What is wrong with a reference: the field and the problem.
@@ -49,12 +63,10 @@ fn one(
     domains: &[Method],
     opens_files: bool,
 ) -> Result<(), (String, String)> {
-    let source = data::ALL
-        .iter()
-        .find(|entry| entry.info.id == reference.dataset.id)
-        .map(|entry| (entry.build)(&reference.dataset.setting));
     // What an old session knew and this program does not is said when it is looked for.
-    let Some(source) = source else { return Ok(()) };
+    let Some(source) = source(reference) else {
+        return Ok(());
+    };
     let named = |error: Error| match error {
         Error::Impossible { knob, problem } => (knob, problem),
         other => ("from".to_owned(), other.to_string()),

@@ -12,6 +12,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::event::{Event, Trial, TrialHits};
+use crate::lab::adversarial::Adversarial;
 use crate::lab::answers::Answers;
 use crate::lab::compression::{self, Compressed, Start};
 use crate::lab::context::{Context, Control, Unobserved};
@@ -287,6 +288,7 @@ impl Knob {
             .get(&self.plan.id)
             .ok_or_else(|| Error::Internal("the knob has lost its reference".to_owned()))?;
         let (corrupted, answers) = (CorruptedSets::default(), Answers::default());
+        let adversarial = Adversarial::default();
         let subject = Subject {
             seed: self.seed,
             data: &self.data,
@@ -295,6 +297,7 @@ impl Knob {
             corrupted: &corrupted,
             corruptions: &self.corruptions,
             corrupted_subset: &[],
+            adversarial: &adversarial,
             answers: &answers,
             threads: rayon::current_num_threads(),
         };

@@ -131,6 +131,7 @@ impl Landscape {
                 n: Some(images),
                 budget: None,
                 paired: None,
+                estimator: None,
             })
         };
         let row = self

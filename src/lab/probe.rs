@@ -1,6 +1,7 @@
 //! Probes: what a network is measured by. They return shapes and numbers with their doubt, and draw nothing.
 
 use crate::catalog::Entry;
+use crate::event::Warning;
 use crate::lab::answers::Under;
 use crate::lab::context::Context;
 use crate::lab::error::{Error, Result};
@@ -9,13 +10,16 @@ use crate::lab::subject::{Kept, Subject};
 use crate::measurement::{Direction, Measurement, Metric, Score, Unit, Value, wilson};
 
 pub mod accuracy;
+pub mod adversarial_accuracy;
 pub mod agreement;
 pub mod corruption_error;
 pub mod domain_accuracy;
 pub mod footprint;
 pub mod functional_landscape;
+pub mod gradient_masking;
 pub mod latency;
 pub mod output_divergence;
+pub mod transfer;
 
 /// How much a probe costs, and so when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,11 @@ pub trait Probe {
     /// How many parts its work has, for the progress of a stage that measures.
     fn parts(&self, subject: &Subject<'_>) -> u64;
 
+    /// Whether it also says something of other networks, so that no other study may take over what it found.
+    fn is_of_the_study(&self) -> bool {
+        false
+    }
+
     /// Measures the subject's network and states each finding through the context as soon as it stands.
     ///
     /// `stage` is the stage of the network's plan after which it is measured.
@@ -47,6 +56,9 @@ pub trait Probe {
 pub const ALL: &[Entry<dyn Probe>] = &[
     accuracy::ENTRY,
     corruption_error::ENTRY,
+    adversarial_accuracy::ENTRY,
+    transfer::ENTRY,
+    gradient_masking::ENTRY,
     domain_accuracy::ENTRY,
     agreement::ENTRY,
     output_divergence::ENTRY,
@@ -79,6 +91,10 @@ fn nature(metric: Metric) -> (Unit, Direction) {
         }
         Metric::Throughput => (Unit::ImagesPerSecond, HigherIsBetter),
         Metric::Landscape => (Unit::None, Neutral),
+        Metric::AccuracyRounded | Metric::TransferAccuracy => (Unit::Fraction, HigherIsBetter),
+        // Of pixels' ranges.
+        Metric::DistanceMean | Metric::DistanceMedian => (Unit::None, HigherIsBetter),
+        Metric::GradientMasking => (Unit::None, Neutral),
     }
 }
 
@@ -107,6 +123,7 @@ fn finding(
         n: None,
         budget: None,
         paired: None,
+        estimator: None,
     })
 }
 
@@ -143,6 +160,23 @@ fn answered(found: Measurement, right: Vec<bool>, subject: &Subject<'_>) -> Meas
         n: Some(n),
         paired: paired.flatten(),
         ..found
+    }
+}
+
+/// What an attack that broke its own bounds comes to: a warning, and no number.
+fn or_warned(result: Result<()>, cx: &mut Context<'_>) -> Result<()> {
+    match result {
+        Err(Error::BudgetExceeded {
+            attack,
+            distance,
+            budget,
+            ..
+        }) => cx.warn(Warning::BudgetExceeded {
+            attack,
+            distance: Score(distance),
+            budget: Score(budget),
+        }),
+        other => other,
     }
 }
 

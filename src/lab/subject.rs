@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::lab::adversarial::Adversarial;
 use crate::lab::answers::Answers;
 use crate::lab::corruption::{self, Severity};
 use crate::lab::data::{Examples, Split};
@@ -110,6 +111,8 @@ pub struct Subject<'a> {
     /// Test images under every corruption, a fixed stratified subset.
     pub corrupted: &'a CorruptedSets,
     pub corruptions: &'a [crate::spec::Method],
+    /// The attacks that were asked for, and images that were made against networks.
+    pub adversarial: &'a Adversarial,
     /// What the networks of this reference got right so far.
     pub answers: &'a Answers,
     /// Indices of the test images that are corrupted.

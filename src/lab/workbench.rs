@@ -7,6 +7,7 @@ use std::rc::Rc;
 use candle_core::Device;
 
 use crate::event::{Cost, Event, Outcome, Removed, Warning};
+use crate::lab::adversarial::Adversarial;
 use crate::lab::answers::Answers;
 use crate::lab::architecture;
 use crate::lab::cache::{Cache, Kept as Cached, Key};
@@ -53,6 +54,7 @@ pub struct Workbench<'a> {
     normalization: (Vec<f32>, Vec<f32>),
     corrupted: CorruptedSets,
     corrupted_subset: Vec<usize>,
+    adversarial: Adversarial,
     answers: Answers,
     networks: BTreeMap<NetworkId, Kept>,
     /// The hash of what determines each network so far, for the cache.
@@ -118,6 +120,10 @@ impl<'a> Workbench<'a> {
             digest: digest.to_owned(),
             normalization,
             corrupted: CorruptedSets::default(),
+            adversarial: Adversarial::new(
+                &study.references[reference as usize].dataset.id,
+                &study.suite.attacks,
+            ),
             answers: Answers::default(),
             networks: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -338,6 +344,7 @@ impl<'a> Workbench<'a> {
             corrupted: &self.corrupted,
             corruptions: &self.study.suite.corruptions,
             corrupted_subset: &self.corrupted_subset,
+            adversarial: &self.adversarial,
             answers: &self.answers,
             threads: rayon::current_num_threads(),
         };
@@ -519,7 +526,15 @@ impl<'a> Workbench<'a> {
             .iter()
             .filter(|probe| probe.when() == When::AtTheEnd)
             .collect();
-        let parts: Vec<u64> = probes.iter().map(|probe| probe.parts(&subject)).collect();
+        // What says something of other networks comes last, and is never taken over.
+        let (of_study, probes): (Vec<_>, Vec<_>) = probes
+            .into_iter()
+            .partition(|probe| probe.is_of_the_study());
+        let parts: Vec<u64> = probes
+            .iter()
+            .chain(&of_study)
+            .map(|probe| probe.parts(&subject))
+            .collect();
         begin(
             plan,
             stage,
@@ -566,6 +581,13 @@ impl<'a> Workbench<'a> {
                 }
             }
         }
+        let mut done = parts[..probes.len()].iter().sum();
+        for (probe, parts_of_it) in of_study.iter().zip(&parts[probes.len()..]) {
+            cx.parts = Some((done, parts.iter().sum()));
+            probe.measure(&subject, stage - 1, cx)?;
+            done += parts_of_it;
+        }
+        cx.parts = None;
         end(plan, stage, Cost::default(), cx)
     }
 
@@ -605,6 +627,7 @@ impl<'a> Workbench<'a> {
             corrupted: &self.corrupted,
             corruptions: &self.study.suite.corruptions,
             corrupted_subset: &self.corrupted_subset,
+            adversarial: &self.adversarial,
             answers: &self.answers,
             threads: rayon::current_num_threads(),
         }

@@ -7,7 +7,7 @@ use super::table;
 use crate::state::plain;
 
 /// The columns, after `session` where several sessions are joined.
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
     "network",
     "role",
     "stage",
@@ -23,6 +23,7 @@ const COLUMNS: [&str; 15] = [
     "high",
     "n",
     "deviation_percent",
+    "budget",
 ];
 
 pub(super) fn render(report: &Report<'_>) -> String {

@@ -9,6 +9,7 @@ use crate::state::comparison::{Comparison, Estimate};
 use crate::state::sweep::deviation;
 use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, say};
 
+mod attacks;
 mod costs;
 mod sweeps;
 
@@ -76,6 +77,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
     }
     write_networks(state, text)?;
     sweeps::write(chapter, text)?;
+    attacks::write(state, text)?;
     for branch in state.branches() {
         if let Some(comparison) = Comparison::of(state, branch.plan.id) {
             write_comparison(state, branch, &comparison, text)?;
@@ -177,7 +179,11 @@ fn write_comparison(
             writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} |",
-                words(row.condition.as_deref().unwrap_or("clean images")),
+                words(&match (row.condition.as_deref(), row.budget) {
+                    (None, _) => "clean images".to_owned(),
+                    (Some(condition), None) => condition.to_owned(),
+                    (Some(condition), Some(budget)) => format!("{condition} within {budget:.4}"),
+                }),
                 row.severity.map(|s| s.to_string()).unwrap_or_default(),
                 estimate(row.reference.as_ref()),
                 estimate(row.candidate.as_ref()),

@@ -33,6 +33,8 @@ pub(super) struct Row {
     pub n: Option<u64>,
     /// Per cent by which it lies above the same number of its reference, 100 · (A_c / A_b - 1).
     pub deviation_percent: Option<Score>,
+    /// How far an attack may go, in pixels of 0 to 1.
+    pub budget: Option<Score>,
 }
 
 /// Every number of the sessions, network by network, in the order in which it was found.
@@ -62,6 +64,7 @@ pub(super) fn rows(report: &Report<'_>) -> Vec<Row> {
                     high: found.interval.map(|(_, high)| high),
                     n: found.n,
                     deviation_percent: above_reference(&chapter.state, network, found).map(Score),
+                    budget: found.budget,
                 });
             }
         }
@@ -76,8 +79,11 @@ fn above_reference(state: &State, network: &NetworkState, found: &Measurement) -
     }
     let reference = state.network(network.plan.against)?;
     let (condition, severity) = (found.condition.as_deref(), found.severity);
-    let base = reference
-        .measurements
-        .latest(found.metric, condition, severity)?;
+    let base = reference.measurements.within(
+        found.metric,
+        condition,
+        severity,
+        found.budget.map(|budget| budget.0),
+    )?;
     deviation(found.scalar()?, base.scalar()?)
 }

@@ -311,6 +311,7 @@ pub(crate) fn scalar(network: NetworkId, stage: u32, metric: Metric, value: f64)
         n: Some(1_000),
         budget: None,
         paired: None,
+        estimator: None,
     }
 }
 

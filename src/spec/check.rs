@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, KnobValue, Method, Reference, Setting, Stage, Study, Weights, printable};
-use crate::catalog::{Catalog, Described, Knob};
+use super::{
+    Branch, KnobValue, Method, Reference, Setting, Stage, Study, Suite, Weights, printable,
+};
+use crate::catalog::{Catalog, Described, Knob, Range};
 
 /// One thing that is wrong with a study.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +109,18 @@ impl Study {
             );
             errors.push(SpecError::new("suite", "corrupted-images", problem));
         }
+        if self.suite.probes.is_empty() {
+            self.suite.probes = self.suite.usual_probes(catalog);
+        }
+        // Attacks that were asked for are measured, whatever else is.
+        let measures = |suite: &Suite| suite.probes.iter().any(|probe| probe.id == ATTACKING);
+        if !self.suite.attacks.is_empty() && !measures(&self.suite) {
+            self.suite.probes.push(Method::plain(ATTACKING));
+        }
+        if self.suite.corruptions.is_empty() {
+            let all = catalog.corruptions.iter();
+            self.suite.corruptions = all.map(|entry| Method::plain(&*entry.info.id)).collect();
+        }
         for (table, methods, what) in [
             (&catalog.probes, &mut self.suite.probes, "probe"),
             (
@@ -114,13 +128,8 @@ impl Study {
                 &mut self.suite.corruptions,
                 "corruption",
             ),
+            (&catalog.attacks, &mut self.suite.attacks, "attack"),
         ] {
-            if methods.is_empty() {
-                *methods = table
-                    .iter()
-                    .map(|method| Method::plain(&*method.info.id))
-                    .collect();
-            }
             for method in methods {
                 check_method(method, table, "suite", what, &mut errors);
             }
@@ -266,6 +275,9 @@ impl Branch {
         }
     }
 }
+
+/// The probe that measures the attacks that were asked for.
+const ATTACKING: &str = "adversarial-accuracy";
 
 /// Only weights from a file can be taken as they are, and then every twin would be the reference.
 fn check_untrained(reference: &Reference, place: &str, errors: &mut Vec<SpecError>) {
@@ -469,7 +481,10 @@ fn check_setting(
                 let known: Vec<&str> = knobs.iter().map(|knob| &*knob.id).collect();
                 format!("{owner} has no such knob; one of {}", known.join(", "))
             }
-            Some(_) if matches!(value, KnobValue::List(_)) => {
+            Some(knob)
+                if matches!(value, KnobValue::List(_))
+                    && !matches!(knob.range, Range::Numbers { .. }) =>
+            {
                 format!(
                     "{} is a list; only a compression's knob takes one, for a branch of each",
                     printable(&value.to_string())

@@ -304,9 +304,10 @@ mod tests {
             suite: Suite {
                 probes: vec![method.clone()],
                 corruptions: vec![method.clone()],
-                domains: vec![method],
+                domains: vec![method.clone()],
                 corrupted_images: 10,
                 full: true,
+                attacks: vec![method],
             },
         }
     }

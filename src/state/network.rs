@@ -1,8 +1,11 @@
 //! One network's life so far: stages, curves, epochs, layers, compressions and measurements.
 
+use std::sync::Arc;
+
 use super::measurements::Measurements;
 use super::series::{Sample, Series};
 use crate::event::{Cost, LayerFacts, Outcome, Removed, Tally};
+use crate::measurement::Measurement;
 use crate::spec::{Method, NetworkPlan, StageKind};
 
 /// Where a network stands.
@@ -125,6 +128,8 @@ pub struct NetworkState {
     pub images: u64,
     pub compressions: Vec<Compressed>,
     pub measurements: Measurements,
+    /// Whether its gradients can be believed: the latest verdict, with its checks.
+    pub masking: Option<Arc<Measurement>>,
     /// The file that it was written to, and its bytes.
     pub saved: Option<(String, u64)>,
 }
@@ -166,6 +171,7 @@ impl NetworkState {
             images: 0,
             compressions: Vec::new(),
             measurements: Measurements::default(),
+            masking: None,
             saved: None,
         }
     }

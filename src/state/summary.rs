@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::{Comparison, Landscape, NetworkState, Smoothing, State, Status, closing_sentence, say};
 use crate::event::Outcome;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, Value};
 
 impl State {
     /// What the log says so far, for scenarios and for reading. Holds no times of day and nothing of the machine.
@@ -214,6 +214,23 @@ fn write_network(state: &State, network: &NetworkState, text: &mut String) -> fm
     for found in network.measurements.iter() {
         write_measured(state, found, text)?;
     }
+    if let Some(found) = &network.masking
+        && let Value::Masking { verdict, checks } = &found.value
+    {
+        writeln!(text, "  gradients {}", verdict.word())?;
+        for check in checks {
+            writeln!(
+                text,
+                "    {} {:?}: {} {}, {} {}",
+                plain(&check.id),
+                check.outcome,
+                plain(&check.names[0]),
+                check.numbers[0].0,
+                plain(&check.names[1]),
+                check.numbers[1].0
+            )?;
+        }
+    }
     if let Some(comparison) = Comparison::of(state, plan.id)
         && comparison.reference != plan.id
     {
@@ -221,10 +238,13 @@ fn write_network(state: &State, network: &NetworkState, text: &mut String) -> fm
             if let Some(difference) = row.difference {
                 writeln!(
                     text,
-                    "  beside {}, {}{}: {} points",
+                    "  beside {}, {}{}{}: {} points",
                     plain(&state.name(comparison.reference)),
                     plain(row.condition.as_deref().unwrap_or("clean")),
                     row.severity.map(|s| format!(" {s}")).unwrap_or_default(),
+                    row.budget
+                        .map(|b| format!(" within {b}"))
+                        .unwrap_or_default(),
                     difference.points()
                 )?;
             }
@@ -247,6 +267,9 @@ fn write_measured(state: &State, found: &Measurement, text: &mut String) -> fmt:
     }
     if let Some(severity) = found.severity {
         write!(text, " {severity}")?;
+    }
+    if let Some(budget) = found.budget {
+        write!(text, " within {}", budget.0)?;
     }
     if let Some(against) = found.against {
         write!(text, " against {}", plain(&state.name(against)))?;

@@ -250,7 +250,9 @@ pub fn quantities(state: &State, severity: u8) -> Vec<Quantity> {
             for found in network.measurements.iter() {
                 let is_error = metric == Metric::Accuracy && found.metric == Metric::Error;
                 let wanted = (found.metric == metric || is_error) && found.scalar().is_some();
-                if !wanted || found.severity.is_some_and(|own| own != severity) {
+                // A budget's curve is a chart of its own, and a pair of networks belongs to none of them.
+                let is_of_attack = found.budget.is_some();
+                if !wanted || is_of_attack || found.severity.is_some_and(|own| own != severity) {
                     continue;
                 }
                 let quantity = Quantity {

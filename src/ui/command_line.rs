@@ -27,9 +27,11 @@ fn probe_knobs(suite: &Suite, catalog: &Catalog) -> Option<Vec<(String, KnobValu
     let plain = Suite {
         full: suite.full,
         probes: suite.probes.clone(),
+        attacks: suite.attacks.clone(),
         ..Suite::default()
     };
-    let known: Vec<&str> = catalog.probes.iter().map(|probe| &*probe.info.id).collect();
+    let usual = suite.usual_probes(catalog);
+    let known: Vec<&str> = usual.iter().map(|probe| &*probe.id).collect();
     let named: Vec<&str> = suite.probes.iter().map(|probe| &*probe.id).collect();
     if *suite != plain || !(named.is_empty() || named == known) {
         return None;
@@ -38,6 +40,30 @@ fn probe_knobs(suite: &Suite, catalog: &Catalog) -> Option<Vec<(String, KnobValu
     for method in &suite.probes {
         for (id, value) in turned(&method.setting, knobs_of(method, catalog)) {
             turned_knobs.push((id.to_owned(), value.clone()));
+        }
+    }
+    Some(turned_knobs)
+}
+
+/// The knobs of attacks that were turned; nothing where two attacks turn one otherwise, which flags cannot say, or one is
+/// asked for twice.
+fn attack_knobs(attacks: &[Method], catalog: &Catalog) -> Option<Vec<(String, KnobValue)>> {
+    let mut turned_knobs: Vec<(String, KnobValue)> = Vec::new();
+    for (at, attack) in attacks.iter().enumerate() {
+        if attacks[..at].iter().any(|other| other.id == attack.id) {
+            return None;
+        }
+        for (id, value) in turned(&attack.setting, knobs_of(attack, catalog)) {
+            let same = |other: &Method| {
+                standing(&other.setting, knobs_of(other, catalog), id)
+                    .is_none_or(|own| own == *value)
+            };
+            if !attacks.iter().all(same) {
+                return None;
+            }
+            if !turned_knobs.iter().any(|(known, _)| known == id) {
+                turned_knobs.push((id.to_owned(), value.clone()));
+            }
         }
     }
     Some(turned_knobs)
@@ -53,6 +79,14 @@ fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
     say("-d", reference.dataset.id.clone());
     say("-a", reference.architecture.id.clone());
     for (id, value) in probes {
+        say("--set", format!("{id}={value}"));
+    }
+    let attacks = &study.suite.attacks;
+    if !attacks.is_empty() {
+        let ids: Vec<&str> = attacks.iter().map(|attack| &*attack.id).collect();
+        say("--attacks", ids.join(","));
+    }
+    for (id, value) in attack_knobs(attacks, catalog)? {
         say("--set", format!("{id}={value}"));
     }
     for (method, knobs) in [

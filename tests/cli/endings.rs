@@ -284,7 +284,7 @@ fn a_session_that_cannot_be_written_to_its_end_is_a_failure_in_one_sentence() {
         let study = [&TINY[1..], &BRANCH].concat().join(" ");
         // In blocks of 512 bytes: more than a header, less than a study.
         let script =
-            format!("ulimit -f 100; exec '{program}' run {study} {flags} --session full.jsonl");
+            format!("ulimit -f 125; exec '{program}' run {study} {flags} --session full.jsonl");
         let mut shell = sandbox.program_of("sh");
         Ran::of(&shell.args(["-c", &script]).output().unwrap())
     };

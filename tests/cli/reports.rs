@@ -53,6 +53,7 @@ fn the_json_report_has_one_flat_row_per_number() {
         "low",
         "high",
         "n",
+        "budget",
     ]
     .into();
     let known: BTreeSet<&str> = Metric::ALL.iter().map(|metric| metric.name()).collect();
@@ -110,7 +111,7 @@ fn the_csv_report_says_the_same_in_columns() {
     let mut lines = csv.lines();
     assert_eq!(
         lines.next().unwrap(),
-        "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n,deviation_percent"
+        "network,role,stage,epoch,probe,metric,condition,severity,against,value,unit,low,high,n,deviation_percent,budget"
     );
     assert_eq!(
         lines.count(),

@@ -717,6 +717,7 @@ fn plain(network: u32, probe: &str, metric: Metric) -> Measurement {
         n: None,
         budget: None,
         paired: None,
+        estimator: None,
     }
 }
 

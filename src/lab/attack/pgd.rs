@@ -6,14 +6,265 @@
 //! the gradient is the straight-through estimator's.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
+use crate::catalog::{Entry, Info, Knob, Range, text};
+use crate::lab::attack::ball::Norm;
+use crate::lab::attack::loss::Loss;
+use crate::lab::attack::{Attack, Images, Victim, is_right, joined, knobs};
+use crate::lab::error::Result as LabResult;
 use crate::nn::loss::{Labels, Objective, of_step};
 use crate::nn::network::{Keep, Network, Wanted, Workspace};
 use crate::nn::op::add::sum_up;
+use crate::nn::op::fake_quant::Estimator;
 use crate::nn::op::sign_step::{self, Lengths};
 use crate::nn::op::{tensor, to_device};
 use crate::nn::rng::Rng;
 use crate::nn::{Mode, Result};
+
+pub const ENTRY: Entry<dyn Attack> = Entry {
+    info: Info {
+        id: text("pgd"),
+        title: text("PGD"),
+        summary: text(
+            "Many small steps along the gradient, each back into the budget; from several points, if asked.",
+        ),
+        reference: text("arXiv:1706.06083"),
+        family: text("gradient"),
+        ratio_of: None,
+    },
+    knobs: KNOBS,
+    build: |setting| {
+        Box::new(Projected {
+            norm: knobs::norm(setting),
+            steps: knobs::whole(setting, "steps"),
+            step: setting.real("step-size"),
+            restarts: knobs::whole(setting, "restarts"),
+            start: match setting.choice("start") {
+                "image" => Start::Image,
+                _ => Start::Uniform,
+            },
+            published: setting.choice("space") == "published",
+            gradient: knobs::gradient(setting),
+        })
+    },
+};
+
+const KNOBS: &[Knob] = &[
+    knobs::EPSILONS,
+    knobs::images(1000),
+    knobs::NORM,
+    knobs::steps(20),
+    Knob {
+        id: text("step-size"),
+        title: text("step size"),
+        summary: text("Length of one step, as a share of the budget."),
+        range: Range::Real {
+            least: 0.001,
+            most: 10.0,
+            step: 0.01,
+            default: 0.1,
+        },
+    },
+    knobs::RESTARTS,
+    Knob {
+        id: text("start"),
+        title: text("start"),
+        summary: text("Whether it begins anywhere in its budget or at the image itself."),
+        range: Range::Choice {
+            options: std::borrow::Cow::Borrowed(&[text("uniform"), text("image")]),
+            default: text("uniform"),
+        },
+    },
+    Knob {
+        id: text("space"),
+        title: text("space"),
+        summary: text(
+            "pixel: budgets are in pixels, which stay in 0 to 1. published: as in arXiv:2403.09441, budgets and steps of 0.01 in pixels stretched to -1 to 1, 20 steps from the image itself, and no pixel is kept in its range.",
+        ),
+        range: Range::Choice {
+            options: std::borrow::Cow::Borrowed(&[text("pixel"), text("published")]),
+            default: text("pixel"),
+        },
+    },
+    knobs::GRADIENT,
+];
+
+/// Pixels' ranges in a unit of the published space: its standard deviation.
+const PUBLISHED_UNIT: f64 = 0.5;
+
+/// Length of a published step, in units of that space, and how many there are.
+const PUBLISHED: (f64, u32) = (0.01, 20);
+
+/// The attack that measures.
+struct Projected {
+    norm: Norm,
+    steps: u32,
+    /// Of the budget.
+    step: f64,
+    restarts: u32,
+    start: Start,
+    published: bool,
+    gradient: Estimator,
+}
+
+/// An image on its way.
+struct Walker<'i> {
+    at: usize,
+    clean: &'i [f32],
+    x: Vec<f32>,
+}
+
+impl Attack for Projected {
+    fn norm(&self) -> Norm {
+        self.norm
+    }
+
+    fn carries(&self) -> bool {
+        !self.published
+    }
+
+    fn published(&self) -> Option<f64> {
+        self.published.then_some(PUBLISHED_UNIT)
+    }
+
+    fn gradient(&self) -> Option<Estimator> {
+        Some(self.gradient)
+    }
+
+    fn passes(&self, _: usize) -> u64 {
+        u64::from(self.steps) * u64::from(self.restarts) * 2
+    }
+
+    fn craft(&self, victim: &mut Victim<'_>, images: &Images, epsilon: f64) -> LabResult<Vec<f32>> {
+        victim.through(self.gradient);
+        if self.published {
+            return self.as_published(victim, images, epsilon);
+        }
+        let each = images.each();
+        let mut found = images.pixels.clone();
+        let mut left: Vec<usize> = (0..images.len()).collect();
+        for restart in 0..u64::from(self.restarts) {
+            let begin = |at: &usize| {
+                let clean = images.image(*at);
+                let mut rng = images.stream("pgd", *at, restart);
+                let x = match self.start {
+                    // A second time from the image itself would be the first once more.
+                    Start::Image if restart == 0 => clean.to_vec(),
+                    _ => self.norm.within(clean, epsilon, &mut rng),
+                };
+                Walker { at: *at, clean, x }
+            };
+            let mut walkers: Vec<Walker<'_>> = left.par_iter().map(begin).collect();
+            let is_last = restart + 1 == u64::from(self.restarts);
+            for _ in 0..self.steps {
+                let slopes = climb(victim, images, &walkers)?;
+                let classes = victim.classes();
+                walkers
+                    .par_iter_mut()
+                    .zip(slopes.gradients[0].par_chunks_exact(each))
+                    .zip(slopes.logits.par_chunks_exact(classes))
+                    .for_each(|((walker, gradient), logits)| {
+                        if is_right(logits, images.labels[walker.at]) {
+                            let step = self.step * epsilon;
+                            walker.x =
+                                self.norm
+                                    .step(walker.clean, &walker.x, gradient, step, epsilon);
+                        }
+                    });
+                let logits = &slopes.logits;
+                walkers = settle(walkers, logits, classes, images, &mut found);
+                if walkers.is_empty() {
+                    break;
+                }
+            }
+            for walker in &walkers {
+                found[walker.at * each..(walker.at + 1) * each].copy_from_slice(&walker.x);
+            }
+            // Whether the last step of the last walk worked is seen by whoever looks at what comes back.
+            if is_last || walkers.is_empty() {
+                break;
+            }
+            let logits = victim.logits(&joined(walkers.iter().map(|w| &*w.x)))?;
+            let classes = victim.classes();
+            left = settle(walkers, &logits, classes, images, &mut found)
+                .iter()
+                .map(|walker| walker.at)
+                .collect();
+            if left.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Projected {
+    /// Every image all the way.
+    fn as_published(
+        &self,
+        victim: &mut Victim<'_>,
+        images: &Images,
+        epsilon: f64,
+    ) -> LabResult<Vec<f32>> {
+        let each = images.each();
+        let (step, steps) = PUBLISHED;
+        let (step, epsilon) = (step * PUBLISHED_UNIT, epsilon * PUBLISHED_UNIT);
+        let mut walkers: Vec<Walker<'_>> = (0..images.len())
+            .map(|at| Walker {
+                at,
+                clean: images.image(at),
+                x: images.image(at).to_vec(),
+            })
+            .collect();
+        for _ in 0..steps {
+            let slopes = climb(victim, images, &walkers)?;
+            walkers
+                .par_iter_mut()
+                .zip(slopes.gradients[0].par_chunks_exact(each))
+                .for_each(|(walker, gradient)| {
+                    walker.x = self.norm.moved(&walker.x, gradient, step);
+                    self.norm.pull(walker.clean, &mut walker.x, epsilon);
+                });
+        }
+        Ok(joined(walkers.iter().map(|walker| &*walker.x)))
+    }
+}
+
+/// Logits and gradients of the cross-entropy where the walkers are.
+fn climb(
+    victim: &mut Victim<'_>,
+    images: &Images,
+    walkers: &[Walker<'_>],
+) -> LabResult<crate::lab::attack::Slopes> {
+    let x = joined(walkers.iter().map(|walker| &*walker.x));
+    victim.slopes(&x, 1, &mut |row, _, logits, d| {
+        let label = images.labels[walkers[row].at] as usize;
+        Loss::CrossEntropy.of(logits, label, 0, d);
+    })
+}
+
+/// Those that are still right; the others stay where they are.
+fn settle<'i>(
+    walkers: Vec<Walker<'i>>,
+    logits: &[f32],
+    classes: usize,
+    images: &Images,
+    found: &mut [f32],
+) -> Vec<Walker<'i>> {
+    let each = images.each();
+    walkers
+        .into_iter()
+        .zip(logits.chunks_exact(classes))
+        .filter_map(|(walker, logits)| {
+            if is_right(logits, images.labels[walker.at]) {
+                return Some(walker);
+            }
+            found[walker.at * each..(walker.at + 1) * each].copy_from_slice(&walker.x);
+            None
+        })
+        .collect()
+}
 
 /// Where the first step begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

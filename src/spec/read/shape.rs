@@ -12,7 +12,7 @@ pub(super) enum Shape {
     Numbers,
     /// An id, or a table with an id and knobs.
     Method,
-    /// The same, with lists for knobs: a branch of each.
+    /// The same, with lists for knobs: a branch of each, or the budgets of an attack.
     Compression,
     /// A table of knobs.
     Setting,
@@ -65,6 +65,7 @@ pub(super) const STUDY: Shape = Shape::Table(&[
         Shape::Table(&[
             may("probes", Shape::List("probe", &Shape::Method)),
             may("corruptions", Shape::List("corruption", &Shape::Method)),
+            may("attacks", Shape::List("attack", &Shape::Compression)),
             may("domains", Shape::List("domain", &Shape::Method)),
             may(
                 "corrupted-images",

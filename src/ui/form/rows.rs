@@ -2,7 +2,7 @@
 
 use super::knob::{knob_row, removed, several};
 use super::{Form, Place, standing};
-use crate::catalog::{Catalog, Knob};
+use crate::catalog::{Catalog, Described, Knob};
 use crate::spec::{Checkpoint, KnobValue, Stage, Weights};
 use crate::ui::{figure, text};
 
@@ -68,14 +68,17 @@ impl Form {
                 kind: Kind::Button,
                 ..plain(Place::AddBranch)
             });
-            let titles: Vec<&str> = catalog.probes.iter().map(|probe| &*probe.info.id).collect();
+            let usual = self.study().suite.usual_probes(catalog);
+            let titles: Vec<&str> = usual.iter().map(|probe| &*probe.id).collect();
             push(Row {
                 label: "Measure".to_owned(),
                 value: titles.join(", "),
                 kind: Kind::Fixed,
                 ..plain(Place::Measure)
             });
-            for probe in catalog.probes.iter().filter(|_| self.shows_all()) {
+            let is_usual = |probe: &&Described| usual.iter().any(|own| own.id == probe.info.id);
+            let shown = catalog.probes.iter().filter(is_usual);
+            for probe in shown.filter(|_| self.shows_all()) {
                 let suite = &self.study().suite.probes;
                 let named = suite.iter().find(|method| method.id == probe.info.id);
                 let setting = named

@@ -14,8 +14,7 @@ impl Form {
     /// A suite that names no probes means all; to turn a knob of one, all are named.
     fn name_probes(&mut self, place: &Place, catalog: &Catalog) {
         if matches!(place, Place::ProbeKnob(..)) && self.study.suite.probes.is_empty() {
-            let all = catalog.probes.iter();
-            self.study.suite.probes = all.map(|probe| Method::plain(&*probe.info.id)).collect();
+            self.study.suite.probes = self.study.suite.usual_probes(catalog);
         }
     }
 
@@ -300,6 +299,8 @@ pub fn turn_knob(setting: &mut Setting, knob: &Knob, by: i64) {
             };
             KnobValue::Flag(!at)
         }
+        // Numbers are typed.
+        Range::Numbers { .. } => return,
         // A text is given where it can be typed: on the command line, or in the study's file.
         Range::Text { .. } => return,
     };

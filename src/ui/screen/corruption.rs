@@ -252,7 +252,8 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     }
     let mut conditions: Vec<&str> = Vec::new();
     for row in &comparison.accuracies {
-        if let Some(condition) = row.condition.as_deref()
+        // Attacks have budgets and no severities.
+        if let Some(condition) = row.condition.as_deref().filter(|_| row.severity.is_some())
             && !conditions.contains(&condition)
         {
             conditions.push(condition);

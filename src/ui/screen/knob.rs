@@ -346,7 +346,7 @@ fn place(range: &Range, value: &KnobValue) -> f64 {
             .iter()
             .position(|option| *option == value.to_string())
             .map(|at| at as f64 / options.len().saturating_sub(1).max(1) as f64),
-        (Range::Flag { .. } | Range::Text { .. }, _) => None,
+        (Range::Flag { .. } | Range::Numbers { .. } | Range::Text { .. }, _) => None,
     };
     share
         .filter(|share| share.is_finite())

@@ -312,6 +312,19 @@ fn speed(ratio: f64) -> String {
     }
 }
 
+/// Under what something was measured: a corruption, or an attack with its budget.
+pub fn under(scene: &Scene<'_>, found: &Measurement) -> String {
+    let condition = found.condition.as_deref();
+    let condition = condition.map_or(String::new(), |id| scene.title_of(id));
+    match found.budget {
+        Some(budget) => {
+            let digits = figure::plain(budget.0, 3);
+            format!("{condition} {}", digits.trim_start_matches('0'))
+        }
+        None => condition,
+    }
+}
+
 /// How a metric is called on screen.
 pub fn what(metric: Metric) -> &'static str {
     match metric {
@@ -337,6 +350,11 @@ pub fn what(metric: Metric) -> &'static str {
         Metric::Throughput => "throughput",
         Metric::Landscape => "landscape",
         Metric::NearerThanTwin => "nearer than twin",
+        Metric::AccuracyRounded => "accuracy, 8 bits",
+        Metric::DistanceMean => "distance",
+        Metric::DistanceMedian => "distance, median",
+        Metric::TransferAccuracy => "transfer",
+        Metric::GradientMasking => "gradients",
     }
 }
 
@@ -382,18 +400,16 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         let beside = reference
             .filter(|reference| reference.plan.id != of.plan.id)
             .and_then(|reference| {
-                reference.measurements.latest(
+                reference.measurements.within(
                     measurement.metric,
                     measurement.condition.as_deref(),
                     measurement.severity,
+                    measurement.budget.map(|budget| budget.0),
                 )
             })
             .and_then(Measurement::scalar)
             .map_or("—".to_owned(), |v| value(v, measurement.unit));
-        let condition = measurement
-            .condition
-            .as_deref()
-            .map_or(String::new(), |id| scene.title_of(id));
+        let condition = under(scene, measurement);
         let cells = [
             text::left(what(measurement.metric), 17),
             text::left(&text::clean(&condition), 16),

@@ -140,10 +140,7 @@ fn row(scene: &Scene<'_>, network: &NetworkState, found: &Measurement, value: f6
     let (low, high) = found
         .interval
         .map_or((f64::NAN, f64::NAN), |(low, high)| (low.0, high.0));
-    let condition = found
-        .condition
-        .as_deref()
-        .map_or(String::new(), |id| scene.title_of(id));
+    let condition = numbers::under(scene, found);
     let interval = if low.is_nan() || high.is_nan() {
         String::new()
     } else {

@@ -1,0 +1,180 @@
+//! A network under attack: it is asked for logits and for gradients with respect to the pixels, in evaluation mode.
+
+use std::fmt;
+
+use crate::lab::attack::is_right;
+use crate::lab::error::Result;
+use crate::nn::network::{Keep, Network, Wanted, Workspace};
+use crate::nn::op::fake_quant::Estimator;
+use crate::nn::op::{tensor, values};
+use crate::nn::{Mode, device};
+
+/// Images that go through the network at once: enough for two threads, few enough for their caches.
+const BATCH: usize = 128;
+
+/// Logits of images, row by row, and gradients with respect to their pixels, one set for each direction asked for.
+#[derive(Debug, Default)]
+pub struct Slopes {
+    pub logits: Vec<f32>,
+    pub gradients: Vec<Vec<f32>>,
+}
+
+/// A network under attack.
+pub struct Victim<'a> {
+    network: &'a Network,
+    through: Estimator,
+    workspace: Workspace,
+    batch: usize,
+    between: &'a mut dyn FnMut() -> Result<()>,
+    /// Images that went forward and backward so far.
+    pub passes: u64,
+}
+
+impl fmt::Debug for Victim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} under attack", self.network.name())
+    }
+}
+
+impl<'a> Victim<'a> {
+    /// A network under attack; `between` is asked between batches whether to go on.
+    pub fn new(network: &'a Network, between: &'a mut dyn FnMut() -> Result<()>) -> Self {
+        Self {
+            network,
+            through: Estimator::StraightThrough,
+            workspace: Workspace::default(),
+            batch: BATCH,
+            between,
+            passes: 0,
+        }
+    }
+
+    /// How gradients go back through rounded activations from now on.
+    pub fn through(&mut self, estimator: Estimator) {
+        self.through = estimator;
+    }
+
+    /// How many classes it tells apart.
+    pub fn classes(&self) -> usize {
+        self.network.classes()
+    }
+
+    /// So many images at once.
+    pub fn set_batch(&mut self, batch: usize) {
+        self.batch = batch.max(1);
+    }
+
+    /// Logits, row by row.
+    ///
+    /// # Errors
+    /// candle's; and whatever `between` says.
+    pub fn logits(&mut self, pixels: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.slopes(pixels, 0, &mut |_, _, _, _| {})?.logits)
+    }
+
+    /// Whether each image gets its label.
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn right(&mut self, pixels: &[f32], labels: &[u32]) -> Result<Vec<bool>> {
+        let logits = self.logits(pixels)?;
+        let rows = logits.chunks_exact(self.classes()).zip(labels);
+        Ok(rows.map(|(row, label)| is_right(row, *label)).collect())
+    }
+
+    /// Logits and the gradients of a loss of each image with respect to its pixels, in `times` directions.
+    ///
+    /// `direction` gets an image's place, which of the directions it is, and its logits, and fills in the loss's gradient
+    /// with respect to them.
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn slopes(
+        &mut self,
+        pixels: &[f32],
+        times: usize,
+        direction: &mut dyn FnMut(usize, usize, &[f32], &mut [f32]),
+    ) -> Result<Slopes> {
+        let each = self.network.input().values();
+        let whole = pixels.len() / each.max(1);
+        let mut found = Slopes {
+            logits: Vec::with_capacity(whole * self.classes()),
+            gradients: vec![Vec::new(); times],
+        };
+        let mut done = 0;
+        while done < whole {
+            let n = self.batch.min(whole - done);
+            let part = &pixels[done * each..(done + n) * each];
+            match self.of_batch(part, times, done, direction) {
+                Ok((logits, gradients)) => {
+                    found.logits.extend(logits);
+                    for (all, own) in found.gradients.iter_mut().zip(gradients) {
+                        all.extend(own);
+                    }
+                }
+                // Images do not see each other here: fewer at a time give the same.
+                Err(error) if device::is_out_of_memory(&error) && self.batch > 1 => {
+                    self.batch /= 2;
+                    self.workspace = Workspace::default();
+                    device::release(&self.network.device())?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.passes += (n * (1 + times)) as u64;
+            done += n;
+            (self.between)()?;
+        }
+        Ok(found)
+    }
+
+    fn of_batch(
+        &mut self,
+        pixels: &[f32],
+        times: usize,
+        first: usize,
+        direction: &mut dyn FnMut(usize, usize, &[f32], &mut [f32]),
+    ) -> candle_core::Result<(Vec<f32>, Vec<Vec<f32>>)> {
+        let input = self.network.input();
+        let n = pixels.len() / input.values();
+        let images = tensor(
+            pixels.to_vec(),
+            &[n, input.channels, input.height, input.width],
+        )?;
+        let keep = if times == 0 {
+            Keep::Nothing
+        } else {
+            Keep::Gradients
+        };
+        let wanted = Wanted::INPUT.through(self.through);
+        let trace = self
+            .network
+            .trace(&images, Mode::Eval, keep, &mut self.workspace)?;
+        let logits = values(trace.logits())?;
+        let classes = self.network.classes();
+        let mut all = Vec::with_capacity(times);
+        let mut spent = Vec::new();
+        for which in 0..times {
+            let mut d_logits = vec![0.0_f32; n * classes];
+            for (at, (row, d)) in logits
+                .chunks_exact(classes)
+                .zip(d_logits.chunks_exact_mut(classes))
+                .enumerate()
+            {
+                direction(first + at, which, row, d);
+            }
+            let d_logits = crate::nn::op::beside(trace.logits(), &d_logits)?;
+            let mut gradients = trace.backward(&d_logits, wanted)?;
+            let own = gradients.input.take().ok_or_else(|| {
+                crate::nn::invalid("a backward pass gave no gradient of the images")
+            })?;
+            all.push(values(&own)?);
+            spent.push(gradients);
+        }
+        drop(trace);
+        for gradients in spent {
+            self.workspace.recycle(gradients);
+        }
+        Ok((logits, all))
+    }
+}
