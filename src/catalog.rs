@@ -208,6 +208,9 @@ pub struct Catalog {
     /// The compressions that the live knob can turn, by id: those that train nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub live: Vec<Text>,
+    /// The corruptions that a study is measured under when it names none, by id; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub usual_corruptions: Vec<Text>,
 }
 
 impl Catalog {
@@ -234,6 +237,16 @@ impl Catalog {
     /// The title of a method, or its id when this catalog does not know it.
     pub fn title<'a>(&'a self, id: &'a str) -> &'a str {
         self.find(id).map_or(id, |method| &method.info.title)
+    }
+
+    /// The title of a condition: a method's, with the variant behind it where it names one (`Random fog, published`).
+    pub fn title_of_condition(&self, condition: &str) -> String {
+        match condition.split_once(':') {
+            Some((id, variant)) if self.find(id).is_some() => {
+                format!("{}, {variant}", self.title(id))
+            }
+            _ => self.title(condition).to_owned(),
+        }
     }
 }
 

@@ -197,6 +197,9 @@ pub(crate) struct RunArguments {
     /// Use only so many test images
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub test_limit: Option<i64>,
+    /// Corruptions to measure under: ids, with a variant as in random-fog:published, and sets: cifar-10-c, cifar-10-c-extra, document-000, document-000-corrected, all [default: five of them]
+    #[arg(long, value_name = "ID[:VARIANT][,…]", value_delimiter = ',')]
+    pub corruptions: Vec<String>,
     /// Measure corruptions on all test images
     #[arg(long)]
     pub full: bool,
@@ -220,7 +223,7 @@ pub(crate) struct RunArguments {
         long,
         value_name = "FILE",
         conflicts_with_all = ["spec", "dataset", "architecture", "compress", "epochs", "twins", "seed", "threads",
-                              "train_limit", "test_limit", "full", "device", "fp32", "deterministic", "set", "same_start_twin",
+                              "train_limit", "test_limit", "corruptions", "full", "device", "fp32", "deterministic", "set", "same_start_twin",
                               "from", "mean", "std", "resize"]
     )]
     pub resume: Option<PathBuf>,

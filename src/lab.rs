@@ -30,7 +30,7 @@ pub mod train;
 pub mod workbench;
 pub mod worker;
 
-use crate::catalog::{Catalog, Described, Entry, Text};
+use crate::catalog::{self, Catalog, Described, Entry, Text};
 use crate::spec::Setting;
 
 /// Everything the lab knows, as plain data.
@@ -47,6 +47,7 @@ pub fn catalog() -> Catalog {
         probes: describe(probe::ALL),
         training: train::KNOBS.to_vec(),
         live: live(),
+        usual_corruptions: corruption::USUAL.map(catalog::text).to_vec(),
     }
 }
 

@@ -268,7 +268,7 @@ pub struct Reference {
 pub struct Suite {
     /// Probes; all that the catalog knows when empty.
     pub probes: Vec<Method>,
-    /// Corruptions; all that the catalog knows when empty.
+    /// Corruptions; the catalog's usual ones when empty.
     pub corruptions: Vec<Method>,
     /// Test images per corruption and severity, a fixed stratified subset.
     pub corrupted_images: u32,

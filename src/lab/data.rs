@@ -22,6 +22,7 @@ mod file;
 mod glyphs;
 mod idx;
 mod mnist;
+pub mod official_corruptions;
 pub mod remote;
 mod resize;
 mod usps;
@@ -333,6 +334,7 @@ mod tests {
             "fetch",
             "file",
             "idx",
+            "official_corruptions",
             "remote",
             "resize",
             "verify",

@@ -13,7 +13,9 @@ use crate::catalog::Catalog;
 use crate::event::{DataFacts, Event, Outcome, Warning};
 use crate::lab::cache::Cache;
 use crate::lab::context::{Control, Sink};
+use crate::lab::corruption::named;
 use crate::lab::data;
+use crate::lab::data::official_corruptions::{self, OfficialCorruptions};
 use crate::lab::error::{Error, Result};
 use crate::lab::workbench::Workbench;
 use crate::nn::device::{self, Precision};
@@ -252,6 +254,25 @@ impl<'a> Running<'a> {
                 });
             }
         }
+        let (official, troubles) = if asked.id == official_corruptions::OF
+            && study.references[reference as usize].resize.is_none()
+        {
+            let conditions: Vec<String> = study
+                .suite
+                .corruptions
+                .iter()
+                .filter_map(|method| Some(named(method).ok()?.condition))
+                .collect();
+            OfficialCorruptions::find(&self.means.folders, &conditions, &dataset.test)
+        } else {
+            (None, Vec::new())
+        };
+        for message in troubles {
+            sink.state(Event::Warned {
+                network: None,
+                warning: Warning::Other { message },
+            })?;
+        }
         let digest = dataset.digest();
         let bench = Workbench::new(
             study,
@@ -259,6 +280,7 @@ impl<'a> Running<'a> {
             reference,
             dataset,
             &digest,
+            official,
             &self.means.cache,
         );
         let (data, shape) = (&bench.data, bench.data.train.shape);
@@ -275,6 +297,7 @@ impl<'a> Running<'a> {
             ],
             classes: data.classes.clone(),
             digest,
+            official: bench.official(),
         }))?;
         Ok(bench)
     }

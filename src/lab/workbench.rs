@@ -12,6 +12,7 @@ use crate::lab::architecture;
 use crate::lab::cache::{Cache, Kept as Cached, Key};
 use crate::lab::compression::{self, Start};
 use crate::lab::context::{Context, Control, Sink};
+use crate::lab::data::official_corruptions::OfficialCorruptions;
 use crate::lab::data::{Dataset, Split};
 use crate::lab::error::{Error, Result};
 use crate::lab::feasibility;
@@ -75,6 +76,7 @@ impl<'a> Workbench<'a> {
         reference: u32,
         dataset: Dataset,
         digest: &str,
+        official: Option<OfficialCorruptions>,
         cache: &'a Cache,
     ) -> Self {
         let Dataset {
@@ -110,7 +112,7 @@ impl<'a> Workbench<'a> {
             }),
             digest: digest.to_owned(),
             normalization,
-            corrupted: CorruptedSets::default(),
+            corrupted: CorruptedSets::with(official),
             answers: Answers::default(),
             networks: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -540,13 +542,20 @@ impl<'a> Workbench<'a> {
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
         let role = plan.role.name();
         Ok(Key::of(&[
-            "measure with answers",
+            "measure with answers and means",
             own,
             reference,
             role,
             &json(&self.study.suite)?,
             &self.study.seed.to_string(),
+            // Images that others have corrupted are other images.
+            &self.official().join(","),
         ]))
+    }
+
+    /// The conditions whose images come from official files.
+    pub fn official(&self) -> Vec<String> {
+        self.corrupted.official()
     }
 
     fn subject<'s>(&'s self, plan: &'s NetworkPlan) -> Subject<'s> {

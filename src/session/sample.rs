@@ -261,6 +261,7 @@ fn data() -> DataFacts {
         shape: [1, 28, 28],
         classes: vec!["zero".to_owned(), "\u{7}one".to_owned()],
         digest: "00ff".to_owned(),
+        official: Vec::new(),
     }
 }
 

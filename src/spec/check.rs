@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Branch, KnobValue, Method, Setting, Stage, Study, Weights, printable};
-use crate::catalog::{Catalog, Described, Knob};
+use crate::catalog::{Catalog, Described, Knob, Text};
 
 /// One thing that is wrong with a study.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,23 +107,40 @@ impl Study {
             );
             errors.push(SpecError::new("suite", "corrupted-images", problem));
         }
-        for (table, methods, what) in [
-            (&catalog.probes, &mut self.suite.probes, "probe"),
+        for (table, methods, usual, what) in [
+            (
+                &catalog.probes,
+                &mut self.suite.probes,
+                &Vec::new(),
+                "probe",
+            ),
             (
                 &catalog.corruptions,
                 &mut self.suite.corruptions,
+                &catalog.usual_corruptions,
                 "corruption",
             ),
         ] {
             if methods.is_empty() {
-                *methods = table
-                    .iter()
-                    .map(|method| Method::plain(&*method.info.id))
+                let is_usual = |id: &Text| usual.is_empty() || usual.contains(id);
+                let ids = table.iter().map(|method| &method.info.id);
+                *methods = ids
+                    .filter(|id| is_usual(id))
+                    .map(|id| Method::plain(&**id))
                     .collect();
+                // In the order of that list.
+                methods.sort_by_key(|method| usual.iter().position(|id| *id == method.id));
             }
-            for method in methods {
+            for method in methods.iter_mut() {
                 check_method(method, table, "suite", what, &mut errors);
             }
+            let mut kept: Vec<Method> = Vec::new();
+            for method in methods.drain(..) {
+                if !kept.contains(&method) {
+                    kept.push(method);
+                }
+            }
+            *methods = kept;
         }
         let several = self.references.len() > 1;
         let (seed, train_limit) = (self.seed, self.train_limit);

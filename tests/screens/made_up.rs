@@ -284,6 +284,7 @@ impl Story {
                 shape: [1, 28, 28],
                 classes: (0..10).map(|class| format!("sign {class}")).collect(),
                 digest: "0".repeat(64),
+                official: Vec::new(),
             }),
         );
         story

@@ -84,7 +84,7 @@ fn mirrored_places(size: usize, reach: usize) -> Vec<usize> {
 }
 
 /// Mirrors at the edges without repeating them, `2 1 | 0 1 2 | 1 0`: OpenCV's default border, reflect-101.
-fn mirrored(place: isize, size: usize) -> usize {
+pub(super) fn mirrored(place: isize, size: usize) -> usize {
     if size == 1 {
         return 0;
     }
