@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{KnobValue, Setting};
+use crate::spec::{KnobValue, Method, Setting};
 
 /// Text that is a constant in a method's file and owned in a catalog read back from a session.
 pub type Text = Cow<'static, str>;
@@ -211,6 +211,17 @@ pub struct Catalog {
     /// The corruptions that a study is measured under when it names none, by id; all when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub usual_corruptions: Vec<Text>,
+    /// Published sets of corruptions, for a form to choose from; a study names their members.
+    #[serde(skip)]
+    pub corruption_sets: Vec<CorruptionSet>,
+}
+
+/// A published set of corruptions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CorruptionSet {
+    pub id: Text,
+    pub summary: Text,
+    pub members: Vec<Method>,
 }
 
 impl Catalog {

@@ -9,6 +9,8 @@
 
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/corruptions.rs"]
+mod corruptions;
 #[path = "cli/endings.rs"]
 mod endings;
 #[cfg(unix)]

@@ -2,6 +2,11 @@
 //! make_corruptions.py, which names the programs and their versions.
 //! Those that draw something are compared in src/lab/corruption/golden.rs, given what was drawn.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as expected"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;

@@ -384,10 +384,9 @@ mod tests {
         });
     }
 
-    /// The published fog draws nothing at this size, and the first two severities of two others hardly do: those of
-    /// spatter need a drop to fall, and glass blur's first has no blur.
     #[test]
     fn every_severity_has_an_effect_and_five_moves_further_than_one() {
+        let mut wrong = Vec::new();
         for shape in [GREY, COLOR] {
             let before = picture(shape, 20);
             each(|id, corruption| {
@@ -401,22 +400,25 @@ mod tests {
                         effect(&before, &after)
                     })
                     .collect();
-                if id == "random-fog:published" {
-                    assert_eq!(moved[0].mean_absolute_change, 0.0);
-                    return;
+                let change = |place: usize| moved[place].mean_absolute_change;
+                // At this size the published fog draws nothing at all.
+                let has_effect = if id == "random-fog:published" {
+                    change(0) == 0.0
+                } else {
+                    change(0) > 0.1
+                };
+                // Elastic transforms trade shearing for stretching, frost dims what it has brightened, and saturation is
+                // lowered before it is raised: further from the image there is another image, not more of a change.
+                let may_turn = ["elastic-transform", "frost", "saturate"].contains(&id);
+                let grows = moved.len() == 1
+                    || may_turn
+                    || (change(4) > 1.2 * change(0) && moved[4].psnr < moved[0].psnr);
+                if !(has_effect && grows) {
+                    wrong.push(format!("{id} {shape:?}: {moved:?}"));
                 }
-                assert!(moved[0].mean_absolute_change > 0.1, "{id}: {moved:?}");
-                // Elastic transforms trade shearing for stretching, and saturation is lowered before it is raised.
-                if moved.len() == 1 || ["elastic-transform", "saturate"].contains(&id) {
-                    return;
-                }
-                assert!(
-                    moved[4].mean_absolute_change > 1.2 * moved[0].mean_absolute_change,
-                    "{id}: {moved:?}"
-                );
-                assert!(moved[4].psnr < moved[0].psnr, "{id}: {moved:?}");
             });
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

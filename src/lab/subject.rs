@@ -52,11 +52,14 @@ impl Kept {
 /// Sets beyond the budget are drawn again when asked for: the streams are seeded per image, so the bytes are the same.
 #[derive(Debug, Default)]
 pub struct CorruptedSets {
-    sets: RefCell<BTreeMap<(String, Option<Severity>), Rc<Examples>>>,
+    sets: RefCell<BTreeMap<Strength, Rc<Examples>>>,
     /// Files of images that others have corrupted, which come first.
     official: Option<OfficialCorruptions>,
     troubles: RefCell<Vec<String>>,
 }
+
+/// A condition and its severity.
+type Strength = (String, Option<Severity>);
 
 /// Bytes of corrupted images that are kept in memory.
 const CORRUPTED_BUDGET: usize = 256 << 20;

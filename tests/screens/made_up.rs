@@ -179,6 +179,8 @@ pub(crate) fn catalog() -> Catalog {
                 },
             ),
         ],
+        usual_corruptions: Vec::new(),
+        corruption_sets: Vec::new(),
         live: vec![
             text("magnitude-pruning"),
             text("post-training-quantization"),

@@ -40,7 +40,7 @@ pub(super) fn rgb_of_hsv([hue, saturation, value]: [f64; 3]) -> [f64; 3] {
 pub(super) fn hls([r, g, b]: [f64; 3]) -> [f64; 3] {
     let (most, least) = (r.max(g).max(b), r.min(g).min(b));
     let span = most - least;
-    let luminance = (most + least) / 2.0;
+    let luminance = most.midpoint(least);
     // OpenCV's FLT_EPSILON: less is no color.
     if span <= f64::from(f32::EPSILON) {
         return [0.0, luminance, 0.0];
@@ -121,6 +121,6 @@ mod tests {
         // scikit-image 0.26.0, rgb2hsv; OpenCV 4.11.0, COLOR_RGB2HLS.
         close(hsv([0.8, 0.4, 0.2]), [0.055_555_56, 0.75, 0.8]);
         close(hls([0.8, 0.4, 0.2]), [20.0, 0.5, 0.6]);
-        close(hls([0.2, 0.3, 0.9]), [231.428_57, 0.55, 0.777_777_8]);
+        close(hls([0.2, 0.3, 0.9]), [231.428_571, 0.55, 0.777_777_8]);
     }
 }

@@ -99,7 +99,11 @@ mod tests {
         let mut image = vec![128; n];
         corrupt(&mut image);
         let mean = image.iter().map(|x| f64::from(*x) - 128.0).sum::<f64>() / n as f64;
-        let unchanged = image.iter().filter(|x| **x == 128).count() as f64 / n as f64;
+        let unchanged = image
+            .iter()
+            .map(|x| f64::from(u8::from(*x == 128)))
+            .sum::<f64>()
+            / n as f64;
         (mean, unchanged)
     }
 

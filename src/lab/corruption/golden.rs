@@ -42,6 +42,15 @@ struct Case {
     digits: String,
     #[serde(default)]
     bytes: String,
+    /// In 32nds.
+    #[serde(default)]
+    normals: String,
+    /// In 256ths from 0.
+    #[serde(default)]
+    shares: String,
+    /// In 128ths.
+    #[serde(default)]
+    moves: String,
 }
 
 fn bytes(hexadecimal: &str) -> Vec<u8> {
@@ -66,6 +75,11 @@ fn corrupted(case: &Case, image: &Image) -> Option<Vec<u8>> {
         .find(|severity| severity.get() == case.severity)
         .unwrap_or(Severity::ALL[0]);
     let (numbers, field) = (&case.numbers, &case.field);
+    let steps = |written: &str, each: f64| -> Vec<f64> {
+        let of = |byte| (f64::from(byte) - 128.0) / each;
+        bytes(written).into_iter().map(of).collect()
+    };
+    let normals = steps(&case.normals, 32.0);
     let digits: Vec<usize> = case
         .digits
         .bytes()
@@ -79,7 +93,7 @@ fn corrupted(case: &Case, image: &Image) -> Option<Vec<u8>> {
     match case.corruption.as_str() {
         "glass-blur" => glass_blur::shattered(image, shape, severity, &mut |_| digits[next()]),
         "motion-blur" => motion_blur::smeared(image, shape, severity, numbers[0]),
-        "snow" => snow::snowed(image, shape, severity, field, numbers[0]),
+        "snow" => snow::snowed(image, shape, severity, &normals, numbers[0]),
         "frost" => {
             let texture = bytes(&case.bytes);
             frost::frosted(image, shape, severity, |y, x| {
@@ -89,16 +103,18 @@ fn corrupted(case: &Case, image: &Image) -> Option<Vec<u8>> {
         }
         "fog" => {
             let decay = [3.0, 3.0, 2.5, 2.0, 1.75][severity.index()];
-            let clouds = plasma(32, decay, &mut || field[next()]);
+            let shares = steps(&case.shares, 256.0);
+            let clouds = plasma(32, decay, &mut || shares[next()] + 0.5);
             fog::fogged(image, shape, severity, &clouds, 32);
         }
         "elastic-transform" => {
-            let (right, down) = field.split_at(height * width);
+            let both = steps(&case.moves, 128.0);
+            let (right, down) = both.split_at(height * width);
             let moves = numbers.as_slice().try_into().unwrap();
             let fields = [right.to_vec(), down.to_vec()];
             elastic_transform::stretched(image, shape, severity, moves, fields);
         }
-        "spatter" => spatter::spattered(image, shape, severity, field),
+        "spatter" => spatter::spattered(image, shape, severity, &normals),
         "gaussian-noise:published" => noisy(image, 1.0, &mut || field[next()]),
         "iso-noise:published" => grained(image, numbers, field, truncated),
         "rgb-shift:published" => {
@@ -141,8 +157,9 @@ fn given_what_was_drawn_the_bytes_are_those_of_the_published_programs() {
         let (values, differing) = compared.entry(&case.corruption).or_default();
         *values += found.len();
         *differing += several;
-        // Single precision on their side may fall on the other side of a whole number.
-        if most > 1 || several * 50 > found.len() {
+        // Single precision on their side may fall on the other side of a whole number, and OpenCV's blur over 2x2 pixels
+        // rounds quarters up.
+        if most > 1 || several * 40 > found.len() {
             wrong.push(format!(
                 "{} {} of {}: {several} of {} differ, by up to {most}",
                 case.corruption,

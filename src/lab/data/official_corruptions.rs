@@ -206,3 +206,132 @@ fn same_order(path: &Path, test: &Examples) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::nn::ImageShape;
+
+    fn header(shape: &str) -> Vec<u8> {
+        let mut words = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}");
+        while (10 + words.len() + 1) % 64 != 0 {
+            words.push(' ');
+        }
+        words.push('\n');
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((words.len() as u16).to_le_bytes());
+        bytes.extend(words.bytes());
+        bytes
+    }
+
+    const FULL: &str = "(50000, 32, 32, 3)";
+
+    /// A file of zeros, in which these bytes stand at these places behind the header.
+    fn file(path: &Path, shape: &str, length: u64, written: &[(u64, &[u8])]) {
+        let header = header(shape);
+        let mut file = File::create(path).unwrap();
+        file.write_all(&header).unwrap();
+        file.set_len(header.len() as u64 + length).unwrap();
+        for (at, bytes) in written {
+            file.seek(SeekFrom::Start(header.len() as u64 + at))
+                .unwrap();
+            file.write_all(bytes).unwrap();
+        }
+    }
+
+    fn clean(n: usize) -> Examples {
+        Examples {
+            shape: ImageShape {
+                channels: CHANNELS,
+                height: SIDE,
+                width: SIDE,
+            },
+            images: vec![9; n * VALUES],
+            labels: (0..n as u32).map(|i| i % 10).collect(),
+            groups: Vec::new(),
+        }
+    }
+
+    fn labels(folder: &Path) {
+        let all: Vec<u8> = (0..50_000_u32).map(|i| (i % 10_000 % 10) as u8).collect();
+        file(&folder.join("labels.npy"), "(50000,)", 50_000, &[(0, &all)]);
+    }
+
+    fn find(folder: &Path, names: &[&str]) -> (Option<OfficialCorruptions>, Vec<String>) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        OfficialCorruptions::find(&[folder.to_path_buf()], &names, &clean(30))
+    }
+
+    #[test]
+    fn rows_are_those_of_the_severity_and_the_index() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join(FOLDER);
+        std::fs::create_dir(&folder).unwrap();
+        labels(&folder);
+        // Row 7 of severity 3: its second pixel is (1, 2, 3).
+        let at = ((2 * IMAGES + 7) * VALUES + 3) as u64;
+        let path = folder.join("shot_noise.npy");
+        file(&path, FULL, 153_600_000, &[(at, &[1, 2, 3])]);
+        let (found, troubles) = find(temporary.path(), &["shot-noise", "fog"]);
+        let found = found.unwrap();
+        assert!(troubles.is_empty(), "{troubles:?}");
+        assert_eq!(found.conditions(), ["shot-noise"]);
+        let examples = clean(30).select(&[4, 7]);
+        let read = found
+            .read("shot-noise", 3, &[4, 7], &examples)
+            .unwrap()
+            .unwrap();
+        assert_eq!(read.labels, examples.labels);
+        let second = &read.images[VALUES..];
+        assert_eq!([second[1], second[1025], second[2049]], [1, 2, 3]);
+        let sum: u32 = read.images.iter().map(|value| u32::from(*value)).sum();
+        assert_eq!(sum, 6);
+        assert!(found.read("fog", 3, &[4, 7], &examples).is_none());
+    }
+
+    #[test]
+    fn what_is_broken_is_one_sentence_and_is_not_used() {
+        let temporary = tempfile::tempdir().unwrap();
+        assert_eq!(find(temporary.path(), &["fog"]), (None, Vec::new()));
+        let folder = temporary.path().join(FOLDER);
+        std::fs::create_dir(&folder).unwrap();
+        labels(&folder);
+        let said = |name: &str| {
+            let (found, troubles) = find(temporary.path(), &[name]);
+            assert_eq!(found, None);
+            troubles.join("\n")
+        };
+        std::fs::write(folder.join("fog.npy"), b"nothing of the kind").unwrap();
+        assert!(
+            said("fog").contains(
+                "fog.npy: is no file of NumPy (.npy); the images under fog are made here"
+            )
+        );
+        std::fs::write(folder.join("snow.npy"), b"").unwrap();
+        assert!(said("snow").contains("is no file of NumPy"));
+        file(&folder.join("frost.npy"), FULL, 1_000, &[]);
+        assert!(
+            said("frost").contains("153600128 are needed"),
+            "{}",
+            said("frost")
+        );
+        file(
+            &folder.join("contrast.npy"),
+            "(10000, 32, 32, 3)",
+            30_720_000,
+            &[],
+        );
+        assert!(said("contrast").contains("of shape (50000, 32, 32, 3)"));
+        // A good one among them is used all the same, unless the labels are others.
+        file(&folder.join("pixelate.npy"), FULL, 153_600_000, &[]);
+        let (found, troubles) = find(temporary.path(), &["fog", "pixelate"]);
+        assert_eq!(found.unwrap().conditions(), ["pixelate"]);
+        assert_eq!(troubles.len(), 1);
+        file(&folder.join("labels.npy"), "(50000,)", 50_000, &[]);
+        assert!(said("pixelate").contains("another label than the test image 1"));
+        std::fs::remove_file(folder.join("labels.npy")).unwrap();
+        assert!(said("pixelate").contains("labels.npy: is missing"));
+    }
+}

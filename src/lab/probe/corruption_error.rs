@@ -12,7 +12,7 @@ use crate::catalog::{Entry, Info, text};
 use crate::event::Warning;
 use crate::lab::answers::Under;
 use crate::lab::context::Context;
-use crate::lab::corruption::{Effect, effect, named};
+use crate::lab::corruption::{Effect, Severity, effect, named};
 use crate::lab::error::Result;
 use crate::lab::outputs::outputs;
 use crate::lab::probe::{Probe, When, answered, finding, interval, latest};
@@ -77,7 +77,7 @@ impl Probe for CorruptionError {
                 for message in subject.corrupted.troubles() {
                     cx.warn(Warning::Other { message })?;
                 }
-                let level = severity.map(crate::lab::corruption::Severity::get);
+                let level = severity.map(Severity::get);
                 let of = |metric| -> Result<Measurement> {
                     let nothing = Value::Scalar(Score(0.0));
                     Ok(Measurement {
@@ -108,7 +108,10 @@ impl Probe for CorruptionError {
             }
             conditions.push((
                 named.condition,
-                severities.iter().map(|s| s.map(|s| s.get())).collect(),
+                severities
+                    .iter()
+                    .map(|severity| severity.map(Severity::get))
+                    .collect(),
             ));
         }
         summarize(subject, &conditions, stage, cx)
