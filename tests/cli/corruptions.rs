@@ -117,7 +117,9 @@ fn sets_variants_and_ids_stand_side_by_side() {
     assert_eq!(mean(0, "relative_corruption_error"), None);
     assert!(mean(1, "relative_corruption_error").unwrap() > 0.0);
     // And a report tells them.
-    let text = sandbox.run(&["report", "made.jsonl"]).well();
+    let text = sandbox
+        .run(&["report", "--format", "markdown", "made.jsonl"])
+        .well();
     for words in ["Mean corruption error", "∞: unchanged", "made here"] {
         assert!(text.contains(words), "{words} is missing: {text}");
     }

@@ -5,8 +5,8 @@
 //! of four that are not in the mean over fifteen.
 //! Bytes in, bytes out; any number of channels, any size.
 
-use super::gaussian_filter::{Edge, filter, taps};
-use super::{Corruption, Severity, truncated};
+use super::gaussian_filter::blur;
+use super::{Corruption, Severity};
 use crate::catalog::{Entry, Info, text};
 use crate::nn::ImageShape;
 use crate::nn::rng::Rng;
@@ -32,21 +32,5 @@ const SIGMA: [f64; 5] = [0.4, 0.6, 0.7, 0.8, 1.0];
 impl Corruption for GaussianBlur {
     fn corrupt(&self, image: &mut [u8], shape: ImageShape, severity: Severity, _: &mut Rng) {
         blur(image, shape, SIGMA[severity.index()]);
-    }
-}
-
-/// Blurs all channels and truncates.
-pub(super) fn blur(image: &mut [u8], shape: ImageShape, sigma: f64) {
-    // scikit-image's default is to cut off at four deviations.
-    let taps = taps(sigma, 4.0);
-    if taps.len() == 1 {
-        return;
-    }
-    for channel in image.chunks_exact_mut(shape.height * shape.width) {
-        let mut plane: Vec<f64> = channel.iter().map(|value| f64::from(*value)).collect();
-        filter(&mut plane, shape.height, shape.width, &taps, Edge::Nearest);
-        for (value, blurred) in channel.iter_mut().zip(plane) {
-            *value = truncated(blurred);
-        }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Taps exp(-d² / 2σ²) on -r to r, normalized, r = ⌊truncate σ + 1/2⌋; first down the columns, then along the rows.
 
+use super::truncated;
+use crate::nn::ImageShape;
+
 /// What lies beyond the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Edge {
@@ -68,6 +71,22 @@ pub(super) fn filter(plane: &mut [f64], height: usize, width: usize, taps: &[f64
             for (sum, value) in sums.iter_mut().zip(&wide[shift..]) {
                 *sum += tap * value;
             }
+        }
+    }
+}
+
+/// Blurs all channels of an image as scikit-image does, and truncates them to bytes.
+pub(super) fn blur(image: &mut [u8], shape: ImageShape, sigma: f64) {
+    // scikit-image's default is to cut off at four deviations.
+    let taps = taps(sigma, 4.0);
+    if taps.len() == 1 {
+        return;
+    }
+    for channel in image.chunks_exact_mut(shape.height * shape.width) {
+        let mut plane: Vec<f64> = channel.iter().map(|value| f64::from(*value)).collect();
+        filter(&mut plane, shape.height, shape.width, &taps, Edge::Nearest);
+        for (value, blurred) in channel.iter_mut().zip(plane) {
+            *value = truncated(blurred);
         }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! Deviation: the displacements are drawn from our seeded stream, not NumPy's.
 
-use super::gaussian_blur::blur;
+use super::gaussian_filter::blur;
 use super::{Corruption, Severity};
 use crate::catalog::{Entry, Info, text};
 use crate::nn::ImageShape;

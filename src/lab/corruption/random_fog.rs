@@ -193,12 +193,20 @@ impl Corruption for Corrected {
         for [x, y] in drawn {
             let center_y = (y as f64 + diameter / 2.0) * scale[0];
             let center_x = (x as f64 + diameter / 2.0) * scale[1];
-            for (place, clear) in clear.iter_mut().enumerate() {
-                let dy = (place / width) as f64 + 0.5 - center_y;
-                let dx = (place % width) as f64 + 0.5 - center_x;
-                // How much of the pixel lies in the disk, were its edge straight there.
-                let inside = (radius - dy.hypot(dx) + 0.5).clamp(0.0, 1.0);
-                *clear *= 1.0 - weight * inside;
+            // The pixels whose middle lies within half a pixel of the disk.
+            let span = |center: f64, size: usize| {
+                let first = (center - radius - 1.0).max(0.0) as usize;
+                let end = (center + radius + 1.0).max(0.0) as usize;
+                first.min(size)..end.min(size)
+            };
+            for row in span(center_y, height) {
+                let dy = row as f64 + 0.5 - center_y;
+                for column in span(center_x, width) {
+                    let dx = column as f64 + 0.5 - center_x;
+                    // How much of the pixel lies in the disk, were its edge straight there.
+                    let inside = (radius - (dy * dy + dx * dx).sqrt() + 0.5).clamp(0.0, 1.0);
+                    clear[row * width + column] *= 1.0 - weight * inside;
+                }
             }
         }
         for channel in image.chunks_exact_mut(height * width) {

@@ -106,8 +106,12 @@ pub(super) fn write_means(state: &State, id: NetworkId, text: &mut String) -> fm
             "Relative mCE, what corruption adds to the clean error, 1 being the reference's",
         ),
     ] {
-        if let Some(found) = latest(id, metric) {
-            writeln!(text, "{name}: {}.", written(found, 1.0, 3, ""))?;
+        match latest(id, metric) {
+            Some(found) => writeln!(text, "{name}: {}.", written(found, 1.0, 3, ""))?,
+            None => writeln!(
+                text,
+                "{name}: undefined, since under some corruption the reference has no such error."
+            )?,
         }
     }
     writeln!(text)
