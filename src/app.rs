@@ -26,6 +26,7 @@ fn means(folders: &[PathBuf]) -> Means {
     Means {
         folders: folders.to_vec(),
         cache: Cache::standard(),
+        save: None,
     }
 }
 

@@ -71,7 +71,12 @@ pub enum Range {
     },
     /// On or off.
     Flag { default: bool },
+    /// Any text: the name of a folder.
+    Text { default: Text },
 }
+
+/// Longer than any path.
+const LONGEST_TEXT: usize = 4096;
 
 impl Range {
     /// Where the knob stands when nobody turns it.
@@ -79,7 +84,9 @@ impl Range {
         match self {
             Self::Integer { default, .. } => KnobValue::Integer(*default),
             Self::Real { default, .. } => KnobValue::Real(*default),
-            Self::Choice { default, .. } => KnobValue::Choice(default.to_string()),
+            Self::Choice { default, .. } | Self::Text { default } => {
+                KnobValue::Choice(default.to_string())
+            }
             Self::Flag { default } => KnobValue::Flag(*default),
         }
     }
@@ -110,6 +117,11 @@ impl Range {
             (Self::Choice { .. }, KnobValue::Integer(v)) => {
                 self.accept(&KnobValue::Choice(v.to_string()))
             }
+            (Self::Text { .. }, KnobValue::List(_)) => None,
+            (Self::Text { .. }, value) => {
+                let words = value.to_string();
+                (words.len() <= LONGEST_TEXT).then_some(KnobValue::Choice(words))
+            }
             (Self::Flag { .. }, KnobValue::Flag(_)) => Some(value.clone()),
             (Self::Flag { .. }, KnobValue::Choice(v)) => match v.as_str() {
                 "true" | "on" | "yes" => Some(KnobValue::Flag(true)),
@@ -132,6 +144,7 @@ impl fmt::Display for Range {
                 write!(f, "one of {}", words.join(", "))
             }
             Self::Flag { .. } => write!(f, "true or false"),
+            Self::Text { .. } => write!(f, "a text of at most {LONGEST_TEXT} bytes"),
         }
     }
 }

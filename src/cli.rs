@@ -130,7 +130,7 @@ pub(crate) struct RunArguments {
     /// Architecture
     #[arg(short, long, value_name = "ID")]
     pub architecture: Option<String>,
-    /// Weights to start from: safetensors with PyTorch's names; a classifier for other classes is replaced
+    /// Weights to start from: safetensors with PyTorch's names, where a classifier for other classes is replaced; or a network that --save wrote, as it is
     #[arg(long, value_name = "FILE")]
     pub from: Option<String>,
     /// Mean of pixels from 0 to 1 that those weights were trained with: one for each channel, or one for all [default: of the training images]
@@ -200,12 +200,18 @@ pub(crate) struct RunArguments {
     /// Corruptions to measure under: ids, with a variant as in random-fog:published, and sets: cifar-10-c, cifar-10-c-extra, document-000, document-000-corrected, all [default: five of them]
     #[arg(long, value_name = "ID[:VARIANT][,…]", value_delimiter = ',')]
     pub corruptions: Vec<String>,
+    /// Data sets that are other domains, on whose images every network is measured; all: those that the data set knows
+    #[arg(long, value_name = "ID[,ID…]", value_delimiter = ',')]
+    pub domains: Vec<String>,
     /// Measure corruptions on all test images
     #[arg(long)]
     pub full: bool,
     /// Take no result from the cache and leave none there; checkpoints are kept beside the session until it ends
     #[arg(long)]
     pub no_cache: bool,
+    /// Write every finished network into this folder, for --from to begin with
+    #[arg(long, value_name = "FOLDER")]
+    pub save: Option<PathBuf>,
     /// cpu, auto (the GPU with the most free memory, or the CPU) or cuda[:N]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,

@@ -57,6 +57,12 @@ pub enum Warning {
         severity: u8,
         mean_absolute_change: Score,
     },
+    /// Files that could not be read, each with its problem.
+    FilesSkipped {
+        dataset: String,
+        skipped: u64,
+        files: Vec<String>,
+    },
     /// Anything else, as one sentence.
     Other { message: String },
 }
@@ -75,6 +81,9 @@ pub struct DataFacts {
     pub shape: [u32; 3],
     /// Names of the classes, in the order of the labels.
     pub classes: Vec<String>,
+    /// Names of the other domains that networks are asked of, and how many images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<(String, u64)>,
     /// SHA-256 over the images and labels in use, in hexadecimal.
     pub digest: String,
     /// Corruptions, by condition, whose images are read from the official files; those of all others are made here.
@@ -391,6 +400,12 @@ pub enum Event {
         remarks: Vec<String>,
     },
     Measured(Measurement),
+    /// A finished network was written to a file of its own, from which another study can begin.
+    NetworkSaved {
+        network: NetworkId,
+        file: String,
+        bytes: u64,
+    },
     Warned {
         network: Option<NetworkId>,
         warning: Warning,
@@ -445,6 +460,7 @@ impl Event {
             | Self::EpochEnded { network, .. }
             | Self::StoppedEarly { network, .. }
             | Self::NetworkCompressed { network, .. }
+            | Self::NetworkSaved { network, .. }
             | Self::StageEnded { network, .. } => *network = id,
             Self::Measured(measurement) => {
                 measurement.network = id;
@@ -497,7 +513,8 @@ impl Event {
         }
     }
 
-    /// Whether a person made it happen, so that it is no part of what a seed determines.
+    /// Whether a person made it happen, or a folder that was named for it, so that it is no part of what a seed
+    /// determines.
     pub fn is_by_hand(&self) -> bool {
         matches!(
             self,
@@ -505,6 +522,7 @@ impl Event {
                 | Self::NoteAdded { .. }
                 | Self::Tried(_)
                 | Self::Sensed { .. }
+                | Self::NetworkSaved { .. }
                 | Self::Paused
                 | Self::Resumed
                 | Self::Continued

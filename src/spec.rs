@@ -25,7 +25,7 @@ mod plan;
 mod read;
 mod sweep;
 
-pub use check::{CheckedStudy, SpecError, is_device};
+pub use check::{ALL_DOMAINS, CheckedStudy, SpecError, is_device};
 pub use matching::{Alike, Match, strength};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
 pub use read::Misread;
@@ -270,6 +270,9 @@ pub struct Suite {
     pub probes: Vec<Method>,
     /// Corruptions; the catalog's usual ones when empty.
     pub corruptions: Vec<Method>,
+    /// Data sets that are other domains; `all` stands for those that a reference's own data set knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Method>,
     /// Test images per corruption and severity, a fixed stratified subset.
     pub corrupted_images: u32,
     /// All test images instead.
@@ -281,6 +284,7 @@ impl Default for Suite {
         Self {
             probes: Vec::new(),
             corruptions: Vec::new(),
+            domains: Vec::new(),
             corrupted_images: 1_000,
             full: false,
         }

@@ -282,6 +282,14 @@ impl State {
                     network.compressed(facts)
                 });
             }
+            Event::NetworkSaved {
+                network,
+                file,
+                bytes,
+            } => {
+                let saved = Some((file.clone(), *bytes));
+                self.at_network(record, *network, |network| network.saved = saved);
+            }
             Event::Measured(measurement) => self.measured(record, measurement),
             Event::Warned { network, warning } => self.warnings.push(Warned {
                 seq: record.seq,
@@ -554,6 +562,21 @@ pub fn say(warning: &Warning) -> String {
                     "{corruption}{strength} hardly changes the images: {change} grey levels of 255 on average"
                 )
             }
+        }
+        Warning::FilesSkipped {
+            dataset,
+            skipped,
+            files,
+        } => {
+            let named = files.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
+            let more = match files.len() {
+                0..=3 => "",
+                _ => "; and others, all named in the session",
+            };
+            format!(
+                "{dataset}: {} skipped: {named}{more}",
+                counted(*skipped, "file")
+            )
         }
         Warning::Other { message } => message.clone(),
     }

@@ -148,6 +148,8 @@ const RULES: &[Never] = &[
             "report",
             "lab/data",
             "lab/cache.rs",
+            // Networks in files of their own.
+            "lab/saved.rs",
             "nn/parameters/pretrained.rs",
             // Compiled kernels, kept until something changes.
             "nn/op/cuda/compile.rs",

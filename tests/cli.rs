@@ -11,6 +11,8 @@
 mod bench;
 #[path = "cli/corruptions.rs"]
 mod corruptions;
+#[path = "cli/domains.rs"]
+mod domains;
 #[path = "cli/endings.rs"]
 mod endings;
 #[cfg(unix)]
@@ -26,6 +28,8 @@ mod refusals;
 mod reports;
 #[path = "cli/sandbox.rs"]
 mod sandbox;
+#[path = "cli/saving.rs"]
+mod saving;
 #[path = "cli/studies.rs"]
 mod studies;
 #[path = "cli/weights.rs"]

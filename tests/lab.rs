@@ -53,6 +53,7 @@ fn events(study: &CheckedStudy, cache: Cache) -> (Outcome, Vec<Event>) {
     let means = Means {
         folders: Vec::new(),
         cache,
+        save: None,
     };
     let mut sink = Vec::new();
     let pool = rayon::ThreadPoolBuilder::new()
@@ -153,6 +154,7 @@ fn job(study: &CheckedStudy, cache: &Path, past: Vec<Event>) -> Job {
         means: Means {
             folders: Vec::new(),
             cache: Cache::at(cache.to_owned()),
+            save: None,
         },
         past,
     }

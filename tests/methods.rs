@@ -108,6 +108,7 @@ fn squares(count: usize, seed: u64) -> Examples {
 fn data() -> Data {
     let train = squares(800, 1);
     Data {
+        domains: Vec::new(),
         split: Split::new(&train, 7),
         train,
         test: squares(200, 2),

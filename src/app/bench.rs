@@ -360,6 +360,7 @@ pub(crate) fn seat(
     let means = Means {
         folders: Vec::new(),
         cache: Cache::off(),
+        save: None,
     };
     let (commands, listening) = unbounded();
     let stretches = Arc::new(Mutex::new(Vec::new()));

@@ -10,6 +10,7 @@ use clap::ArgMatches;
 use super::{RunArguments, UsageError};
 use crate::catalog::Catalog;
 use crate::lab::feasibility::{problems, spelled_out};
+use crate::lab::saved;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Match, Method, Reference, Setting, SpecError,
     Stage, Study, Suite, Weights,
@@ -111,10 +112,19 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
             reference.architecture = Method::plain(id);
         }
         if let Some(file) = &arguments.from {
-            reference.from = Some(Weights {
+            let from = Weights {
                 file: file.clone(),
                 ..Weights::default()
-            });
+            };
+            // A network that was saved as a whole is of the architecture that it says. What is wrong with a file is said
+            // with all else that is wrong.
+            if arguments.architecture.is_none()
+                && let Ok(Some(saved)) = saved::read(&from)
+            {
+                let name = saved.network.name();
+                reference.architecture = saved.design.unwrap_or_else(|| Method::plain(name));
+            }
+            reference.from = Some(from);
         }
         if !(arguments.mean.is_empty() && arguments.std.is_empty()) {
             let Some(from) = &mut reference.from else {
@@ -132,6 +142,10 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
                 .0
                 .insert("epochs".into(), KnobValue::Integer(epochs));
         }
+        // The twin that comes with a branch is one that is trained.
+        if arguments.spec.is_none() && arguments.epochs == Some(0) {
+            reference.twins = 0;
+        }
         reference.twins = twins.unwrap_or(reference.twins);
         reference.same_start_twin |= arguments.same_start_twin;
         if seed.is_some() {
@@ -148,6 +162,9 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     study.train_limit =
         within("--train-limit", arguments.train_limit, images)?.or(study.train_limit);
     study.test_limit = within("--test-limit", arguments.test_limit, images)?.or(study.test_limit);
+    if !arguments.domains.is_empty() {
+        study.suite.domains = arguments.domains.iter().map(Method::plain).collect();
+    }
     study.suite.full |= arguments.full;
     if let Some(device) = &arguments.device {
         study.device.clone_from(device);

@@ -246,6 +246,11 @@ impl Words {
                 }
                 text
             }
+            Event::NetworkSaved {
+                network,
+                file,
+                bytes,
+            } => format!("{}: saved as {file}, {bytes} bytes", name(*network)),
             Event::Measured(found) => self.finding(found)?,
             Event::Warned { warning, .. } => format!("warning: {}", say(warning)),
             Event::StageEnded {

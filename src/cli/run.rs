@@ -28,7 +28,11 @@ pub(crate) fn run(arguments: &RunArguments, folders: Vec<PathBuf>) -> Result<End
     } else {
         Cache::standard()
     };
-    let means = Means { folders, cache };
+    let means = Means {
+        folders,
+        cache,
+        save: arguments.save.clone(),
+    };
     let (commands, listening) = unbounded();
     let stops = stop_on_signals(&commands)?;
     let mut remark = None;

@@ -12,6 +12,7 @@ use crate::event::Warning;
 use crate::lab::error::Result;
 use crate::nn::ImageShape;
 use crate::nn::rng::Rng;
+use crate::spec::{Method, Setting};
 
 mod cifar10;
 mod cifar100;
@@ -21,6 +22,7 @@ pub mod fetch;
 mod file;
 mod glyphs;
 mod idx;
+mod image_folder;
 mod mnist;
 pub mod official_corruptions;
 pub mod remote;
@@ -186,21 +188,33 @@ impl Dataset {
     /// SHA-256 over shape, images, labels of both parts, in hexadecimal.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        for part in [&self.train, &self.test] {
-            for side in [
-                part.shape.channels,
-                part.shape.height,
-                part.shape.width,
-                part.len(),
-            ] {
-                hash.update((side as u64).to_le_bytes());
-            }
-            hash.update(&part.images);
-            for label in &part.labels {
-                hash.update(label.to_le_bytes());
-            }
-        }
+        self.train.hash(&mut hash);
+        self.test.hash(&mut hash);
         hexadecimal(&hash.finalize())
+    }
+}
+
+impl Examples {
+    /// SHA-256 over shape, images and labels, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        self.hash(&mut hash);
+        hexadecimal(&hash.finalize())
+    }
+
+    fn hash(&self, hash: &mut Sha256) {
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.shape;
+        for side in [channels, height, width, self.len()] {
+            hash.update((side as u64).to_le_bytes());
+        }
+        hash.update(&self.images);
+        for label in &self.labels {
+            hash.update(label.to_le_bytes());
+        }
     }
 }
 
@@ -259,6 +273,24 @@ pub trait Source {
     /// # Errors
     /// Names the file and what was wrong with it, or the folders where it was not found.
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset>;
+
+    /// What is wrong with where its files are said to be, before anything runs; nothing where that is not known yet.
+    ///
+    /// # Errors
+    /// One sentence that names the knob.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The data sets that are other domains of this one, which has these knobs.
+    fn siblings(&self, _setting: &Setting) -> Vec<Method> {
+        Vec::new()
+    }
+
+    /// Whether another domain's networks are asked with all of its images, since nobody published a split.
+    fn is_asked_whole(&self) -> bool {
+        false
+    }
 }
 
 /// Every data set, in the order on screen.
@@ -269,6 +301,7 @@ pub const ALL: &[Entry<dyn Source>] = &[
     usps::ENTRY,
     cifar10::ENTRY,
     cifar100::ENTRY,
+    image_folder::ENTRY,
 ];
 
 /// The folders in which data sets are looked for, in order; each holds one folder per data set, named by its id.

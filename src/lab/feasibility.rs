@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use crate::catalog::completed;
 use crate::lab::architecture;
 
 use crate::lab::compression;
 use crate::lab::corruption::{self, named};
 use crate::lab::data::{self, Source};
+use crate::lab::domain;
 use crate::lab::error::{Error, Result};
+use crate::lab::saved;
 use crate::nn::ImageShape;
 use crate::nn::network::Network;
 use crate::nn::parameters::pretrained;
@@ -61,11 +62,7 @@ pub fn spelled_out(mut study: Study) -> Study {
 
 /// The images of a reference as its data set has them; nothing where the data set is not known.
 fn shape_of(reference: &Reference) -> Option<ImageShape> {
-    let entry = data::ALL
-        .iter()
-        .find(|entry| entry.info.id == reference.dataset.id)?;
-    let setting = completed(&reference.dataset.setting, entry.knobs);
-    Some((entry.build)(&setting).extent().shape)
+    Some(domain::source(&reference.dataset)?.extent().shape)
 }
 
 /// Corruptions that are asked for of images on which they are not defined.
@@ -99,7 +96,7 @@ fn found(study: &CheckedStudy, opens_files: bool) -> Vec<SpecError> {
         } else {
             String::new()
         };
-        if let Err((field, problem)) = one(reference, opens_files) {
+        if let Err((field, problem)) = one(reference, &study.study().suite.domains, opens_files) {
             problems.push(SpecError::new(&place, &field, problem));
         }
     }
@@ -107,7 +104,11 @@ fn found(study: &CheckedStudy, opens_files: bool) -> Vec<SpecError> {
 }
 
 /// What is wrong with a reference: the field and the problem.
-fn one(reference: &Reference, opens_files: bool) -> Result<(), (String, String)> {
+fn one(
+    reference: &Reference,
+    domains: &[Method],
+    opens_files: bool,
+) -> Result<(), (String, String)> {
     let source = data::ALL
         .iter()
         .find(|entry| entry.info.id == reference.dataset.id)
@@ -118,9 +119,27 @@ fn one(reference: &Reference, opens_files: bool) -> Result<(), (String, String)>
         Error::Impossible { knob, problem } => (knob, problem),
         other => ("from".to_owned(), other.to_string()),
     };
+    if opens_files {
+        source.check().map_err(named)?;
+        for other in domain::asked(&reference.dataset, domains) {
+            of_domain(&reference.dataset, source.as_ref(), &other).map_err(named)?;
+        }
+    }
     let mut shape = source.extent().shape;
     if let Some(side) = reference.resize {
         shape = data::enlarged(shape, side as usize).map_err(named)?;
+    }
+    let saved = match &reference.from {
+        Some(from) if opens_files => saved::read(from).map_err(named)?.map(|found| (found, from)),
+        _ => None,
+    };
+    if let Some((found, from)) = saved {
+        let (network, asked) = (&found.network, &reference.architecture.id);
+        saved::fits(network, from, asked, shape, source.extent().classes).map_err(named)?;
+        for branch in &reference.branches {
+            suits(branch, &reference.architecture, network).map_err(named)?;
+        }
+        return Ok(());
     }
     let Some(mut network) = outline(reference, source.as_ref(), shape)? else {
         return Ok(());
@@ -135,6 +154,31 @@ fn one(reference: &Reference, opens_files: bool) -> Result<(), (String, String)>
     if opens_files {
         pretrained::load(&mut network, Path::new(&from.file), from.sha256.as_deref())
             .map_err(|error| named(error.into()))?;
+    }
+    Ok(())
+}
+
+/// Whether networks for a data set can be asked of another.
+fn of_domain(own: &Method, source: &dyn Source, other: &Method) -> Result<()> {
+    let Some(domain) = domain::source(other) else {
+        return Ok(());
+    };
+    domain.check()?;
+    let (shape, needed) = (domain.extent().shape, source.extent().shape);
+    if shape != needed {
+        let words =
+            |shape: ImageShape| format!("{}x{}x{}", shape.channels, shape.height, shape.width);
+        let problem = format!(
+            "images of {} are {}, those of {} {}",
+            domain::name(own, other),
+            words(shape),
+            own.id,
+            words(needed)
+        );
+        return Err(Error::Impossible {
+            knob: "domains".to_owned(),
+            problem,
+        });
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::lab::data::Examples;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::{Outputs, outputs};
 use crate::lab::statistics::{Pair, negative_entropies};
-use crate::lab::storage::{Layout, network_bytes};
+use crate::lab::storage::written_bytes;
 use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use crate::lab::train::Recipe;
 use crate::measurement::{Metric, Score};
@@ -167,7 +167,7 @@ impl Knob {
         let mut trial = Trial {
             reference: wish.reference,
             method: turned(&wish.method),
-            sizes: sizes(&network),
+            sizes: sizes(&network)?,
             ..Trial::default()
         };
         let severity = severity(wish);
@@ -418,15 +418,16 @@ pub(crate) fn right(seen: &Outputs, labels: &[u32]) -> Vec<bool> {
         .collect()
 }
 
-pub(crate) fn sizes(network: &Network) -> Vec<(Metric, Score)> {
-    [
+pub(crate) fn sizes(network: &Network) -> Result<Vec<(Metric, Score)>> {
+    let sizes = [
         (Metric::Parameters, network.parameters().count()),
         (Metric::Nonzero, network.parameters().nonzero()),
         (Metric::Macs, network.macs()),
-        (Metric::Bytes, network_bytes(network, Layout::Dense)),
-    ]
-    .map(|(metric, size)| (metric, Score(size as f64)))
-    .to_vec()
+        (Metric::BytesWritten, written_bytes(network)?),
+    ];
+    Ok(sizes
+        .map(|(metric, size)| (metric, Score(size as f64)))
+        .to_vec())
 }
 
 /// The method with the knobs that stand elsewhere than by themselves, and always the one that is turned.

@@ -84,7 +84,7 @@ pub fn settings(knob: &str, range: &Range) -> Vec<KnobValue> {
             .iter()
             .map(|word| KnobValue::Choice(word.to_string()))
             .collect(),
-        Range::Flag { .. } => Vec::new(),
+        Range::Flag { .. } | Range::Text { .. } => Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::measurement::{Direction, Measurement, Metric, Score, Unit, Value, wil
 pub mod accuracy;
 pub mod agreement;
 pub mod corruption_error;
+pub mod domain_accuracy;
 pub mod footprint;
 pub mod functional_landscape;
 pub mod latency;
@@ -46,6 +47,7 @@ pub trait Probe {
 pub const ALL: &[Entry<dyn Probe>] = &[
     accuracy::ENTRY,
     corruption_error::ENTRY,
+    domain_accuracy::ENTRY,
     agreement::ENTRY,
     output_divergence::ENTRY,
     functional_landscape::ENTRY,

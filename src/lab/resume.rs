@@ -14,6 +14,8 @@ use crate::spec::{Branch, NetworkPlan};
 /// A sink that passes on only what the past does not hold.
 pub struct Resuming<S> {
     past: VecDeque<Event>,
+    /// Settings that a search or the knob tried in the past.
+    tried: Vec<Event>,
     /// Facts passed over so far.
     repeated: u64,
     ended: bool,
@@ -23,7 +25,9 @@ pub struct Resuming<S> {
 impl<S: Sink> Resuming<S> {
     /// `past` is what the session holds, in order.
     pub fn new(past: Vec<Event>, inner: S) -> Self {
+        let is_trial = |event: &&Event| matches!(event, Event::Tried(_));
         Self {
+            tried: past.iter().filter(is_trial).cloned().collect(),
             past: past.into(),
             repeated: 0,
             ended: false,
@@ -64,6 +68,11 @@ fn is_passed_over(event: &Event) -> bool {
 
 impl<S: Sink> Sink for Resuming<S> {
     fn state(&mut self, event: Event) -> Result<()> {
+        // A search that is gone through again tries the same settings.
+        if let Some(at) = self.tried.iter().position(|tried| event.repeats(tried)) {
+            self.tried.remove(at);
+            return Ok(());
+        }
         // What somebody does now is new, whatever the past still holds.
         if event.is_by_hand() {
             return self.inner.state(event);
@@ -145,8 +154,14 @@ mod tests {
 
     /// The knob is turned while the past is still being repeated, and was turned in it.
     #[test]
-    fn what_is_done_by_hand_now_is_always_new() {
-        let tried = Event::Tried(crate::event::Trial::default());
+    fn what_is_done_by_hand_now_is_new_and_what_was_tried_is_not_said_twice() {
+        let trial = |n| {
+            Event::Tried(crate::event::Trial {
+                n,
+                ..crate::event::Trial::default()
+            })
+        };
+        let (tried, other) = (trial(100), trial(200));
         let past = vec![
             ended(0, Outcome::Completed),
             tried.clone(),
@@ -154,10 +169,12 @@ mod tests {
         ];
         let mut sink = Resuming::new(past, Vec::new());
         sink.state(ended(0, Outcome::Completed)).unwrap();
+        sink.state(other.clone()).unwrap();
+        sink.state(tried.clone()).unwrap();
         sink.state(tried.clone()).unwrap();
         sink.state(ended(1, Outcome::Completed)).unwrap();
         sink.state(ended(2, Outcome::Completed)).unwrap();
-        assert_eq!(sink.inner, vec![tried, ended(2, Outcome::Completed)]);
+        assert_eq!(sink.inner, vec![other, tried, ended(2, Outcome::Completed)]);
     }
 
     #[test]

@@ -14,12 +14,13 @@ use crate::event::{DataFacts, Event, Outcome, Warning};
 use crate::lab::cache::Cache;
 use crate::lab::context::{Control, Sink};
 use crate::lab::corruption::named;
-use crate::lab::data;
 use crate::lab::data::official_corruptions::{self, OfficialCorruptions};
+use crate::lab::data::{Dataset, Source};
+use crate::lab::domain;
 use crate::lab::error::{Error, Result};
 use crate::lab::workbench::Workbench;
 use crate::nn::device::{self, Precision};
-use crate::spec::{Branch, CheckedStudy, NetworkPlan, Role};
+use crate::spec::{Branch, CheckedStudy, Method, NetworkPlan, Role};
 
 /// What a study needs from the machine.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Means {
     /// Folders in which data sets are looked for, in order.
     pub folders: Vec<PathBuf>,
     pub cache: Cache,
+    /// The folder into which every finished network is written.
+    pub save: Option<PathBuf>,
 }
 
 /// Runs a study; every fact goes to `sink`.
@@ -221,16 +224,29 @@ impl<'a> Running<'a> {
     fn load(&self, reference: u32, sink: &mut dyn Sink) -> Result<Workbench<'a>> {
         let study = self.study.study();
         let asked = &study.references[reference as usize].dataset;
-        let entry = data::ALL
-            .iter()
-            .find(|entry| entry.info.id == asked.id)
-            .ok_or_else(|| Error::Internal(format!("data set {} is not in the table", asked.id)))?;
-        let mut dataset = (entry.build)(&asked.setting).load(&self.means.folders)?;
-        dataset.train = dataset.train.limited(study.train_limit);
-        dataset.test = dataset.test.limited(study.test_limit);
-        if let Some(side) = study.references[reference as usize].resize {
-            dataset.train = dataset.train.enlarged(side as usize)?;
-            dataset.test = dataset.test.enlarged(side as usize)?;
+        let resize = study.references[reference as usize].resize;
+        let load = |asked: &Method| -> Result<(Box<dyn Source>, Dataset)> {
+            let source = domain::source(asked).ok_or_else(|| {
+                Error::Internal(format!("data set {} is not in the table", asked.id))
+            })?;
+            let mut dataset = source.load(&self.means.folders)?;
+            dataset.train = dataset.train.limited(study.train_limit);
+            dataset.test = dataset.test.limited(study.test_limit);
+            if let Some(side) = resize {
+                dataset.train = dataset.train.enlarged(side as usize)?;
+                dataset.test = dataset.test.enlarged(side as usize)?;
+            }
+            Ok((source, dataset))
+        };
+        let (_, mut dataset) = load(asked)?;
+        let mut domains = Vec::new();
+        for other in domain::asked(asked, &study.suite.domains) {
+            let (source, mut found) = load(&other)?;
+            dataset.warnings.append(&mut found.warnings);
+            let name = domain::name(asked, &other);
+            let (fitted, warning) = domain::fitted(&name, source.as_ref(), found, &dataset)?;
+            domains.push(fitted);
+            dataset.warnings.extend(warning);
         }
         for warning in std::mem::take(&mut dataset.warnings) {
             sink.state(Event::Warned {
@@ -279,10 +295,11 @@ impl<'a> Running<'a> {
             &self.device,
             reference,
             dataset,
+            domains,
             &digest,
-            official,
-            &self.means.cache,
-        );
+            self.means,
+        )
+        .with_official(official);
         let (data, shape) = (&bench.data, bench.data.train.shape);
         sink.state(Event::DataReady(DataFacts {
             reference,
@@ -296,6 +313,11 @@ impl<'a> Running<'a> {
                 shape.width as u32,
             ],
             classes: data.classes.clone(),
+            domains: data
+                .domains
+                .iter()
+                .map(|domain| (domain.name.clone(), domain.examples.len() as u64))
+                .collect(),
             digest,
             official: bench.official(),
         }))?;

@@ -87,13 +87,13 @@ pub fn network_bytes(network: &Network, layout: Layout) -> u64 {
     parameters.sum::<u64>() + quantized.count() as u64 * 2 * WORD
 }
 
-/// Bytes of the file in which every tensor of a network's parameters has its cheapest form, as it is really written: with
-/// names, shapes, scales, masks, and the statistics of batch normalizations.
+/// Bytes of the file in which every tensor of a network has its cheapest form, as it is really written: with names,
+/// shapes, scales, masks, the statistics of batch normalizations, and the network's graph.
 ///
 /// # Errors
 /// candle's.
 pub fn written_bytes(network: &Network) -> Result<u64> {
-    Ok(network.parameters().to_packed()?.len() as u64)
+    Ok(network.to_file(&serde_json::Value::Null)?.len() as u64)
 }
 
 #[cfg(test)]

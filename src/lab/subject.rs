@@ -10,6 +10,7 @@ use crate::lab::answers::Answers;
 use crate::lab::corruption::{Named, Severity, corrupted_set};
 use crate::lab::data::official_corruptions::OfficialCorruptions;
 use crate::lab::data::{Examples, Split};
+use crate::lab::domain::Domain;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::Outputs;
 use crate::lab::train::Life;
@@ -23,6 +24,8 @@ pub struct Data {
     pub split: Split,
     pub test: Examples,
     pub classes: Vec<String>,
+    /// Images of other domains.
+    pub domains: Vec<Domain>,
 }
 
 /// A network that has been made, with what was kept of its life.

@@ -14,6 +14,7 @@ use crate::lab::compression::{self, Start};
 use crate::lab::context::{Context, Control, Sink};
 use crate::lab::data::official_corruptions::OfficialCorruptions;
 use crate::lab::data::{Dataset, Split};
+use crate::lab::domain::Domain;
 use crate::lab::error::{Error, Result};
 use crate::lab::feasibility;
 use crate::lab::keeper::Keeper;
@@ -21,7 +22,8 @@ use crate::lab::knob::Knob;
 use crate::lab::landscape::Landscape;
 use crate::lab::probe::{self, Probe, When};
 use crate::lab::ratio::{RatioOf, Sizes};
-use crate::lab::run::cache_trouble;
+use crate::lab::run::{Means, cache_trouble};
+use crate::lab::saved;
 use crate::lab::subject::{CorruptedSets, Data, Kept, Subject};
 use crate::lab::train::{Life, Objective, Recipe, Training, train};
 use crate::measurement::Score;
@@ -43,6 +45,8 @@ pub struct Workbench<'a> {
     device: Device,
     reference: &'a Reference,
     cache: &'a Cache,
+    /// Where finished networks are written to.
+    folder: Option<&'a Path>,
     pub data: Rc<Data>,
     /// Hash of the data in use.
     digest: String,
@@ -75,9 +79,9 @@ impl<'a> Workbench<'a> {
         device: &Device,
         reference: u32,
         dataset: Dataset,
+        domains: Vec<Domain>,
         digest: &str,
-        official: Option<OfficialCorruptions>,
-        cache: &'a Cache,
+        means: &'a Means,
     ) -> Self {
         let Dataset {
             train,
@@ -102,17 +106,19 @@ impl<'a> Workbench<'a> {
             study,
             device: device.clone(),
             reference: &study.references[reference as usize],
-            cache,
+            cache: &means.cache,
+            folder: means.save.as_deref(),
             corrupted_subset: test.stratified(images, study.seed),
             data: Rc::new(Data {
                 train,
                 split,
                 test,
                 classes,
+                domains,
             }),
             digest: digest.to_owned(),
             normalization,
-            corrupted: CorruptedSets::with(official),
+            corrupted: CorruptedSets::default(),
             answers: Answers::default(),
             networks: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -149,8 +155,36 @@ impl<'a> Workbench<'a> {
         }
         *at = plan.stages.len() as u32 - 1;
         self.measured(plan, *at, &mut cx)?;
+        self.save(plan, &mut cx)?;
         self.offer(plan, cx.control());
         Ok(())
+    }
+
+    /// Writes a finished network into the folder for it, if there is one.
+    fn save(&self, plan: &NetworkPlan, cx: &mut Context<'_>) -> Result<()> {
+        let (Some(folder), Some(kept)) = (self.folder, self.networks.get(&plan.id)) else {
+            return Ok(());
+        };
+        let own = &self.reference.architecture;
+        // What a compression chose in its place has been drawn already; its knobs are no use any more.
+        let design = if kept.last.name() == own.id {
+            own.clone()
+        } else {
+            Method::plain(kept.last.name())
+        };
+        let words = [&self.reference.dataset.id, &own.id, &plan.name];
+        match saved::write(&kept.last, &design, folder, &file_name(&words)) {
+            Ok((file, bytes)) => cx.emit_unkept(Event::NetworkSaved {
+                network: plan.id,
+                file: file.display().to_string(),
+                bytes,
+            }),
+            // The study's facts are worth more than the file.
+            Err(error) => {
+                let message = format!("{} was not saved: {error}", plan.name);
+                cx.warn(Warning::Other { message })
+            }
+        }
     }
 
     /// Hands a finished network to the live knob: a reference to be turned, any other to be placed beside.
@@ -445,6 +479,10 @@ impl<'a> Workbench<'a> {
         cx.keep();
         let trained = train(&mut network, &training, &mut keeper, cx)?;
         cx.kept();
+        // Of no epochs, none was looked at.
+        if keeper.outputs.is_empty() {
+            keeper.look(&network, trained.life.epoch, cx)?;
+        }
         outputs.append(&mut keeper.outputs);
         if let Some(problem) = keeper.trouble.take() {
             cx.warn(cache_trouble(&problem))?;
@@ -537,6 +575,13 @@ impl<'a> Workbench<'a> {
         self.cache.is_of_one_study().then(|| plan.id.0.to_string())
     }
 
+    /// What stands for the images of other domains in a key.
+    fn domains(&self) -> String {
+        let of = |domain: &Domain| format!("{} {}", domain.name, domain.examples.digest());
+        let all: Vec<String> = self.data.domains.iter().map(of).collect();
+        all.join(", ")
+    }
+
     fn measuring_key(&self, plan: &NetworkPlan) -> Result<Key> {
         let own = self.keys.get(&plan.id).map_or("", Key::text);
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
@@ -547,10 +592,17 @@ impl<'a> Workbench<'a> {
             reference,
             role,
             &json(&self.study.suite)?,
+            &self.domains(),
             &self.study.seed.to_string(),
             // Images that others have corrupted are other images.
             &self.official().join(","),
         ]))
+    }
+
+    /// With files of images that others have corrupted.
+    pub fn with_official(mut self, official: Option<OfficialCorruptions>) -> Self {
+        self.corrupted = CorruptedSets::with(official);
+        self
     }
 
     /// The conditions whose images come from official files.
@@ -619,6 +671,13 @@ impl<'a> Workbench<'a> {
     /// A network before its first step: drawn from the seed, or as it was trained elsewhere.
     fn build(&self, seed: u64, cx: &mut Context<'_>) -> Result<Network> {
         let asked = &self.reference.architecture;
+        if let Some(from) = &self.reference.from
+            && let Some(found) = saved::read(from)?
+        {
+            let (shape, classes) = (self.data.train.shape, self.data.classes.len());
+            saved::fits(&found.network, from, &asked.id, shape, classes)?;
+            return Ok(found.network.to_device(&self.device)?);
+        }
         let entry = architecture::ALL
             .iter()
             .find(|entry| entry.info.id == asked.id)
@@ -686,6 +745,18 @@ fn end(plan: &NetworkPlan, stage: u32, cost: Cost, cx: &mut Context<'_>) -> Resu
         outcome: Outcome::Completed,
         cost,
     })
+}
+
+/// Words as the name of a file: `mnist-lenet5-channel-pruning-50`.
+fn file_name(words: &[&String]) -> String {
+    let words = words
+        .iter()
+        .flat_map(|word| word.split(|c: char| !c.is_ascii_alphanumeric()));
+    let words: Vec<String> = words
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    words.join("-")
 }
 
 /// Part of a key.

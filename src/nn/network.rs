@@ -16,9 +16,11 @@ pub use super::workspace::Workspace;
 use super::{ImageShape, Mode, Result, cost, invalid};
 use crate::event::LayerFacts;
 
+mod file;
 mod fold;
 mod steps;
 
+pub use file::Filed;
 pub(crate) use steps::STEP;
 
 /// A layer at its place in the graph.

@@ -10,6 +10,7 @@ use crate::state::sweep::deviation;
 use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, say};
 
 mod corruption;
+mod costs;
 mod sweeps;
 
 pub(super) fn render(report: &Report<'_>) -> String {
@@ -82,6 +83,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
             write_comparison(state, branch, &comparison, text)?;
         }
     }
+    costs::write(state, text)?;
     if !state.warnings.is_empty() {
         writeln!(text, "## Warnings\n")?;
         for warned in &state.warnings {
@@ -268,11 +270,11 @@ fn size(metric: Metric) -> &'static str {
     match metric {
         Metric::Nonzero => "non-zero parameters",
         Metric::Macs => "multiply-accumulates",
-        Metric::Bytes => "bytes on disk",
+        Metric::Bytes => "bytes, each weight in its bits",
         Metric::BytesDense => "bytes as 32-bit floats",
         Metric::BytesBitmask => "bytes with a bitmask",
         Metric::BytesCsr => "bytes in compressed rows",
-        Metric::BytesWritten => "bytes of the packed file",
+        Metric::BytesWritten => "bytes on disk, as a packed file",
         other => other.name(),
     }
 }

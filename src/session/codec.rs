@@ -20,7 +20,7 @@ use super::{Error, FORMAT, Header, VERSION, newer};
 use crate::event::{Event, Record};
 
 /// Every kind that this version knows.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 21] = [
     "study-started",
     "branch-added",
     "data-ready",
@@ -31,6 +31,7 @@ pub const KINDS: [&str; 20] = [
     "epoch-ended",
     "stopped-early",
     "network-compressed",
+    "network-saved",
     "measured",
     "warned",
     "note-added",
@@ -56,6 +57,7 @@ pub fn kind(event: &Event) -> &str {
         Event::EpochEnded { .. } => "epoch-ended",
         Event::StoppedEarly { .. } => "stopped-early",
         Event::NetworkCompressed { .. } => "network-compressed",
+        Event::NetworkSaved { .. } => "network-saved",
         Event::Measured(_) => "measured",
         Event::Warned { .. } => "warned",
         Event::NoteAdded { .. } => "note-added",

@@ -166,7 +166,12 @@ fn after(event: &Event) -> Option<Event> {
             removed: None,
             remarks: vec!["zeros are stored".to_owned()],
         },
-        Event::NetworkCompressed { .. } => Event::Measured(Measurement {
+        Event::NetworkCompressed { .. } => Event::NetworkSaved {
+            network,
+            file: "networks/reference.safetensors".to_owned(),
+            bytes: 901_234,
+        },
+        Event::NetworkSaved { .. } => Event::Measured(Measurement {
             condition: Some("defocus-blur".to_owned()),
             severity: Some(5),
             interval: Some((Score(0.1), Score(0.3))),
@@ -259,6 +264,7 @@ fn data() -> DataFacts {
         validation: 1_000,
         test: 1_000,
         shape: [1, 28, 28],
+        domains: Vec::new(),
         classes: vec!["zero".to_owned(), "\u{7}one".to_owned()],
         digest: "00ff".to_owned(),
         official: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Branch, KnobValue, Method, Setting, Stage, Study, Weights, printable};
+use super::{Branch, KnobValue, Method, Reference, Setting, Stage, Study, Weights, printable};
 use crate::catalog::{Catalog, Described, Knob, Text};
 
 /// One thing that is wrong with a study.
@@ -142,6 +142,12 @@ impl Study {
             }
             *methods = kept;
         }
+        for domain in &mut self.suite.domains {
+            // The domains that a data set knows are found where it is.
+            if domain.id != ALL_DOMAINS {
+                check_method(domain, &catalog.datasets, "suite", "domain", &mut errors);
+            }
+        }
         let several = self.references.len() > 1;
         let (seed, train_limit) = (self.seed, self.train_limit);
         for (index, reference) in self.references.iter_mut().enumerate() {
@@ -182,6 +188,7 @@ impl Study {
                 &mut errors,
             );
             check_batch(&reference.training, train_limit, &place, &mut errors);
+            check_untrained(reference, &place, &mut errors);
             reference.seed.get_or_insert(seed);
             if reference.twins > MOST_TWINS {
                 let problem = format!("{} is more than {MOST_TWINS}, the most", reference.twins);
@@ -267,11 +274,32 @@ impl Branch {
                         .entry("epochs".to_owned())
                         .or_insert(KnobValue::Integer(1));
                     check_setting(setting, &catalog.training, place, "a fine-tuning", errors);
+                    if setting.0.get("epochs") == Some(&KnobValue::Integer(0)) {
+                        let problem = "0 is not allowed; at least one epoch, or no fine-tuning";
+                        errors.push(SpecError::new(place, "epochs", problem));
+                    }
                 }
             }
         }
     }
 }
+
+/// Only weights from a file can be taken as they are, and then every twin would be the reference.
+fn check_untrained(reference: &Reference, place: &str, errors: &mut Vec<SpecError>) {
+    if reference.training.0.get("epochs") != Some(&KnobValue::Integer(0)) {
+        return;
+    }
+    if reference.from.is_none() {
+        let problem = "0 is not allowed; at least one epoch, where no weights come from a file";
+        errors.push(SpecError::new(place, "epochs", problem));
+    } else if reference.twins > 0 || reference.same_start_twin {
+        let problem = "without training, twins are the reference itself; 0 of them";
+        errors.push(SpecError::new(place, "twins", problem));
+    }
+}
+
+/// In the place of a data set: all the domains that a reference's own knows.
+pub const ALL_DOMAINS: &str = "all";
 
 /// Of which a tenth, two images, validates.
 pub(super) const FEWEST_IMAGES: u32 = 20;

@@ -303,7 +303,8 @@ mod tests {
             }],
             suite: Suite {
                 probes: vec![method.clone()],
-                corruptions: vec![method],
+                corruptions: vec![method.clone()],
+                domains: vec![method],
                 corrupted_images: 10,
                 full: true,
             },

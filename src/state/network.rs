@@ -125,6 +125,8 @@ pub struct NetworkState {
     pub images: u64,
     pub compressions: Vec<Compressed>,
     pub measurements: Measurements,
+    /// The file that it was written to, and its bytes.
+    pub saved: Option<(String, u64)>,
 }
 
 impl NetworkState {
@@ -164,6 +166,7 @@ impl NetworkState {
             images: 0,
             compressions: Vec::new(),
             measurements: Measurements::default(),
+            saved: None,
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) fn data(images: usize) -> Data {
     };
     let train = examples(1);
     Data {
+        domains: Vec::new(),
         split: Split::new(&train, 1),
         train,
         test: examples(2),

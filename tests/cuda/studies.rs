@@ -37,6 +37,7 @@ pub(crate) fn events(study: Study) -> (Outcome, Vec<Event>) {
     let means = Means {
         folders: Vec::new(),
         cache: Cache::off(),
+        save: None,
     };
     let mut said = Vec::new();
     let outcome = run(&study, &catalog, &means, &mut said, &mut Control::default());

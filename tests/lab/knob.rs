@@ -113,12 +113,13 @@ fn an_idle_lab_tries_the_latest_of_several_presses() {
         Metric::Parameters,
         Metric::Nonzero,
         Metric::Macs,
-        Metric::Bytes,
+        Metric::BytesWritten,
     ] {
         assert_eq!(tried[0].size(metric), measured(metric), "{metric:?}");
     }
     // Packed 4-bit weights take an eighth of the floats' bytes, biases as they are.
-    let share = tried[1].size(Metric::Bytes).unwrap() / tried[0].size(Metric::Bytes).unwrap();
+    let floats = 4.0 * tried[1].size(Metric::Parameters).unwrap();
+    let share = tried[1].size(Metric::BytesWritten).unwrap() / floats;
     assert!((0.12..0.14).contains(&share), "{share}");
     let problem = tried[2].problem.as_deref().unwrap();
     assert!(problem.contains("self-distillation trains"), "{problem}");

@@ -130,6 +130,7 @@ fn go(study: &CheckedStudy, cache: &Path, past: Vec<Event>, reports: usize) -> V
     let means = Means {
         folders: Vec::new(),
         cache: Cache::at(cache.to_owned()),
+        save: None,
     };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(2)

@@ -132,6 +132,7 @@ fn biases_are_on_the_levels_of_what_their_layer_reads() {
         .build(padded.shape, 10, (&[0.5], &[0.25]), 7)
         .unwrap();
     let data = Data {
+        domains: Vec::new(),
         train: padded,
         test: data.test.enlarged(32).unwrap(),
         ..data

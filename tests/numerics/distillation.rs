@@ -271,6 +271,7 @@ fn data() -> Data {
         groups: Vec::new(),
     };
     Data {
+        domains: Vec::new(),
         train: examples(),
         split: Split {
             train: (0..10).collect(),

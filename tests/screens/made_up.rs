@@ -278,6 +278,7 @@ impl Story {
         story.say(
             300,
             Event::DataReady(DataFacts {
+                domains: Vec::new(),
                 reference: 0,
                 dataset: "glyphs".to_owned(),
                 train: 9_000,

@@ -27,6 +27,7 @@ use crate::catalog::{Entry, Info, Knob, Range, Text, text};
 use crate::lab::error::Result;
 use crate::nn::ImageShape;
 use crate::nn::rng::Rng;
+use crate::spec::{KnobValue, Method, Setting};
 
 mod letters;
 mod pose;
@@ -122,6 +123,18 @@ impl Source for Glyphs {
             groups: vec!["plain".to_owned(), "ruled".to_owned()],
             warnings: Vec::new(),
         })
+    }
+
+    fn siblings(&self, setting: &Setting) -> Vec<Method> {
+        let looks = ["ink", "chalk", "outline"].map(|look| KnobValue::Choice(look.to_owned()));
+        let others = looks
+            .into_iter()
+            .filter(|look| setting.0.get("domain") != Some(look));
+        let sibling = |look| Method {
+            id: ENTRY.info.id.to_string(),
+            setting: setting.clone().with("domain", look),
+        };
+        others.map(sibling).collect()
     }
 
     fn extent(&self) -> Extent {

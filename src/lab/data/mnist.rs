@@ -11,6 +11,7 @@ use super::{Dataset, Extent, Source};
 use crate::catalog::{Entry, Info, text};
 use crate::lab::error::Result;
 use crate::nn::ImageShape;
+use crate::spec::{KnobValue, Method, Setting};
 
 pub(super) const ENTRY: Entry<dyn Source> = Entry {
     info: Info {
@@ -39,6 +40,14 @@ impl Source for Mnist {
             way_out: by_fetching("mnist"),
         }
         .load(folders)
+    }
+
+    fn siblings(&self, _: &Setting) -> Vec<Method> {
+        let size = KnobValue::Choice("28".to_owned());
+        vec![Method {
+            id: "usps".to_owned(),
+            setting: Setting::default().with("size", size),
+        }]
     }
 
     fn extent(&self) -> Extent {

@@ -15,6 +15,7 @@ use super::{Dataset, Examples, Extent, Source};
 use crate::catalog::{Entry, Info, Knob, Range, Text, text};
 use crate::lab::error::Result;
 use crate::nn::ImageShape;
+use crate::spec::{Method, Setting};
 
 pub(super) const ENTRY: Entry<dyn Source> = Entry {
     info: Info {
@@ -91,6 +92,12 @@ impl Source for Usps {
             data.test = resized(&data.test, ENLARGED);
         }
         Ok(data)
+    }
+
+    fn siblings(&self, _: &Setting) -> Vec<Method> {
+        // Small ones are of another shape.
+        let all = self.enlarged.then(|| Method::plain("mnist"));
+        all.into_iter().collect()
     }
 
     fn extent(&self) -> Extent {

@@ -13,9 +13,9 @@ pub const KNOBS: &[Knob] = &[
     Knob {
         id: text("epochs"),
         title: text("epochs"),
-        summary: text("How often every training image is seen."),
+        summary: text("How often every training image is seen; 0 leaves the weights as they are."),
         range: Range::Integer {
-            least: 1,
+            least: 0,
             most: 10_000,
             default: 3,
         },

@@ -194,7 +194,7 @@ impl Workbench<'_> {
                 both: pair.both,
             }],
             same: same as u64,
-            sizes: sizes(network),
+            sizes: sizes(network)?,
             ..Trial::default()
         };
         Ok((trial, pair))

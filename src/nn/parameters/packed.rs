@@ -11,8 +11,8 @@
 //! the least level of its row.
 //!
 //! Dense floats are a tensor of floats, as in any safetensors file. Everything else is a tensor of bytes, and the file's
-//! metadata say in JSON, under `packed`, what it is: `{"conv1.weight": {"shape": [32, 1, 5, 5], "layout": "bitmask",
-//! "bits": 4}}`. `NAME.scales`
+//! metadata say in JSON, under `packed`, what it is: `{"tensors": {"conv1.weight": {"shape": [32, 1, 5, 5], "layout":
+//! "bitmask", "bits": 4}}}`. `NAME.scales`
 //! are the scales of levels, whose zero point, least and greatest integer stand in the metadata if all rows share them, and
 //! else are `NAME.levels`, three 32-bit integers a row. A mask is one bit for each value in `NAME.mask`, and left out
 //! where it hides just what is 0.
@@ -87,8 +87,40 @@ fn levels_name(name: &str) -> String {
     format!("{name}.levels")
 }
 
-/// The metadata that describe the tensors.
+/// The metadata's one entry: several would be written in another order every time.
 const PACKED: &str = "packed";
+
+/// What that entry holds, as JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Header {
+    /// How each tensor is laid out, those of floats left out.
+    #[serde(default)]
+    tensors: BTreeMap<String, Described>,
+    /// The graph, where the file holds a whole network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<serde_json::Value>,
+}
+
+/// A file's header; an empty one where a safetensors file has none.
+fn header(bytes: &[u8]) -> Result<Header> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        invalid(format!("the weights are no readable packed file: {error}"))
+    };
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| unreadable(&error))?;
+    let metadata = metadata.metadata().as_ref();
+    match metadata.and_then(|metadata| metadata.get(PACKED)) {
+        Some(words) => serde_json::from_str(words).map_err(|error| unreadable(&error)),
+        None => Ok(Header::default()),
+    }
+}
+
+/// The graph of the network that a file holds as a whole.
+///
+/// # Errors
+/// When it is no safetensors file.
+pub(in crate::nn) fn network(bytes: &[u8]) -> Result<Option<serde_json::Value>> {
+    Ok(header(bytes)?.network)
+}
 
 /// The most bits of an integer that is packed.
 const MOST_BITS: u32 = 16;
@@ -99,6 +131,14 @@ impl Parameters {
     /// # Errors
     /// When they lie on a GPU that does not answer.
     pub fn to_packed(&self) -> Result<Vec<u8>> {
+        self.to_packed_with(None)
+    }
+
+    /// The same with the graph of the network whose they are.
+    pub(in crate::nn) fn to_packed_with(
+        &self,
+        network: Option<serde_json::Value>,
+    ) -> Result<Vec<u8>> {
         let (mut descriptions, mut tensors) = (BTreeMap::new(), Vec::new());
         for parameter in &self.0 {
             let packed = pack(parameter)?;
@@ -107,8 +147,11 @@ impl Parameters {
             }
             tensors.extend(packed.tensors);
         }
-        // One entry: several would be written in another order every time.
-        let words = serde_json::to_string(&descriptions).map_err(unwritten)?;
+        let header = Header {
+            tensors: descriptions,
+            network,
+        };
+        let words = serde_json::to_string(&header).map_err(unwritten)?;
         let metadata = HashMap::from([(PACKED.to_owned(), words)]);
         let views = tensors
             .iter()
@@ -143,13 +186,7 @@ impl Parameters {
             invalid(format!("the weights are no readable packed file: {error}"))
         };
         let file = SafeTensors::deserialize(bytes).map_err(|error| unreadable(&error))?;
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| unreadable(&error))?;
-        let metadata = header.metadata().as_ref();
-        let descriptions: BTreeMap<String, Described> =
-            match metadata.and_then(|metadata| metadata.get(PACKED)) {
-                Some(words) => serde_json::from_str(words).map_err(|error| unreadable(&error))?,
-                None => BTreeMap::new(),
-            };
+        let descriptions = header(bytes)?.tensors;
         let (mut loaded, mut wrong) = (Vec::new(), Vec::new());
         let mut unknown: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
         for parameter in &self.0 {

@@ -14,7 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::ParameterRole;
-use crate::nn::network::Network;
+use crate::nn::network::{Filed, Network};
 use crate::nn::op::read;
 use crate::nn::{Result, invalid};
 
@@ -36,11 +36,30 @@ pub fn digest(file: &Path) -> Result<String> {
     Ok(hexadecimal(&bytes(file)?))
 }
 
+/// The whole network that a file holds, as a study saved it; nothing where it holds weights for an architecture.
+///
+/// # Errors
+/// When the file cannot be read, or has another SHA-256 than the one given.
+pub fn whole(file: &Path, sha256: Option<&str>) -> Result<Option<Filed>> {
+    let bytes = checked(file, sha256)?;
+    if SafeTensors::read_metadata(&bytes).is_err() {
+        // What it is instead, is said when its weights are looked for.
+        return Ok(None);
+    }
+    Network::from_file(&bytes).map_err(|error| invalid(format!("{}: {error}", file.display())))
+}
+
 /// Replaces a network's values by those of a file; yields what was replaced by nothing.
 ///
 /// # Errors
 /// When the file cannot be read, has another SHA-256 than the one given, or does not fit: with every name and shape.
 pub fn load(network: &mut Network, file: &Path, sha256: Option<&str>) -> Result<Vec<Replaced>> {
+    let bytes = checked(file, sha256)?;
+    fill(network, &bytes).map_err(|error| invalid(format!("{}: {error}", file.display())))
+}
+
+/// The bytes of a file that is still the one with that SHA-256.
+fn checked(file: &Path, sha256: Option<&str>) -> Result<Vec<u8>> {
     let bytes = bytes(file)?;
     if let Some(wanted) = sha256 {
         let found = hexadecimal(&bytes);
@@ -51,7 +70,7 @@ pub fn load(network: &mut Network, file: &Path, sha256: Option<&str>) -> Result<
             )));
         }
     }
-    fill(network, &bytes).map_err(|error| invalid(format!("{}: {error}", file.display())))
+    Ok(bytes)
 }
 
 /// No network here comes near it.

@@ -65,6 +65,7 @@ pub(super) const STUDY: Shape = Shape::Table(&[
         Shape::Table(&[
             may("probes", Shape::List("probe", &Shape::Method)),
             may("corruptions", Shape::List("corruption", &Shape::Method)),
+            may("domains", Shape::List("domain", &Shape::Method)),
             may(
                 "corrupted-images",
                 Shape::Whole(FEWEST_CORRUPTED as u64, MOST),

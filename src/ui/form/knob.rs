@@ -19,6 +19,7 @@ pub(super) fn knob_row(place: Place, knob: &Knob, setting: &Setting) -> Row {
             slider: number.and_then(|v| slider(&knob.range, v)),
         },
         Range::Flag { .. } => Kind::Flag,
+        Range::Text { .. } => Kind::Fixed,
         _ => Kind::Choice,
     };
     let is_label_capital = !matches!(place, Place::Knob(..));
@@ -33,7 +34,10 @@ pub(super) fn knob_row(place: Place, knob: &Knob, setting: &Setting) -> Row {
             other => other.to_string(),
         },
         kind,
-        note: String::new(),
+        note: match &knob.range {
+            Range::Text { .. } => format!("by --set {}=…", knob.id),
+            _ => String::new(),
+        },
         errors: Vec::new(),
         is_inner: !(is_label_capital && knob.id == "epochs"),
         place,

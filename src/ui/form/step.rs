@@ -313,6 +313,8 @@ pub fn turn_knob(setting: &mut Setting, knob: &Knob, by: i64) {
             };
             KnobValue::Flag(!at)
         }
+        // A text is given where it can be typed: on the command line, or in the study's file.
+        Range::Text { .. } => return,
     };
     setting.0.insert(knob.id.to_string(), next);
 }

@@ -346,7 +346,7 @@ fn place(range: &Range, value: &KnobValue) -> f64 {
             .iter()
             .position(|option| *option == value.to_string())
             .map(|at| at as f64 / options.len().saturating_sub(1).max(1) as f64),
-        (Range::Flag { .. }, _) => None,
+        (Range::Flag { .. } | Range::Text { .. }, _) => None,
     };
     share
         .filter(|share| share.is_finite())
@@ -421,7 +421,7 @@ fn sizes(pen: &mut Pen<'_>, y: u16, scene: &Scene<'_>, trial: &Trial) -> u16 {
             continue;
         };
         let unit = match metric {
-            Metric::Bytes => Unit::Bytes,
+            Metric::Bytes | Metric::BytesWritten => Unit::Bytes,
             _ => Unit::Count,
         };
         let before = base

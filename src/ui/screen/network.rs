@@ -172,7 +172,8 @@ fn layers(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, network: &NetworkSt
     let room = usize::from(inside.height()) - 3;
     let is_tall = rows.len() * 2 <= room;
     let columns = Columns::of(inside.width(), is_tall);
-    head(&mut inside, &columns, theme);
+    let is_reference = reference.is_none();
+    head(&mut inside, &columns, is_reference, theme);
     let skip = view.scroll.min(rows.len().saturating_sub(room));
     let each = if is_tall { 2 } else { 1 };
     for (place, row) in rows.iter().skip(skip).take(room).enumerate() {
@@ -190,7 +191,12 @@ fn layers(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, network: &NetworkSt
     let hidden = network.layers.len() - rows.len();
     let mut words = "█ kept ▒ part ░ gone".to_owned();
     if inside.width() >= 96 {
-        words += "   bits: weights/activations   ½ zero: points lost, alone";
+        words += "   bits: weights/activations   ";
+        words += if is_reference {
+            "½ zero: points lost, alone"
+        } else {
+            "½ ref.: points the reference's layer loses, alone"
+        };
     }
     if rows.len() > shown || skip > 0 {
         words = format!("{} to {shown} of {}   {words}", skip + 1, rows.len());
@@ -202,7 +208,7 @@ fn layers(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, network: &NetworkSt
     inside.put(1, last, &words, theme.dim());
 }
 
-fn head(pen: &mut Pen<'_>, columns: &Columns, theme: Theme) {
+fn head(pen: &mut Pen<'_>, columns: &Columns, is_reference: bool, theme: Theme) {
     let words = [
         text::left("layer", columns.layer),
         text::left("output", columns.output),
@@ -215,7 +221,7 @@ fn head(pen: &mut Pen<'_>, columns: &Columns, theme: Theme) {
         text::right("bits", 6),
         text::right("mult-adds", 10),
         text::right(if columns.bytes > 0 { "bytes" } else { "" }, columns.bytes),
-        text::right("½ zero", 8),
+        text::right(if is_reference { "½ zero" } else { "½ ref." }, 8),
         "  ".to_owned(),
         text::left(
             if columns.channels >= 8 {

@@ -326,7 +326,7 @@ pub fn what(metric: Metric) -> &'static str {
         Metric::Parameters => "parameters",
         Metric::Nonzero => "non-zero",
         Metric::Macs => "mult-adds",
-        Metric::Bytes => "bytes",
+        Metric::Bytes => "bytes, in bits",
         Metric::BytesDense => "bytes, dense",
         Metric::BytesBitmask => "bytes, bitmask",
         Metric::BytesCsr => "bytes, rows",
