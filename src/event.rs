@@ -53,6 +53,7 @@ pub enum Warning {
     /// A corruption changed nothing, or hardly anything, at this severity.
     CorruptionWithoutEffect {
         corruption: String,
+        /// 0 where it has none.
         severity: u8,
         mean_absolute_change: Score,
     },
@@ -91,6 +92,9 @@ pub struct DataFacts {
     pub domains: Vec<(String, u64)>,
     /// SHA-256 over the images and labels in use, in hexadecimal.
     pub digest: String,
+    /// Corruptions, by condition, whose images are read from the official files; those of all others are made here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub official: Vec<String>,
 }
 
 /// One layer, for the list of layers.

@@ -563,10 +563,20 @@ pub fn say(warning: &Warning) -> String {
             corruption,
             severity,
             mean_absolute_change,
-        } => format!(
-            "{corruption} at severity {severity} hardly changes the images: {} on average",
-            mean_absolute_change.0
-        ),
+        } => {
+            let strength = match severity {
+                0 => String::new(),
+                severity => format!(" at severity {severity}"),
+            };
+            let change = mean_absolute_change.0;
+            if change == 0.0 {
+                format!("{corruption}{strength} changes nothing at all: no value of any image")
+            } else {
+                format!(
+                    "{corruption}{strength} hardly changes the images: {change} grey levels of 255 on average"
+                )
+            }
+        }
         Warning::FilesSkipped {
             dataset,
             skipped,

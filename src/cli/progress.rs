@@ -372,7 +372,13 @@ impl Words {
                 let nats = |nats: f64| figure::plain(nats, decimals);
                 format!("{text} {} nats{}", nats(value), bounds(&nats))
             }
-            Unit::Count | Unit::Bytes | Unit::Milliseconds | Unit::ImagesPerSecond | Unit::None => {
+            Unit::Count
+            | Unit::Bytes
+            | Unit::Milliseconds
+            | Unit::ImagesPerSecond
+            | Unit::GreyLevels
+            | Unit::Decibels
+            | Unit::None => {
                 let rounded = |value: f64| ((value * 1e6).round() / 1e6).to_string();
                 format!("{text} {}{}", rounded(value), bounds(&rounded))
             }

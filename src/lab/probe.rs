@@ -74,7 +74,9 @@ fn nature(metric: Metric) -> (Unit, Direction) {
         Metric::Accuracy | Metric::Agreement | Metric::ChurnGood => {
             (Unit::Fraction, HigherIsBetter)
         }
-        Metric::Error | Metric::ChurnBad => (Unit::Fraction, LowerIsBetter),
+        Metric::Error | Metric::ChurnBad | Metric::MeanCorruptionError => {
+            (Unit::Fraction, LowerIsBetter)
+        }
         // Another mistake in place of a mistake: neither better nor worse.
         Metric::ChurnUgly => (Unit::Fraction, Neutral),
         Metric::Js | Metric::NearerThanTwin => (Unit::Nats, LowerIsBetter),
@@ -95,6 +97,9 @@ fn nature(metric: Metric) -> (Unit, Direction) {
         // Of pixels' ranges.
         Metric::DistanceMean | Metric::DistanceMedian => (Unit::None, HigherIsBetter),
         Metric::GradientMasking => (Unit::None, Neutral),
+        Metric::RelativeCorruptionError | Metric::RelativeMce => (Unit::None, LowerIsBetter),
+        Metric::MeanAbsoluteChange => (Unit::GreyLevels, Neutral),
+        Metric::Psnr => (Unit::Decibels, Neutral),
     }
 }
 

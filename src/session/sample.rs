@@ -267,6 +267,7 @@ fn data() -> DataFacts {
         domains: Vec::new(),
         classes: vec!["zero".to_owned(), "\u{7}one".to_owned()],
         digest: "00ff".to_owned(),
+        official: Vec::new(),
     }
 }
 
