@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{DataFacts, Event, Outcome, Record, Trial, Warning};
+use crate::event::{DataFacts, Event, Outcome, Picture, Record, Trial, Warning};
 use crate::measurement::{Measurement, Value};
 use crate::spec::{Branch, NetworkId, NetworkPlan, Role, StageKind, Study};
 
@@ -84,6 +84,8 @@ pub struct State {
     pub notes: Vec<Note>,
     /// What came out at each setting of the live knob, in order.
     pub trials: Vec<Arc<Trial>>,
+    /// The gallery: test images as every network sees them.
+    pub pictures: Vec<Arc<Picture>>,
     /// What layers of references bear, by reference and the layer's name.
     pub sensed: BTreeMap<(u32, String), Sensed>,
     /// Whether training is held at a step.
@@ -282,6 +284,7 @@ impl State {
                     network.compressed(facts)
                 });
             }
+            Event::Pictured(picture) => self.pictures.push(Arc::new(picture.clone())),
             Event::NetworkSaved {
                 network,
                 file,

@@ -266,6 +266,7 @@ impl Words {
             | Event::Continued
             | Event::NoteAdded { .. }
             | Event::Tried(_)
+            | Event::Pictured(_)
             | Event::Sensed { .. }
             | Event::BranchAdded { .. }
             | Event::NetworkBuilt { .. }

@@ -16,6 +16,7 @@ pub mod corruption_error;
 pub mod domain_accuracy;
 pub mod footprint;
 pub mod functional_landscape;
+pub mod gallery;
 pub mod gradient_masking;
 pub mod latency;
 pub mod output_divergence;
@@ -65,6 +66,7 @@ pub const ALL: &[Entry<dyn Probe>] = &[
     functional_landscape::ENTRY,
     footprint::ENTRY,
     latency::ENTRY,
+    gallery::ENTRY,
 ];
 
 /// What a metric is counted in, and which way is better.
