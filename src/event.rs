@@ -19,6 +19,10 @@ pub struct Record {
 }
 
 /// What reaches the log: a fact, or a remark for whoever reads the file, which is no event.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are facts, and few are held at once"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     Fact(Event),
@@ -340,7 +344,7 @@ impl TryFrom<String> for Pixels {
     fn try_from(digits: String) -> Result<Self, String> {
         let wrong = || "pixels are pairs of hexadecimal digits".to_owned();
         let digits = digits.as_bytes();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(wrong());
         }
         let half = |digit: u8| char::from(digit).to_digit(16).ok_or_else(wrong);

@@ -17,8 +17,11 @@ pub struct Adversarial {
     dataset: String,
     attacks: Vec<Method>,
     /// By network and number of images.
-    made: RefCell<BTreeMap<(NetworkId, usize), Rc<[f32]>>>,
+    made: RefCell<BTreeMap<(NetworkId, usize), Pixels>>,
 }
+
+/// Attacked images one after another.
+type Pixels = Rc<[f32]>;
 
 /// Bytes of attacked images that are kept in memory; more are made again when they are asked for.
 const MADE_BUDGET: usize = 256 << 20;
@@ -103,7 +106,7 @@ impl Adversarial {
         network: &Network,
         images: &Images,
         between: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Rc<[f32]>> {
+    ) -> Result<Pixels> {
         let key = (id, images.len());
         if let Some(made) = self.made.borrow().get(&key) {
             return Ok(Rc::clone(made));
@@ -112,7 +115,7 @@ impl Adversarial {
         let epsilon = self.usual_budget(Norm::Linf);
         let mut victim = Victim::new(network, between);
         let struck = attack::strike(&*pgd, "pgd", &mut victim, images, epsilon)?;
-        let pixels: Rc<[f32]> = struck.pixels.into();
+        let pixels: Pixels = struck.pixels.into();
         let held: usize = self.made.borrow().values().map(|held| held.len()).sum();
         if (held + pixels.len()) * size_of::<f32>() <= MADE_BUDGET {
             self.made.borrow_mut().insert(key, Rc::clone(&pixels));
