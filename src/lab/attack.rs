@@ -39,7 +39,7 @@ pub use boundary::{Boundary, nearest};
 pub use carlini_wagner::{from_tanh, to_tanh};
 pub use loss::Loss;
 pub use square::side;
-pub use victim::{Slopes, Victim};
+pub use victim::{Direction, Slopes, Victim};
 
 /// Every attack, in the order on screen.
 pub const ALL: &[Entry<dyn Attack>] = &[

@@ -224,7 +224,9 @@ impl Attack for CarliniWagner {
                 let slopes = victim.slopes(&x, 1, &mut |row, _, logits, d| {
                     let label = images.labels[active[row].at] as usize;
                     Loss::Margin.of(logits, label, 0, d);
-                    d.iter_mut().for_each(|d| *d = -*d);
+                    for d in d {
+                        *d = -*d;
+                    }
                 })?;
                 active.par_iter_mut().enumerate().for_each(|(row, search)| {
                     let logits = &slopes.logits[row * classes..(row + 1) * classes];
