@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{KnobValue, Setting};
+use crate::spec::{KnobValue, Method, Setting};
 
 /// Text that is a constant in a method's file and owned in a catalog read back from a session.
 pub type Text = Cow<'static, str>;
@@ -242,6 +242,20 @@ pub struct Catalog {
     /// The compressions that the live knob can turn, by id: those that train nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub live: Vec<Text>,
+    /// The corruptions that a study is measured under when it names none, by id; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub usual_corruptions: Vec<Text>,
+    /// Published sets of corruptions, for a form to choose from; a study names their members.
+    #[serde(skip)]
+    pub corruption_sets: Vec<CorruptionSet>,
+}
+
+/// A published set of corruptions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CorruptionSet {
+    pub id: Text,
+    pub summary: Text,
+    pub members: Vec<Method>,
 }
 
 impl Catalog {
@@ -268,6 +282,16 @@ impl Catalog {
     /// The title of a method, or its id when this catalog does not know it.
     pub fn title<'a>(&'a self, id: &'a str) -> &'a str {
         self.find(id).map_or(id, |method| &method.info.title)
+    }
+
+    /// The title of a condition: a method's, with the variant behind it where it names one (`Random fog, published`).
+    pub fn title_of_condition(&self, condition: &str) -> String {
+        match condition.split_once(':') {
+            Some((id, variant)) if self.find(id).is_some() => {
+                format!("{}, {variant}", self.title(id))
+            }
+            _ => self.title(condition).to_owned(),
+        }
     }
 }
 

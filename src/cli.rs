@@ -197,6 +197,9 @@ pub(crate) struct RunArguments {
     /// Use only so many test images
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub test_limit: Option<i64>,
+    /// Corruptions to measure under: ids, with a variant as in random-fog:published, and sets: cifar-10-c, cifar-10-c-extra, document-000, document-000-corrected, all [default: five of them]
+    #[arg(long, value_name = "ID[:VARIANT][,…]", value_delimiter = ',')]
+    pub corruptions: Vec<String>,
     /// Data sets that are other domains, on whose images every network is measured; all: those that the data set knows
     #[arg(long, value_name = "ID[,ID…]", value_delimiter = ',')]
     pub domains: Vec<String>,
@@ -229,8 +232,8 @@ pub(crate) struct RunArguments {
         long,
         value_name = "FILE",
         conflicts_with_all = ["spec", "dataset", "architecture", "compress", "epochs", "twins", "seed", "threads",
-                              "train_limit", "test_limit", "full", "device", "fp32", "deterministic", "set", "same_start_twin",
-                              "from", "mean", "std", "resize", "attacks"]
+                              "train_limit", "test_limit", "corruptions", "full", "device", "fp32", "deterministic", "set", "same_start_twin",
+                              "from", "mean", "std", "resize", "attacks", "domains"]
     )]
     pub resume: Option<PathBuf>,
     /// Print one event per line as JSON

@@ -33,7 +33,7 @@ pub mod train;
 pub mod workbench;
 pub mod worker;
 
-use crate::catalog::{Catalog, Described, Entry, Text};
+use crate::catalog::{self, Catalog, CorruptionSet, Described, Entry, Text};
 use crate::spec::Setting;
 
 /// Everything the lab knows, as plain data.
@@ -50,6 +50,15 @@ pub fn catalog() -> Catalog {
         probes: describe(probe::ALL),
         training: train::KNOBS.to_vec(),
         live: live(),
+        usual_corruptions: corruption::USUAL.map(catalog::text).to_vec(),
+        corruption_sets: corruption::SETS
+            .iter()
+            .map(|set| CorruptionSet {
+                id: catalog::text(set.id),
+                summary: catalog::text(set.summary),
+                members: set.members.iter().map(|id| corruption::parse(id)).collect(),
+            })
+            .collect(),
     }
 }
 

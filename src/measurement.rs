@@ -125,6 +125,9 @@ pub enum Unit {
     Bytes,
     Milliseconds,
     ImagesPerSecond,
+    /// Steps of 255.
+    GreyLevels,
+    Decibels,
     /// No unit: coordinates of a map, ratios.
     None,
 }
@@ -180,11 +183,21 @@ pub enum Metric {
     TransferAccuracy,
     /// Whether robustness is only that of gradients.
     GradientMasking,
+    /// Mean over corruptions of the mean error over their severities. No yardstick: not the mCE.
+    MeanCorruptionError,
+    /// Mean over corruptions of the error summed over severities, as a multiple of the reference's.
+    RelativeCorruptionError,
+    /// The same of the errors beyond the clean error of each network.
+    RelativeMce,
+    /// How far a corruption moves the values, in grey levels of 255.
+    MeanAbsoluteChange,
+    /// Peak signal-to-noise ratio of a corruption, in decibels; infinite where it changes nothing.
+    Psnr,
 }
 
 impl Metric {
     /// Every metric, in the order of the table of measurements.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::Accuracy,
         Self::Error,
         Self::Agreement,
@@ -212,6 +225,11 @@ impl Metric {
         Self::DistanceMedian,
         Self::TransferAccuracy,
         Self::GradientMasking,
+        Self::MeanCorruptionError,
+        Self::RelativeCorruptionError,
+        Self::RelativeMce,
+        Self::MeanAbsoluteChange,
+        Self::Psnr,
     ];
 
     /// The name in reports and sessions.
@@ -244,6 +262,11 @@ impl Metric {
             Self::DistanceMedian => "distance_median",
             Self::TransferAccuracy => "transfer_accuracy",
             Self::GradientMasking => "gradient_masking",
+            Self::MeanCorruptionError => "mean_corruption_error",
+            Self::RelativeCorruptionError => "relative_corruption_error",
+            Self::RelativeMce => "relative_mce",
+            Self::MeanAbsoluteChange => "mean_absolute_change",
+            Self::Psnr => "psnr",
         }
     }
 
@@ -389,10 +412,10 @@ pub struct Measurement {
     /// The network it was compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<NetworkId>,
-    /// Under which condition: a corruption's id, or `batch-256` for a latency.
+    /// Under which condition: a corruption's id, with its variant where that is not the usual one (`random-fog:published`), or `batch-256` for a latency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
-    /// 1 to 5 where the condition is a corruption.
+    /// 1 to 5 where the condition is a corruption that has severities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<u8>,
     pub value: Value,

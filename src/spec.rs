@@ -287,7 +287,7 @@ pub struct Reference {
 pub struct Suite {
     /// Probes; all that the catalog knows when empty.
     pub probes: Vec<Method>,
-    /// Corruptions; all that the catalog knows when empty.
+    /// Corruptions; the catalog's usual ones when empty.
     pub corruptions: Vec<Method>,
     /// Data sets that are other domains; `all` stands for those that a reference's own data set knows.
     #[serde(skip_serializing_if = "Vec::is_empty")]

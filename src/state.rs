@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{DataFacts, Event, Outcome, Record, Trial, Warning};
+use crate::event::{DataFacts, Event, Outcome, Picture, Record, Trial, Warning};
 use crate::measurement::{Measurement, Value};
 use crate::spec::{Branch, NetworkId, NetworkPlan, Role, StageKind, Study};
 
@@ -84,6 +84,8 @@ pub struct State {
     pub notes: Vec<Note>,
     /// What came out at each setting of the live knob, in order.
     pub trials: Vec<Arc<Trial>>,
+    /// The gallery: test images as every network sees them.
+    pub pictures: Vec<Arc<Picture>>,
     /// What layers of references bear, by reference and the layer's name.
     pub sensed: BTreeMap<(u32, String), Sensed>,
     /// Whether training is held at a step.
@@ -282,6 +284,7 @@ impl State {
                     network.compressed(facts)
                 });
             }
+            Event::Pictured(picture) => self.pictures.push(Arc::new(picture.clone())),
             Event::NetworkSaved {
                 network,
                 file,
@@ -563,10 +566,20 @@ pub fn say(warning: &Warning) -> String {
             corruption,
             severity,
             mean_absolute_change,
-        } => format!(
-            "{corruption} at severity {severity} hardly changes the images: {} on average",
-            mean_absolute_change.0
-        ),
+        } => {
+            let strength = match severity {
+                0 => String::new(),
+                severity => format!(" at severity {severity}"),
+            };
+            let change = mean_absolute_change.0;
+            if change == 0.0 {
+                format!("{corruption}{strength} changes nothing at all: no value of any image")
+            } else {
+                format!(
+                    "{corruption}{strength} hardly changes the images: {change} grey levels of 255 on average"
+                )
+            }
+        }
         Warning::FilesSkipped {
             dataset,
             skipped,

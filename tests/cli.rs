@@ -11,6 +11,8 @@
 mod attacks;
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/corruptions.rs"]
+mod corruptions;
 #[path = "cli/domains.rs"]
 mod domains;
 #[path = "cli/endings.rs"]

@@ -12,7 +12,7 @@ use crate::catalog::Catalog;
 use crate::event::{Event, Outcome, Said};
 use crate::lab::cache::Cache;
 use crate::lab::context::Sink;
-use crate::lab::feasibility::problems;
+use crate::lab::feasibility::{problems, spelled_out};
 use crate::lab::run::Means;
 use crate::lab::worker::{Job, Spoken, available_threads, spawn_into};
 use crate::nn::parameters::pretrained;
@@ -82,7 +82,9 @@ pub(crate) fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!(errors.join("; "))
     };
-    let study = study.check(catalog).map_err(|errors| all(&errors))?;
+    let study = spelled_out(study)
+        .check(catalog)
+        .map_err(|errors| all(&errors))?;
     match problems(&study) {
         errors if errors.is_empty() => Ok(study),
         errors => Err(all(&errors)),

@@ -9,7 +9,7 @@ use clap::ArgMatches;
 
 use super::{RunArguments, UsageError};
 use crate::catalog::Catalog;
-use crate::lab::feasibility::problems;
+use crate::lab::feasibility::{problems, spelled_out};
 use crate::lab::saved;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Match, Method, Reference, Setting, SpecError,
@@ -185,7 +185,11 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     }
     study.tf32 &= !arguments.fp32;
     study.deterministic |= arguments.deterministic;
-    Ok(study)
+    if !arguments.corruptions.is_empty() {
+        let named = arguments.corruptions.iter();
+        study.suite.corruptions = named.map(|id| Method::plain(id.trim())).collect();
+    }
+    Ok(spelled_out(study))
 }
 
 /// A study from a file.
@@ -207,7 +211,9 @@ pub(crate) fn read(file: &Path) -> Result<Study> {
 /// # Errors
 /// [`UsageError`] with everything that is wrong, a line each.
 pub(crate) fn checked(study: Study, catalog: &Catalog) -> Result<CheckedStudy> {
-    let study = study.check(catalog).map_err(|errors| usage(&errors))?;
+    let study = spelled_out(study)
+        .check(catalog)
+        .map_err(|errors| usage(&errors))?;
     match problems(&study) {
         errors if errors.is_empty() => Ok(study),
         errors => Err(usage(&errors)),

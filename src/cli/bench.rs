@@ -15,6 +15,7 @@ use crate::lab::{architecture, worker};
 use crate::nn::device::Precision;
 use crate::spec::is_device;
 
+mod corruptions;
 mod int8;
 
 /// What can be timed.
@@ -26,6 +27,8 @@ pub(crate) enum BenchWord {
     Ops(OpsArguments),
     /// Images per second in use: networks of 8-bit integers beside the same in 32-bit floats
     Int8(int8::Int8Arguments),
+    /// How long corrupted images take to make
+    Corruptions(corruptions::CorruptionArguments),
     /// What the screen costs a training, and how soon it answers a key
     Screen(ScreenArguments),
     /// The other side of `bench screen`
@@ -158,6 +161,7 @@ pub(crate) fn bench(what: &BenchWord) -> Result<Ending> {
         BenchWord::Train(arguments) => train(arguments),
         BenchWord::Ops(arguments) => ops(arguments),
         BenchWord::Int8(arguments) => int8::int8(arguments),
+        BenchWord::Corruptions(arguments) => corruptions::run(arguments),
         BenchWord::Screen(arguments) => screen(arguments),
         BenchWord::Seat(arguments) => seat(arguments),
     }

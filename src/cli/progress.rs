@@ -266,6 +266,7 @@ impl Words {
             | Event::Continued
             | Event::NoteAdded { .. }
             | Event::Tried(_)
+            | Event::Pictured(_)
             | Event::Sensed { .. }
             | Event::BranchAdded { .. }
             | Event::NetworkBuilt { .. }
@@ -372,7 +373,13 @@ impl Words {
                 let nats = |nats: f64| figure::plain(nats, decimals);
                 format!("{text} {} nats{}", nats(value), bounds(&nats))
             }
-            Unit::Count | Unit::Bytes | Unit::Milliseconds | Unit::ImagesPerSecond | Unit::None => {
+            Unit::Count
+            | Unit::Bytes
+            | Unit::Milliseconds
+            | Unit::ImagesPerSecond
+            | Unit::GreyLevels
+            | Unit::Decibels
+            | Unit::None => {
                 let rounded = |value: f64| ((value * 1e6).round() / 1e6).to_string();
                 format!("{text} {}{}", rounded(value), bounds(&rounded))
             }

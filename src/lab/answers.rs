@@ -23,6 +23,15 @@ pub struct Under {
 }
 
 impl Under {
+    /// Of images under a corruption.
+    pub fn corrupted(condition: &str, severity: Option<u8>) -> Self {
+        Self {
+            condition: Some(condition.to_owned()),
+            severity,
+            budget: None,
+        }
+    }
+
     /// Of a finding.
     pub fn of(found: &Measurement) -> Self {
         Self {

@@ -28,6 +28,7 @@ use crate::nn::rng::Rng;
 use crate::nn::{ImageShape, Mode};
 use crate::spec::Setting;
 
+pub mod corruptions;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 pub mod int8;
@@ -296,6 +297,19 @@ pub fn ops(threads: usize, batch: usize, time: Duration) -> Result<Vec<ops::OpPa
         best
     };
     Ok(pool(threads)?.install(|| ops::all(batch, &mut quickest)))
+}
+
+/// How long every corruption takes for so many color images of 32x32 pixels, each once.
+///
+/// # Errors
+/// When threads cannot be started.
+pub fn corruptions(threads: usize, images: usize) -> Result<Vec<corruptions::CorruptionPace>> {
+    let mut timed = |work: &mut dyn FnMut()| {
+        let began = Instant::now();
+        work();
+        began.elapsed().as_secs_f64()
+    };
+    pool(threads)?.install(|| corruptions::all(images, &mut timed))
 }
 
 #[cfg(test)]

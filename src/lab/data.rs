@@ -24,6 +24,7 @@ mod glyphs;
 mod idx;
 mod image_folder;
 mod mnist;
+pub mod official_corruptions;
 pub mod remote;
 mod resize;
 mod usps;
@@ -366,6 +367,7 @@ mod tests {
             "fetch",
             "file",
             "idx",
+            "official_corruptions",
             "remote",
             "resize",
             "verify",

@@ -6,6 +6,7 @@
 use crate::catalog::Catalog;
 use crate::lab::adversarial::{Adversarial, Asked};
 use crate::lab::architecture;
+use crate::lab::corruption::named;
 use crate::lab::data;
 use crate::lab::feasibility::of_shapes;
 use crate::lab::train::Recipe;
@@ -77,7 +78,9 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
         f64::from(study.suite.corrupted_images).min(test)
     };
     let attacked = attacked(study, &reference.dataset.id, facts.classes, test);
-    let measured = study.suite.corruptions.len() as f64 * 5.0 * corrupted + attacked;
+    let severities = |method| named(method).map_or(0, |named| named.corruption.severities().len());
+    let conditions: usize = study.suite.corruptions.iter().map(severities).sum();
+    let measured = conditions as f64 * corrupted + attacked;
     let trained = 1.0 + f64::from(reference.twins) + f64::from(u8::from(reference.same_start_twin));
     let mut images = trained * (epochs(&recipe) + measured);
     let mut points = trained * f64::from(own);
@@ -105,7 +108,11 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     let steps = images / (64.0 * 10.0) / 3.0 * 170.0;
     Some((
         seconds,
-        20_000.0 + steps + points * points * 45.0 + networks * 25_000.0,
+        // A finding has about 350 bytes; there are two for each condition of each network.
+        20_000.0
+            + steps
+            + points * points * 45.0
+            + networks * (7_500.0 + conditions as f64 * 700.0),
     ))
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::lab::adversarial::impossible;
 use crate::lab::architecture;
+
 use crate::lab::compression;
+use crate::lab::corruption::{self, named};
 use crate::lab::data::{self, Source};
 use crate::lab::domain;
 use crate::lab::error::{Error, Result};
@@ -13,7 +15,7 @@ use crate::lab::saved;
 use crate::nn::ImageShape;
 use crate::nn::network::Network;
 use crate::nn::parameters::pretrained;
-use crate::spec::{Branch, CheckedStudy, Method, Reference, SpecError, Stage, Weights};
+use crate::spec::{Branch, CheckedStudy, Method, Reference, SpecError, Stage, Study, Weights};
 
 /// The largest side that is named to somebody whose images are too small; every network here takes such images.
 const LARGE: usize = 64;
@@ -28,10 +30,68 @@ pub fn of_shapes(study: &CheckedStudy) -> Vec<SpecError> {
     found(study, false)
 }
 
+/// The study with sets of corruptions (`cifar-10-c`) spelled out, and variants behind a colon (`random-fog:published`)
+/// turned into knobs. Of a set, what needs color is left out where a data set has none.
+pub fn spelled_out(mut study: Study) -> Study {
+    let is_gray = study.references.iter().any(|reference| {
+        let shape = shape_of(reference);
+        shape.is_some_and(|shape| shape.channels != 3)
+    });
+    let is_left_out = |method: &Method| {
+        is_gray && named(method).is_ok_and(|named| named.corruption.needs_color())
+    };
+    let mut methods: Vec<Method> = Vec::new();
+    for method in std::mem::take(&mut study.suite.corruptions) {
+        let set = corruption::SETS.iter().find(|set| set.id == method.id);
+        let several = match set {
+            Some(set) if method.setting.0.is_empty() => {
+                let members = set.members.iter().map(|member| corruption::parse(member));
+                members.filter(|member| !is_left_out(member)).collect()
+            }
+            _ if method.setting.0.is_empty() => vec![corruption::parse(&method.id)],
+            _ => vec![method],
+        };
+        for method in several {
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+    }
+    study.suite.corruptions = methods;
+    study
+}
+
+/// The images of a reference as its data set has them; nothing where the data set is not known.
+fn shape_of(reference: &Reference) -> Option<ImageShape> {
+    Some(domain::source(&reference.dataset)?.extent().shape)
+}
+
+/// Corruptions that are asked for of images on which they are not defined.
+fn of_corruptions(study: &Study) -> Vec<SpecError> {
+    let mut problems = Vec::new();
+    for method in &study.suite.corruptions {
+        let Ok(named) = named(method) else { continue };
+        let gray = study.references.iter().find_map(|reference| {
+            let shape = shape_of(reference)?;
+            (shape.channels != 3).then_some((&reference.dataset.id, shape.channels))
+        });
+        if let Some((dataset, channels)) = gray
+            && named.corruption.needs_color()
+        {
+            let problem = format!(
+                "{} needs images with 3 channels, and those of {dataset} have {channels}",
+                named.condition
+            );
+            problems.push(SpecError::new("suite", "corruption", problem));
+        }
+    }
+    problems
+}
+
 fn found(study: &CheckedStudy, opens_files: bool) -> Vec<SpecError> {
     let attacks = &study.study().suite.attacks;
     let references = &study.study().references;
-    let mut problems = Vec::new();
+    let mut problems = of_corruptions(study.study());
     for (index, reference) in references.iter().enumerate() {
         let place = if references.len() > 1 {
             format!("reference {}", index + 1)
@@ -212,7 +272,7 @@ pub fn normalization(from: &Weights, channels: usize) -> Result<Option<(Vec<f32>
 mod tests {
     use super::*;
     use crate::lab;
-    use crate::spec::{KnobValue, Method, Study};
+    use crate::spec::KnobValue;
 
     fn said(reference: impl FnOnce(&mut Reference)) -> Vec<String> {
         let mut study = Study::default();
@@ -247,6 +307,54 @@ mod tests {
         assert_eq!(
             said(|reference| reference.resize = Some(8)),
             ["resize: 8 pixels are fewer than the images have, 28x28; they can only be enlarged"]
+        );
+    }
+
+    #[test]
+    fn sets_are_spelled_out_and_leave_out_what_needs_color() {
+        let asked = |dataset: &str, words: &[&str]| {
+            let mut study = Study::default();
+            study.references[0].dataset = Method::plain(dataset);
+            study.suite.corruptions = words.iter().map(|word| Method::plain(*word)).collect();
+            let study = spelled_out(study);
+            assert_eq!(spelled_out(study.clone()), study);
+            study.suite.corruptions
+        };
+        let names = |methods: Vec<Method>| -> Vec<String> {
+            methods
+                .iter()
+                .map(|method| named(method).unwrap().condition)
+                .collect()
+        };
+        assert_eq!(asked("cifar10", &["cifar-10-c"]).len(), 15);
+        assert_eq!(asked("cifar10", &["all"]).len(), 23);
+        assert_eq!(asked("mnist", &["all"]).len(), 20);
+        assert_eq!(
+            names(asked(
+                "mnist",
+                &["document-000", "fog", "random-fog:published"]
+            )),
+            [
+                "gaussian-noise:published",
+                "pixel-dropout:published",
+                "random-fog:published",
+                "fog"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_needs_color_is_refused_on_gray_images() {
+        let mut study = Study::default();
+        study.suite.corruptions = vec![corruption::parse("iso-noise:published")];
+        study.references[0].dataset = Method::plain("mnist");
+        let study = study.check(&lab::catalog()).unwrap();
+        let said: Vec<String> = of_shapes(&study).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "suite: corruption: iso-noise:published needs images with 3 channels, and those of mnist have 1"
+            ]
         );
     }
 

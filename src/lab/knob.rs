@@ -55,9 +55,18 @@ struct Anchor {
 
 /// Images under one condition, and which of them the reference gets right.
 struct Condition {
-    corruption: Option<(usize, Severity)>,
+    /// Its condition, and its severity where it has any.
+    corruption: Option<(String, Option<Severity>)>,
     images: Examples,
     hits: Vec<bool>,
+}
+
+impl Condition {
+    /// Whether it is looked at when the corruptions are that strong: clean images and what has no severity always are.
+    fn is_at(&self, severity: Severity) -> bool {
+        let own = self.corruption.as_ref().and_then(|(_, own)| *own);
+        own.is_none_or(|own| own == severity)
+    }
 }
 
 /// The knob of one reference.
@@ -167,7 +176,7 @@ impl Knob {
             let Some(condition) = self.conditions.get(place) else {
                 continue;
             };
-            if condition.corruption.is_some_and(|(_, own)| own != severity) {
+            if !condition.is_at(severity) {
                 continue;
             }
             let seen = outputs(&network, &condition.images, &mut self.workspace, between)?;
@@ -175,10 +184,11 @@ impl Knob {
             let both = hits.iter().zip(&condition.hits).filter(|(a, b)| **a && **b);
             let count = |hits: &[bool]| hits.iter().filter(|hit| **hit).count() as u64;
             trial.hits.push(TrialHits {
-                condition: condition
+                condition: condition.corruption.as_ref().map(|(id, _)| id.clone()),
+                severity: condition
                     .corruption
-                    .and_then(|(index, _)| Some(self.corruptions.get(index)?.id.clone())),
-                severity: condition.corruption.map(|(_, severity)| severity.get()),
+                    .as_ref()
+                    .and_then(|(_, severity)| Some(severity.as_ref()?.get())),
                 own: count(&hits),
                 reference: count(&condition.hits),
                 both: both.count() as u64,
@@ -333,26 +343,26 @@ impl Knob {
         let clean = self.conditions[0].images.clone();
         let severity = severity(wish);
         // Other severities are forgotten: their images can be made again.
-        self.conditions
-            .retain(|known| known.corruption.is_none_or(|(_, own)| own == severity));
+        if self.conditions.iter().any(|known| !known.is_at(severity)) {
+            self.conditions.truncate(1);
+        }
         let threads = rayon::current_num_threads() as f64 / THREADS;
         let each = (network.macs().max(1) * clean.len() as u64) as f64;
         let fit = ((BUDGET * threads / each) as usize).clamp(1, CONDITIONS);
         for index in self.conditions.len() - 1..self.corruptions.len().min(fit - 1) {
-            let asked = &self.corruptions[index];
-            let entry = corruption::ALL
-                .iter()
-                .find(|entry| entry.info.id == asked.id)
-                .ok_or_else(|| {
-                    Error::Internal(format!("corruption {} is not in the table", asked.id))
-                })?;
-            let method = (entry.build)(&asked.setting);
-            let images =
-                corruption::corrupted_set(&*method, &asked.id, &clean, severity, self.seed);
+            let named = corruption::named(&self.corruptions[index])?;
+            let own = named.corruption.severities()[0].map(|_| severity);
+            let images = corruption::corrupted_set(
+                &*named.corruption,
+                &named.condition,
+                &clean,
+                own,
+                self.seed,
+            );
             let seen = outputs(&reference, &images, &mut self.workspace, between)?;
             let hits = right(&seen, &images.labels);
             self.conditions.push(Condition {
-                corruption: Some((index, severity)),
+                corruption: Some((named.condition, own)),
                 images,
                 hits,
             });

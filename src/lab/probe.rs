@@ -16,6 +16,7 @@ pub mod corruption_error;
 pub mod domain_accuracy;
 pub mod footprint;
 pub mod functional_landscape;
+pub mod gallery;
 pub mod gradient_masking;
 pub mod latency;
 pub mod output_divergence;
@@ -65,6 +66,7 @@ pub const ALL: &[Entry<dyn Probe>] = &[
     functional_landscape::ENTRY,
     footprint::ENTRY,
     latency::ENTRY,
+    gallery::ENTRY,
 ];
 
 /// What a metric is counted in, and which way is better.
@@ -74,7 +76,9 @@ fn nature(metric: Metric) -> (Unit, Direction) {
         Metric::Accuracy | Metric::Agreement | Metric::ChurnGood => {
             (Unit::Fraction, HigherIsBetter)
         }
-        Metric::Error | Metric::ChurnBad => (Unit::Fraction, LowerIsBetter),
+        Metric::Error | Metric::ChurnBad | Metric::MeanCorruptionError => {
+            (Unit::Fraction, LowerIsBetter)
+        }
         // Another mistake in place of a mistake: neither better nor worse.
         Metric::ChurnUgly => (Unit::Fraction, Neutral),
         Metric::Js | Metric::NearerThanTwin => (Unit::Nats, LowerIsBetter),
@@ -94,6 +98,9 @@ fn nature(metric: Metric) -> (Unit, Direction) {
         Metric::AccuracyRounded | Metric::TransferAccuracy => (Unit::Fraction, HigherIsBetter),
         // Of pixels' ranges.
         Metric::DistanceMean | Metric::DistanceMedian => (Unit::None, HigherIsBetter),
+        Metric::RelativeCorruptionError | Metric::RelativeMce => (Unit::None, LowerIsBetter),
+        Metric::MeanAbsoluteChange => (Unit::GreyLevels, Neutral),
+        Metric::Psnr => (Unit::Decibels, Neutral),
     }
 }
 

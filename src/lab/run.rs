@@ -13,6 +13,8 @@ use crate::catalog::Catalog;
 use crate::event::{DataFacts, Event, Outcome, Warning};
 use crate::lab::cache::Cache;
 use crate::lab::context::{Control, Sink};
+use crate::lab::corruption::named;
+use crate::lab::data::official_corruptions::{self, OfficialCorruptions};
 use crate::lab::data::{Dataset, Source};
 use crate::lab::domain;
 use crate::lab::error::{Error, Result};
@@ -268,6 +270,25 @@ impl<'a> Running<'a> {
                 });
             }
         }
+        let (official, troubles) = if asked.id == official_corruptions::OF
+            && study.references[reference as usize].resize.is_none()
+        {
+            let conditions: Vec<String> = study
+                .suite
+                .corruptions
+                .iter()
+                .filter_map(|method| Some(named(method).ok()?.condition))
+                .collect();
+            OfficialCorruptions::find(&self.means.folders, &conditions, &dataset.test)
+        } else {
+            (None, Vec::new())
+        };
+        for message in troubles {
+            sink.state(Event::Warned {
+                network: None,
+                warning: Warning::Other { message },
+            })?;
+        }
         let digest = dataset.digest();
         let bench = Workbench::new(
             study,
@@ -277,7 +298,8 @@ impl<'a> Running<'a> {
             domains,
             &digest,
             self.means,
-        );
+        )
+        .with_official(official);
         let (data, shape) = (&bench.data, bench.data.train.shape);
         sink.state(Event::DataReady(DataFacts {
             reference,
@@ -297,6 +319,7 @@ impl<'a> Running<'a> {
                 .map(|domain| (domain.name.clone(), domain.examples.len() as u64))
                 .collect(),
             digest,
+            official: bench.official(),
         }))?;
         Ok(bench)
     }

@@ -8,14 +8,15 @@ use std::rc::Rc;
 
 use crate::lab::adversarial::Adversarial;
 use crate::lab::answers::Answers;
-use crate::lab::corruption::{self, Severity};
+use crate::lab::corruption::{Named, Severity, corrupted_set};
+use crate::lab::data::official_corruptions::OfficialCorruptions;
 use crate::lab::data::{Examples, Split};
 use crate::lab::domain::Domain;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::Outputs;
 use crate::lab::train::Life;
 use crate::nn::network::Network;
-use crate::spec::{NetworkId, NetworkPlan, Role, Setting};
+use crate::spec::{NetworkId, NetworkPlan, Role};
 
 /// The data of one reference and all that is compared with it.
 #[derive(Debug)]
@@ -55,37 +56,68 @@ impl Kept {
 /// Sets beyond the budget are drawn again when asked for: the streams are seeded per image, so the bytes are the same.
 #[derive(Debug, Default)]
 pub struct CorruptedSets {
-    sets: RefCell<BTreeMap<(String, Severity), Rc<Examples>>>,
+    sets: RefCell<BTreeMap<Strength, Rc<Examples>>>,
+    /// Files of images that others have corrupted, which come first.
+    official: Option<OfficialCorruptions>,
+    troubles: RefCell<Vec<String>>,
 }
+
+/// A condition and its severity.
+type Strength = (String, Option<Severity>);
 
 /// Bytes of corrupted images that are kept in memory.
 const CORRUPTED_BUDGET: usize = 256 << 20;
 
 impl CorruptedSets {
-    /// `examples` under the corruption of that id.
+    /// Sets that are read from files where those have them.
+    pub fn with(official: Option<OfficialCorruptions>) -> Self {
+        Self {
+            official,
+            ..Self::default()
+        }
+    }
+
+    /// The test images of these `indices`, which are `examples` when clean, under a corruption.
     ///
     /// # Errors
-    /// When the id is not in the table, which checking excludes.
+    /// None at present: a file that cannot be read any more is a trouble, and its images are made here.
     pub fn get(
         &self,
-        id: &str,
-        setting: &Setting,
-        severity: Severity,
+        named: &Named,
+        severity: Option<Severity>,
         examples: &Examples,
+        indices: &[usize],
         seed: u64,
     ) -> Result<Rc<Examples>> {
-        let key = (id.to_owned(), severity);
+        let key = (named.condition.clone(), severity);
         if let Some(set) = self.sets.borrow().get(&key) {
             return Ok(Rc::clone(set));
         }
-        let entry = corruption::ALL
-            .iter()
-            .find(|entry| entry.info.id == id)
-            .ok_or_else(|| Error::Internal(format!("corruption {id} is not in the table")))?;
-        let method = (entry.build)(setting);
-        let set = Rc::new(corruption::corrupted_set(
-            &*method, id, examples, severity, seed,
-        ));
+        let read = self
+            .official
+            .as_ref()
+            .and_then(|files| files.read(&named.condition, severity?.get(), indices, examples));
+        let read = match read {
+            Some(Ok(set)) => Some(set),
+            Some(Err(error)) => {
+                let trouble = format!(
+                    "{error}; the images under {} are made here",
+                    named.condition
+                );
+                self.troubles.borrow_mut().push(trouble);
+                None
+            }
+            None => None,
+        };
+        let set = Rc::new(read.unwrap_or_else(|| {
+            corrupted_set(
+                &*named.corruption,
+                &named.condition,
+                examples,
+                severity,
+                seed,
+            )
+        }));
         let held: usize = self
             .sets
             .borrow()
@@ -96,6 +128,17 @@ impl CorruptedSets {
             self.sets.borrow_mut().insert(key, Rc::clone(&set));
         }
         Ok(set)
+    }
+
+    /// What could not be read since it was last asked.
+    pub fn troubles(&self) -> Vec<String> {
+        self.troubles.take()
+    }
+
+    /// The conditions whose images come from files.
+    pub fn official(&self) -> Vec<String> {
+        let files = self.official.as_ref();
+        files.map_or_else(Vec::new, OfficialCorruptions::conditions)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::lab::architecture;
 use crate::lab::cache::{Cache, Kept as Cached, Key};
 use crate::lab::compression::{self, Start};
 use crate::lab::context::{Context, Control, Sink};
+use crate::lab::data::official_corruptions::OfficialCorruptions;
 use crate::lab::data::{Dataset, Split};
 use crate::lab::domain::Domain;
 use crate::lab::error::{Error, Result};
@@ -608,14 +609,27 @@ impl<'a> Workbench<'a> {
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
         let role = plan.role.name();
         Ok(Key::of(&[
-            "measure with answers",
+            "measure with answers and means",
             own,
             reference,
             role,
             &json(&self.study.suite)?,
             &self.domains(),
             &self.study.seed.to_string(),
+            // Images that others have corrupted are other images.
+            &self.official().join(","),
         ]))
+    }
+
+    /// With files of images that others have corrupted.
+    pub fn with_official(mut self, official: Option<OfficialCorruptions>) -> Self {
+        self.corrupted = CorruptedSets::with(official);
+        self
+    }
+
+    /// The conditions whose images come from official files.
+    pub fn official(&self) -> Vec<String> {
+        self.corrupted.official()
     }
 
     fn subject<'s>(&'s self, plan: &'s NetworkPlan) -> Subject<'s> {

@@ -10,6 +10,7 @@ use crate::state::sweep::deviation;
 use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, say};
 
 mod attacks;
+mod corruption;
 mod costs;
 mod sweeps;
 
@@ -78,6 +79,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
     write_networks(state, text)?;
     sweeps::write(chapter, text)?;
     attacks::write(state, text)?;
+    corruption::write_effects(state, text)?;
     for branch in state.branches() {
         if let Some(comparison) = Comparison::of(state, branch.plan.id) {
             write_comparison(state, branch, &comparison, text)?;
@@ -198,6 +200,7 @@ fn write_comparison(
         }
         writeln!(text)?;
     }
+    corruption::write_means(state, branch.plan.id, text)?;
     write_sizes(comparison, text)?;
     if let Some(agreement) = &comparison.agreement {
         writeln!(

@@ -20,7 +20,7 @@ use super::{Error, FORMAT, Header, VERSION, newer};
 use crate::event::{Event, Record};
 
 /// Every kind that this version knows.
-pub const KINDS: [&str; 21] = [
+pub const KINDS: [&str; 22] = [
     "study-started",
     "branch-added",
     "data-ready",
@@ -31,6 +31,7 @@ pub const KINDS: [&str; 21] = [
     "epoch-ended",
     "stopped-early",
     "network-compressed",
+    "pictured",
     "network-saved",
     "measured",
     "warned",
@@ -57,6 +58,7 @@ pub fn kind(event: &Event) -> &str {
         Event::EpochEnded { .. } => "epoch-ended",
         Event::StoppedEarly { .. } => "stopped-early",
         Event::NetworkCompressed { .. } => "network-compressed",
+        Event::Pictured(_) => "pictured",
         Event::NetworkSaved { .. } => "network-saved",
         Event::Measured(_) => "measured",
         Event::Warned { .. } => "warned",

@@ -3,8 +3,8 @@
 use super::{FORMAT, Header, VERSION, codec};
 use crate::catalog::Catalog;
 use crate::event::{
-    Cost, DataFacts, Event, KeptChannels, LayerFacts, Outcome, Record, Tally, Trial, TrialHits,
-    Warning,
+    Cost, DataFacts, Event, KeptChannels, LayerFacts, Outcome, Picture, Pixels, Record, Tally,
+    Trial, TrialHits, View, Warning,
 };
 use crate::measurement::{Direction, MapPoint, Measurement, Metric, Score, Unit, Value, Verdict};
 use crate::spec::{
@@ -166,7 +166,22 @@ fn after(event: &Event) -> Option<Event> {
             removed: None,
             remarks: vec!["zeros are stored".to_owned()],
         },
-        Event::NetworkCompressed { .. } => Event::NetworkSaved {
+        Event::NetworkCompressed { .. } => Event::Pictured(Picture {
+            network,
+            example: 17,
+            label: 3,
+            shape: [1, 1, 2],
+            is_flipped: true,
+            views: vec![View {
+                condition: Some("pgd".to_owned()),
+                severity: None,
+                budget: Some(Score(0.1)),
+                pixels: Some(Pixels(vec![0, 255])),
+                class: 5,
+                confidence: Score(0.75),
+            }],
+        }),
+        Event::Pictured(_) => Event::NetworkSaved {
             network,
             file: "networks/reference.safetensors".to_owned(),
             bytes: 901_234,
@@ -267,6 +282,7 @@ fn data() -> DataFacts {
         domains: Vec::new(),
         classes: vec!["zero".to_owned(), "\u{7}one".to_owned()],
         digest: "00ff".to_owned(),
+        official: Vec::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Branch, KnobValue, Method, Reference, Setting, Stage, Study, Suite, Weights, printable,
 };
-use crate::catalog::{Catalog, Described, Knob, Range};
+use crate::catalog::{Catalog, Described, Knob, Range, Text};
 
 /// One thing that is wrong with a study.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,8 +118,16 @@ impl Study {
             self.suite.probes.push(Method::plain(ATTACKING));
         }
         if self.suite.corruptions.is_empty() {
-            let all = catalog.corruptions.iter();
-            self.suite.corruptions = all.map(|entry| Method::plain(&*entry.info.id)).collect();
+            let usual = &catalog.usual_corruptions;
+            let is_usual = |id: &Text| usual.is_empty() || usual.contains(id);
+            let ids = catalog.corruptions.iter().map(|method| &method.info.id);
+            let mut all: Vec<Method> = ids
+                .filter(|id| is_usual(id))
+                .map(|id| Method::plain(&**id))
+                .collect();
+            // In the order of that list.
+            all.sort_by_key(|method| usual.iter().position(|id| *id == method.id));
+            self.suite.corruptions = all;
         }
         for (table, methods, what) in [
             (&catalog.probes, &mut self.suite.probes, "probe"),
@@ -130,9 +138,16 @@ impl Study {
             ),
             (&catalog.attacks, &mut self.suite.attacks, "attack"),
         ] {
-            for method in methods {
+            for method in methods.iter_mut() {
                 check_method(method, table, "suite", what, &mut errors);
             }
+            let mut kept: Vec<Method> = Vec::new();
+            for method in methods.drain(..) {
+                if !kept.contains(&method) {
+                    kept.push(method);
+                }
+            }
+            *methods = kept;
         }
         for domain in &mut self.suite.domains {
             // The domains that a data set knows are found where it is.

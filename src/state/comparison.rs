@@ -160,11 +160,11 @@ impl Comparison {
         self.accuracies.iter().find(|row| row.condition.is_none())
     }
 
-    /// The rows of one severity, the clean one in front.
+    /// The rows of one severity, the clean one in front, and those of corruptions without severities.
     pub fn at_severity(&self, severity: u8) -> impl Iterator<Item = &AccuracyRow> {
         self.accuracies
             .iter()
-            .filter(move |row| row.condition.is_none() || row.severity == Some(severity))
+            .filter(move |row| row.severity.is_none_or(|own| own == severity))
     }
 
     /// The severities that were measured, from weak to strong.

@@ -239,7 +239,12 @@ pub fn quantities(state: &State, severity: u8) -> Vec<Quantity> {
         // The ends of an interval are drawn as such, and an error is one less the accuracy.
         if matches!(
             metric,
-            Metric::LatencyMsP10 | Metric::LatencyMsP90 | Metric::Error
+            Metric::LatencyMsP10
+                | Metric::LatencyMsP90
+                | Metric::Error
+                // Of the images, not of a network.
+                | Metric::MeanAbsoluteChange
+                | Metric::Psnr
         ) {
             continue;
         }

@@ -40,6 +40,8 @@ pub enum Place {
     SameStartTwin,
     TrainLimit,
     TestLimit,
+    /// Which set of corruptions.
+    Corruptions,
     FullSuite,
     Threads,
     Device,
@@ -268,6 +270,7 @@ impl Form {
             Place::SameStartTwin => in_reference("same-start-twin"),
             Place::TrainLimit => "train-limit".to_owned(),
             Place::TestLimit => "test-limit".to_owned(),
+            Place::Corruptions => "suite: corruption".to_owned(),
             Place::FullSuite => "suite: full".to_owned(),
             Place::Threads => "threads".to_owned(),
             Place::Device => "device".to_owned(),

@@ -191,8 +191,8 @@ impl<'a> Scene<'a> {
             .collect()
     }
 
-    /// The heading of a corruption or another method.
-    pub fn title_of(&self, id: &str) -> String {
-        self.catalog.title(id).to_lowercase()
+    /// The heading of a corruption, with its variant if it has one, or of another method.
+    pub fn title_of(&self, condition: &str) -> String {
+        self.catalog.title_of_condition(condition).to_lowercase()
     }
 }

@@ -179,6 +179,8 @@ pub(crate) fn catalog() -> Catalog {
                 },
             ),
         ],
+        usual_corruptions: Vec::new(),
+        corruption_sets: Vec::new(),
         live: vec![
             text("magnitude-pruning"),
             text("post-training-quantization"),
@@ -285,6 +287,7 @@ impl Story {
                 shape: [1, 28, 28],
                 classes: (0..10).map(|class| format!("sign {class}")).collect(),
                 digest: "0".repeat(64),
+                official: Vec::new(),
             }),
         );
         story

@@ -59,17 +59,20 @@ pub(super) fn correlate(channel: &[u8], height: usize, width: usize, kernel: &Ke
     let side = 2 * kernel.reach + 1;
     let rows: Vec<usize> = mirrored_places(height, kernel.reach);
     let columns: Vec<usize> = mirrored_places(width, kernel.reach);
-    let mut result = Vec::with_capacity(channel.len());
-    for y in 0..height {
-        for x in 0..width {
-            let mut sum = 0.0;
-            for (row, weights) in rows[y..y + side].iter().zip(kernel.weights.chunks(side)) {
-                let line = &channel[row * width..(row + 1) * width];
-                for (&column, weight) in columns[x..x + side].iter().zip(weights) {
-                    sum += weight * f64::from(line[column]);
+    // Every line with what lies beyond its ends.
+    let wide: Vec<f64> = channel
+        .chunks_exact(width)
+        .flat_map(|line| columns.iter().map(|column| f64::from(line[*column])))
+        .collect();
+    let mut result = vec![0.0; channel.len()];
+    for (y, sums) in result.chunks_exact_mut(width).enumerate() {
+        for (row, weights) in rows[y..].iter().zip(kernel.weights.chunks_exact(side)) {
+            let line = &wide[row * columns.len()..(row + 1) * columns.len()];
+            for (shift, weight) in weights.iter().enumerate().filter(|(_, w)| **w != 0.0) {
+                for (sum, value) in sums.iter_mut().zip(&line[shift..]) {
+                    *sum += weight * value;
                 }
             }
-            result.push(sum);
         }
     }
     result
@@ -84,7 +87,7 @@ fn mirrored_places(size: usize, reach: usize) -> Vec<usize> {
 }
 
 /// Mirrors at the edges without repeating them, `2 1 | 0 1 2 | 1 0`: OpenCV's default border, reflect-101.
-fn mirrored(place: isize, size: usize) -> usize {
+pub(super) fn mirrored(place: isize, size: usize) -> usize {
     if size == 1 {
         return 0;
     }

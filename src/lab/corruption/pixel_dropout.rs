@@ -4,10 +4,13 @@
 //! Buslaev et al. 2020, Albumentations' `PixelDropout` (mask shared by the channels, dropped to 0, p = 0.01 by default).
 //! Bytes in, bytes out; any number of channels, any size.
 //!
-//! Deviation: Albumentations has one probability and no severities. The five here are ours: severity 1 is its default, and
-//! 5 leaves most of the image. It also applies the transform to half the images only; here to every image.
+//! Variant `published`: p = 0.01, as in document 000, without severities.
+//! Variant `corrected`: five severities of ours; severity 1 is that of the document, and 5 leaves most of the image.
+//!
+//! Deviation: Albumentations applies the transform to half the images only; here it is applied to every image.
 
-use super::{Corruption, Severity};
+use super::variant::{KNOBS, PUBLISHED};
+use super::{Corruption, ONCE, Severity};
 use crate::catalog::{Entry, Info, text};
 use crate::nn::ImageShape;
 use crate::nn::rng::Rng;
@@ -23,8 +26,11 @@ pub(super) const ENTRY: Entry<dyn Corruption> = Entry {
         family: text("noise"),
         ratio_of: None,
     },
-    knobs: &[],
-    build: |_| Box::new(PixelDropout),
+    knobs: KNOBS,
+    build: |setting| match setting.choice("variant") {
+        PUBLISHED => Box::new(Published),
+        _ => Box::new(PixelDropout),
+    },
 };
 
 struct PixelDropout;
@@ -35,12 +41,30 @@ const PROBABILITY: [f64; 5] = [0.01, 0.03, 0.06, 0.10, 0.15];
 impl Corruption for PixelDropout {
     fn corrupt(&self, image: &mut [u8], shape: ImageShape, severity: Severity, rng: &mut Rng) {
         let probability = PROBABILITY[severity.index()];
-        let plane = shape.height * shape.width;
-        for pixel in 0..plane {
-            if rng.uniform() < probability {
-                for channel in 0..shape.channels {
-                    image[channel * plane + pixel] = 0;
-                }
+        dropped(image, shape, &mut || rng.uniform() < probability);
+    }
+}
+
+/// As document 000 measured it, which is severity 1 of the other.
+struct Published;
+
+impl Corruption for Published {
+    fn severities(&self) -> &'static [Option<Severity>] {
+        &ONCE
+    }
+
+    fn corrupt(&self, image: &mut [u8], shape: ImageShape, _: Severity, rng: &mut Rng) {
+        dropped(image, shape, &mut || rng.uniform() < PROBABILITY[0]);
+    }
+}
+
+/// Drops the pixels for which `is_dropped` says so, row by row.
+pub(super) fn dropped(image: &mut [u8], shape: ImageShape, is_dropped: &mut dyn FnMut() -> bool) {
+    let plane = shape.height * shape.width;
+    for pixel in 0..plane {
+        if is_dropped() {
+            for channel in 0..shape.channels {
+                image[channel * plane + pixel] = 0;
             }
         }
     }

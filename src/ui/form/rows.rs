@@ -219,6 +219,27 @@ impl Form {
             "images",
             study.test_limit.is_some(),
         );
+        let chosen = &study.suite.corruptions;
+        let set = catalog
+            .corruption_sets
+            .iter()
+            .find(|set| set.members == *chosen);
+        let (name, note) = match set {
+            Some(set) => (set.id.to_string(), set.summary.to_string()),
+            None if chosen.is_empty() => (
+                "usual".to_owned(),
+                format!("{} of them", catalog.usual_corruptions.len()),
+            ),
+            None => (format!("{} chosen", chosen.len()), String::new()),
+        };
+        extra(
+            Place::Corruptions,
+            "Corruptions",
+            name,
+            Kind::Choice,
+            &note,
+            !chosen.is_empty(),
+        );
         extra(
             Place::FullSuite,
             "Corrupt all",

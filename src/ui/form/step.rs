@@ -59,6 +59,7 @@ impl Form {
                 let flag = &mut self.asked_mut().same_start_twin;
                 *flag = !*flag;
             }
+            Place::Corruptions => turn_corruptions(&mut self.study.suite.corruptions, catalog, by),
             Place::FullSuite => self.study.suite.full = !self.study.suite.full,
             Place::TrainLimit => turn_limit(&mut self.study.train_limit, by * LIMIT_STEP),
             Place::TestLimit => turn_limit(&mut self.study.test_limit, by * LIMIT_STEP),
@@ -225,6 +226,18 @@ fn turn_limit(limit: &mut Option<u32>, by: i64) {
 }
 
 /// Round the devices that can be asked for on any machine; a numbered one counts as `cuda`.
+/// The next set of corruptions, round at its ends; before the first stand the usual ones. A choice of one's own is left.
+fn turn_corruptions(chosen: &mut Vec<Method>, catalog: &Catalog, by: i64) {
+    let sets = &catalog.corruption_sets;
+    let at = sets.iter().position(|set| set.members == *chosen);
+    let now = at.map_or(0, |at| at as i64 + 1);
+    let next = (now + by).rem_euclid(sets.len() as i64 + 1) as usize;
+    *chosen = next
+        .checked_sub(1)
+        .and_then(|place| sets.get(place))
+        .map_or_else(Vec::new, |set| set.members.clone());
+}
+
 fn turn_device(device: &mut String, by: i64) {
     const DEVICES: [&str; 3] = ["cpu", "auto", "cuda"];
     let at = DEVICES

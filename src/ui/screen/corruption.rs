@@ -28,8 +28,25 @@ pub fn note(scene: &Scene<'_>, view: &View, width: u16) -> String {
     let word = if width < 56 { "sev" } else { "severity" };
     let severity = format!("{word} {}", view.severity);
     match n {
+        Some(n) if width >= 72 => {
+            let images = figure::count(n);
+            format!("{severity} · n {images}{}", source(scene))
+        }
         Some(n) => format!("{severity} · n {}", figure::count(n)),
         None => severity,
+    }
+}
+
+/// Whose images they are, where it could be others' than the program's own.
+fn source(scene: &Scene<'_>) -> String {
+    let data = &scene.state().data;
+    let official: usize = data.iter().map(|facts| facts.official.len()).sum();
+    if official > 0 {
+        format!(" · {official} official")
+    } else if data.iter().any(|facts| facts.dataset == "cifar10") {
+        " · made here".to_owned()
+    } else {
+        String::new()
     }
 }
 
@@ -289,8 +306,11 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
                 break;
             }
             let Some(row) = comparison.accuracies.iter().find(|row| {
+                // What has no severity stands in the first column alone, as clean images do.
                 row.condition.as_deref() == *condition
-                    && (condition.is_none() || row.severity == Some(*severity))
+                    && (condition.is_none()
+                        || row.severity == Some(*severity)
+                        || (row.severity.is_none() && column == 0))
             }) else {
                 continue;
             };

@@ -355,6 +355,11 @@ pub fn what(metric: Metric) -> &'static str {
         Metric::DistanceMedian => "distance, median",
         Metric::TransferAccuracy => "transfer",
         Metric::GradientMasking => "gradients",
+        Metric::MeanCorruptionError => "corrupted, mean",
+        Metric::RelativeCorruptionError => "corrupted, ratio",
+        Metric::RelativeMce => "relative mCE",
+        Metric::MeanAbsoluteChange => "image change",
+        Metric::Psnr => "image PSNR",
     }
 }
 
@@ -368,6 +373,9 @@ pub fn value(value: f64, unit: Unit) -> String {
         Unit::Bytes => figure::bytes(value),
         Unit::Milliseconds => figure::milliseconds(value),
         Unit::ImagesPerSecond => format!("{} images/s", figure::short_count(value)),
+        Unit::GreyLevels => format!("{} of 255", figure::digits(value, 3)),
+        Unit::Decibels if value.is_infinite() => "∞ dB".to_owned(),
+        Unit::Decibels => format!("{} dB", figure::plain(value, 1)),
         Unit::None => figure::digits(value, 4),
     }
 }

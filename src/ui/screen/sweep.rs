@@ -140,6 +140,8 @@ pub fn scale(unit: Unit, greatest: f64) -> Scale {
         Unit::Count if greatest >= 1e9 => divided(1e9, "G"),
         Unit::Count if greatest >= 1e6 => divided(1e6, "M"),
         Unit::Count if greatest >= 1e4 => divided(1e3, "k"),
+        Unit::GreyLevels => divided(1.0, "of 255"),
+        Unit::Decibels => divided(1.0, "dB"),
         Unit::Count | Unit::None => divided(1.0, ""),
     }
 }

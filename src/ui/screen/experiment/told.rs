@@ -105,6 +105,14 @@ pub(super) fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
             ],
         ),
         Place::TestLimit => said("Test images", &["Use only so many of them. Empty: all."]),
+        Place::Corruptions => said(
+            "Corruptions",
+            &[
+                "What test images go through before the networks see them: five usual ones, the fifteen of CIFAR-10-C, its four \
+                 others, the five of document 000 as published or visible at this size, or all.",
+                "Any others, with their variants, are named by --corruptions or in a study's file.",
+            ],
+        ),
         Place::FullSuite => said(
             "Corrupt all test images",
             &[
@@ -154,11 +162,20 @@ pub(super) fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
                     .collect();
                 titles.join(", ")
             };
+            let usual: Vec<String> = catalog
+                .corruptions
+                .iter()
+                .filter(|method| {
+                    let usual = &catalog.usual_corruptions;
+                    usual.is_empty() || usual.contains(&method.info.id)
+                })
+                .map(|method| method.info.title.to_lowercase())
+                .collect();
             Told {
                 title: "What is measured".to_owned(),
                 paragraphs: vec![
                     format!("Of every network: {}.", list(&catalog.probes)),
-                    format!("Under: {}; severities 1 to 5.", list(&catalog.corruptions)),
+                    format!("Under: {}; severities 1 to 5.", usual.join(", ")),
                     "All networks see the same images, corrupted ones byte for byte.".to_owned(),
                 ],
                 source: String::new(),
