@@ -301,6 +301,27 @@ pub enum Verdict {
     Undecided,
 }
 
+/// How gradients went back through rounded values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Through {
+    StraightThrough,
+    /// As they are: nothing.
+    None,
+    AsTheSimulator,
+}
+
+impl Through {
+    /// In words, as it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::StraightThrough => "straight-through",
+            Self::None => "none",
+            Self::AsTheSimulator => "as-the-simulator",
+        }
+    }
+}
+
 /// Whether a network's robustness is only that of its gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -414,7 +435,7 @@ pub struct Measurement {
     pub paired: Option<Paired>,
     /// How an attack's gradients went back through rounded activations, where the network has such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub estimator: Option<String>,
+    pub estimator: Option<Through>,
 }
 
 /// How a candidate and its reference differ on the same examples.

@@ -285,7 +285,7 @@ impl Words {
             verdict.word()
         );
         if let Some(estimator) = &found.estimator {
-            text = format!("{text} ({estimator})");
+            text = format!("{text} ({})", estimator.word());
         }
         for check in checks {
             let word = match check.outcome {
@@ -348,7 +348,7 @@ impl Words {
             text = format!("{text} made against {}", self.state.name(from));
         }
         if let Some(estimator) = &found.estimator {
-            text = format!("{text} ({estimator})");
+            text = format!("{text} ({})", estimator.word());
         }
         let (low, high) = found
             .interval

@@ -7,9 +7,13 @@ use std::rc::Rc;
 use crate::lab::attack::{self, Attack, Images, Norm, Victim, budgets};
 use crate::lab::data::Examples;
 use crate::lab::error::Result;
+use crate::measurement::Through;
 use crate::nn::network::Network;
 use crate::nn::op::fake_quant::Estimator;
 use crate::spec::{KnobValue, Method, NetworkId, Setting};
+
+/// Attacked images, one after another.
+type Pixels = Rc<[f32]>;
 
 /// The attacks of a reference and its branches.
 #[derive(Debug, Default)]
@@ -138,14 +142,14 @@ pub fn made(id: &str, knobs: &[(&str, KnobValue)]) -> Result<Box<dyn Attack>> {
 }
 
 /// The word of an estimator for a finding: said where the network rounds activations and the attack takes gradients.
-pub fn estimator(network: &Network, gradient: Option<Estimator>) -> Option<String> {
-    let rounds = network
-        .nodes()
-        .iter()
-        .any(|node| node.layer.kind() == "fake-quant");
-    gradient
-        .filter(|_| rounds)
-        .map(|gradient| gradient.word().to_owned())
+pub fn estimator(network: &Network, gradient: Option<Estimator>) -> Option<Through> {
+    let mut nodes = network.nodes().iter();
+    let rounds = nodes.any(|node| node.layer.kind() == "fake-quant");
+    gradient.filter(|_| rounds).map(|gradient| match gradient {
+        Estimator::StraightThrough => Through::StraightThrough,
+        Estimator::Nothing => Through::None,
+        Estimator::Identity => Through::AsTheSimulator,
+    })
 }
 
 /// What keeps attacks from being used on so many classes, in one sentence.

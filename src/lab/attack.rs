@@ -39,7 +39,7 @@ pub use boundary::{Boundary, nearest};
 pub use carlini_wagner::{from_tanh, to_tanh};
 pub use loss::Loss;
 pub use square::side;
-pub use victim::{Slopes, Victim};
+pub use victim::{Direction, Slopes, Victim};
 
 /// Every attack, in the order on screen.
 pub const ALL: &[Entry<dyn Attack>] = &[
@@ -198,7 +198,7 @@ pub struct Struck {
     pub pixels: Vec<f32>,
     /// Whether the network is still right on each; an image that it errs on unchanged is never one.
     pub right: Vec<bool>,
-    /// The same after rounding to bytes, towards the image as it was.
+    /// The same after rounding to bytes within the budget.
     pub right_rounded: Vec<bool>,
     /// How far each was moved, by the attack's norm; 0 where the network erred unchanged, infinite where a search for the
     /// nearest found nothing.
@@ -265,7 +265,12 @@ pub fn strike_right(
         attack.craft(victim, &attackable, epsilon)?
     };
     verify(attack, id, &attackable, &pixels, epsilon)?;
-    let bytes = rounded(&attackable.pixels, &pixels);
+    let bound = if attack.is_minimal() {
+        f64::INFINITY
+    } else {
+        epsilon * attack.published().unwrap_or(1.0)
+    };
+    let bytes = rounded(&attackable, &pixels, attack.norm(), bound);
     let right = victim.right(&pixels, &attackable.labels)?;
     let right_rounded = victim.right(&bytes, &attackable.labels)?;
     let each = images.each();
@@ -320,23 +325,44 @@ fn verify(
     Ok(())
 }
 
-/// Pixels as bytes, rounded towards the clean ones: an image file that keeps the budget and the range.
-pub fn rounded(clean: &[f32], moved: &[f32]) -> Vec<f32> {
+/// Pixels as bytes that keep the budget and the range: the nearest ones, or those towards the clean image where the nearest
+/// would leave the budget. Always towards it would undo every attack that stops at the first error.
+pub fn rounded(images: &Images, moved: &[f32], norm: Norm, bound: f64) -> Vec<f32> {
+    let each = images.each().max(1);
+    let mut bytes = vec![0.0; moved.len()];
+    bytes
+        .par_chunks_exact_mut(each)
+        .zip(images.pixels.par_chunks_exact(each))
+        .zip(moved.par_chunks_exact(each))
+        .for_each(|((bytes, clean), moved)| {
+            let bound = bound + TOLERANCE * bound.max(1.0);
+            let far = |byte: f32, clean: f32| f64::from(byte) - f64::from(clean);
+            for ((byte, clean), moved) in bytes.iter_mut().zip(clean).zip(moved) {
+                *byte = (moved.clamp(0.0, 1.0) * 255.0).round() / 255.0;
+                if norm == Norm::Linf && far(*byte, *clean).abs() > bound {
+                    *byte = inward(*clean, *moved);
+                }
+            }
+            if norm == Norm::L2 && norm.distance(clean, bytes) > bound {
+                for ((byte, clean), moved) in bytes.iter_mut().zip(clean).zip(moved) {
+                    *byte = inward(*clean, *moved);
+                }
+            }
+        });
+    bytes
+}
+
+/// A pixel as a byte, towards the clean one.
+fn inward(clean: f32, moved: f32) -> f32 {
     /// Below this, in grey levels, a value is the whole number that arithmetic in 32 bits missed.
     const HAIR: f32 = 1e-3;
-    clean
-        .par_iter()
-        .zip(moved)
-        .map(|(clean, moved)| {
-            let level = moved.clamp(0.0, 1.0) * 255.0;
-            let byte = if moved > clean {
-                (level + HAIR).floor()
-            } else {
-                (level - HAIR).ceil()
-            };
-            byte.clamp(0.0, 255.0) / 255.0
-        })
-        .collect()
+    let level = moved.clamp(0.0, 1.0) * 255.0;
+    let byte = if moved > clean {
+        (level + HAIR).floor()
+    } else {
+        (level - HAIR).ceil()
+    };
+    byte.clamp(0.0, 255.0) / 255.0
 }
 
 /// The pixels of several images, one after another.

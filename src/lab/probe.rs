@@ -94,11 +94,10 @@ fn nature(metric: Metric) -> (Unit, Direction) {
             (Unit::Milliseconds, LowerIsBetter)
         }
         Metric::Throughput => (Unit::ImagesPerSecond, HigherIsBetter),
-        Metric::Landscape => (Unit::None, Neutral),
+        Metric::Landscape | Metric::GradientMasking => (Unit::None, Neutral),
         Metric::AccuracyRounded | Metric::TransferAccuracy => (Unit::Fraction, HigherIsBetter),
         // Of pixels' ranges.
         Metric::DistanceMean | Metric::DistanceMedian => (Unit::None, HigherIsBetter),
-        Metric::GradientMasking => (Unit::None, Neutral),
         Metric::RelativeCorruptionError | Metric::RelativeMce => (Unit::None, LowerIsBetter),
         Metric::MeanAbsoluteChange => (Unit::GreyLevels, Neutral),
         Metric::Psnr => (Unit::Decibels, Neutral),

@@ -94,15 +94,11 @@ fn robust_accuracies_are_those_of_torchattacks() {
 fn euclidean_robust_accuracies_are_those_of_torchattacks() {
     for epsilon in ["1.0", "2.0"] {
         let budget: f64 = epsilon.parse().unwrap();
-        let l2 = ("norm", word("l2"));
+        let l2 = [("norm", word("l2"))];
         let of = |name: &str| format!("{name} l2 {epsilon}");
-        held(&of("pgd"), robust("pgd", &[l2.clone()], budget), POINTS);
-        held(
-            &of("apgd-ce"),
-            robust("apgd-ce", &[l2.clone()], budget),
-            POINTS,
-        );
-        let queries = [l2, ("queries", whole(1000))];
+        held(&of("pgd"), robust("pgd", &l2, budget), POINTS);
+        held(&of("apgd-ce"), robust("apgd-ce", &l2, budget), POINTS);
+        let queries = [l2[0].clone(), ("queries", whole(1000))];
         held(&of("square"), robust("square", &queries, budget), 0.03);
     }
 }

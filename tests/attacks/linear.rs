@@ -83,7 +83,8 @@ fn the_nearest_boundary_is_found_from_the_networks_own_gradients() {
         })
         .collect();
     assert_eq!(nearest(&boundaries, Norm::L2), 0);
-    assert!((boundaries[0].distance(Norm::L2) - 0.707_106_8).abs() < 1e-6);
+    let half = std::f64::consts::FRAC_1_SQRT_2;
+    assert!((boundaries[0].distance(Norm::L2) - half).abs() < 1e-6);
     let step = boundaries[0].step(0.0);
     assert!((step[0] + 0.5).abs() < 1e-6 && (step[1] - 0.5).abs() < 1e-6);
 }

@@ -1,7 +1,7 @@
 //! Probes that attack: a network that masks its gradients is found out, an honest one is not.
 
 use shrinklab::event::Warning;
-use shrinklab::measurement::{CheckOutcome, Masking, MaskingCheck};
+use shrinklab::measurement::{CheckOutcome, Masking, MaskingCheck, Through};
 
 use super::*;
 
@@ -174,7 +174,7 @@ fn accuracy_against_the_budget_is_a_curve() {
             assert_eq!(found.paired.is_some(), is_accuracy && network == CANDIDATE);
             let rounds = network == CANDIDATE;
             assert_eq!(
-                found.estimator.as_deref(),
+                found.estimator.map(Through::word),
                 rounds.then_some("straight-through")
             );
         }

@@ -124,7 +124,8 @@ mod tests {
                 normal: &[-2.0, -1.0],
             },
         ];
-        assert!((boundaries[0].distance(Norm::L2) - 0.707_106_8).abs() < 1e-6);
+        let half = std::f64::consts::FRAC_1_SQRT_2;
+        assert!((boundaries[0].distance(Norm::L2) - half).abs() < 1e-6);
         assert!((boundaries[1].distance(Norm::L2) - 2.236_068_0).abs() < 1e-6);
         let at = nearest(&boundaries, Norm::L2);
         let step = boundaries[at].step(0.0);

@@ -2,6 +2,7 @@
 //!
 //! Maximum norm: MNIST 0.3 (Madry et al. 2018, arXiv:1706.06083), Fashion-MNIST 0.1, CIFAR 8/255 (RobustBench).
 //! Euclidean: CIFAR 0.5 (RobustBench); MNIST 1.5 (Croce and Hein 2020, arXiv:1907.02044, table 2).
+//! Photographs of an image folder get CIFAR's.
 //! Deviation: no Euclidean budget of Fashion-MNIST is common, and none at all of `glyphs` and USPS, which look like it and
 //! like MNIST: they get those of the data set they look like, half of MNIST's Euclidean one for the finer textures.
 
@@ -14,7 +15,7 @@ const CURVE: [f64; 4] = [0.25, 0.5, 1.0, 2.0];
 /// The budget of a data set.
 pub fn usual(dataset: &str, norm: Norm) -> f64 {
     let digits = matches!(dataset, "mnist" | "usps");
-    let color = dataset.starts_with("cifar");
+    let color = dataset.starts_with("cifar") || dataset == "image-folder";
     match norm {
         Norm::Linf if digits => 0.3,
         Norm::Linf if color => 8.0 / 255.0,

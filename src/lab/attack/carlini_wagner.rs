@@ -224,7 +224,7 @@ impl Attack for CarliniWagner {
                 let slopes = victim.slopes(&x, 1, &mut |row, _, logits, d| {
                     let label = images.labels[active[row].at] as usize;
                     Loss::Margin.of(logits, label, 0, d);
-                    for d in d.iter_mut() {
+                    for d in d {
                         *d = -*d;
                     }
                 })?;

@@ -1,9 +1,10 @@
 //! What attacks climb: losses of one image's logits, and their gradients with respect to the logits.
 //!
 //! Cross-entropy: log Σ exp(z) - z_y; gradient softmax(z) - onehot(y).
-//! Difference of logits ratio (Croce and Hein 2020, arXiv:2003.01690, equation 6): -(z_y - max_{i≠y} z_i) / (z_π1 - z_π3
-//! + 1e-12), π the order of falling logits; towards a target t (equation 7): -(z_y - z_t) / (z_π1 - (z_π3 + z_π4) / 2 +
-//! 1e-12). Neither changes when all logits are scaled, and so neither saturates. Margin: max_{i≠y} z_i - z_y.
+//! Difference of logits ratio (Croce and Hein 2020, arXiv:2003.01690, equation 6), π the order of falling logits:
+//! -(z_y - max_{i≠y} z_i) / (z_π1 - z_π3 + 1e-12); towards a target t (equation 7):
+//! -(z_y - z_t) / (z_π1 - (z_π3 + z_π4) / 2 + 1e-12). Neither changes when all logits are scaled, and so neither saturates.
+//! Margin: max_{i≠y} z_i - z_y.
 //! Computed in 64 bits; only the gradient is rounded to 32.
 
 /// A loss that an attack makes larger.

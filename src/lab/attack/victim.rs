@@ -19,6 +19,9 @@ pub struct Slopes {
     pub gradients: Vec<Vec<f32>>,
 }
 
+/// Fills in a loss's gradient with respect to logits: of an image's place, which of the directions, and its logits.
+pub type Direction<'d> = dyn FnMut(usize, usize, &[f32], &mut [f32]) + 'd;
+
 /// A network under attack.
 pub struct Victim<'a> {
     network: &'a Network,
@@ -93,7 +96,7 @@ impl<'a> Victim<'a> {
         &mut self,
         pixels: &[f32],
         times: usize,
-        direction: &mut dyn FnMut(usize, usize, &[f32], &mut [f32]),
+        direction: &mut Direction<'_>,
     ) -> Result<Slopes> {
         let each = self.network.input().values();
         let whole = pixels.len() / each.max(1);
@@ -133,7 +136,7 @@ impl<'a> Victim<'a> {
         pixels: &[f32],
         times: usize,
         first: usize,
-        direction: &mut dyn FnMut(usize, usize, &[f32], &mut [f32]),
+        direction: &mut Direction<'_>,
     ) -> candle_core::Result<(Vec<f32>, Vec<Vec<f32>>)> {
         let input = self.network.input();
         let n = pixels.len() / input.values();

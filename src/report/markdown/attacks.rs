@@ -149,7 +149,7 @@ fn write_verdict(network: &NetworkState, text: &mut String) -> fmt::Result {
         verdict.word()
     )?;
     if let Some(estimator) = &found.estimator {
-        write!(text, ", {} through rounded activations", words(estimator))?;
+        write!(text, ", {} through rounded activations", estimator.word())?;
     }
     writeln!(text, " ({} images).\n", found.n.unwrap_or(0))?;
     let told = checks

@@ -312,10 +312,8 @@ pub fn turn_knob(setting: &mut Setting, knob: &Knob, by: i64) {
             };
             KnobValue::Flag(!at)
         }
-        // Numbers are typed.
-        Range::Numbers { .. } => return,
-        // A text is given where it can be typed: on the command line, or in the study's file.
-        Range::Text { .. } => return,
+        // What is typed is given on the command line, or in the study's file.
+        Range::Numbers { .. } | Range::Text { .. } => return,
     };
     setting.0.insert(knob.id.to_string(), next);
 }

@@ -136,6 +136,8 @@ pub fn share(
 
 #[cfg(test)]
 mod tests {
+    use CheckOutcome::{Failed, Passed, Unclear};
+
     use super::*;
 
     /// SciPy 1.17.1: `binomtest(k, n, 0.5, alternative="greater").pvalue`.
@@ -192,7 +194,6 @@ mod tests {
                 .map(|outcome| check("a", "b", ["c", "d"], [0.0; 2], None, *outcome))
                 .collect()
         };
-        use CheckOutcome::{Failed, Passed, Unclear};
         assert_eq!(of(&with(&[Passed, Passed]), 200), Masking::NotMasked);
         assert_eq!(of(&with(&[Passed, Unclear]), 200), Masking::Inconclusive);
         assert_eq!(of(&with(&[Unclear, Failed]), 200), Masking::Masked);
