@@ -19,10 +19,6 @@ pub struct Record {
 }
 
 /// What reaches the log: a fact, or a remark for whoever reads the file, which is no event.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all of them are facts, and few are held at once"
-)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     Fact(Event),

@@ -24,9 +24,6 @@ pub struct Adversarial {
     made: RefCell<BTreeMap<(NetworkId, usize), Pixels>>,
 }
 
-/// Attacked images one after another.
-type Pixels = Rc<[f32]>;
-
 /// Bytes of attacked images that are kept in memory; more are made again when they are asked for.
 const MADE_BUDGET: usize = 256 << 20;
 
