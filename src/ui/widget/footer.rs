@@ -21,13 +21,15 @@ const URGENT: [Action; 7] = [
 ];
 
 /// The words of keys that only the chart of sweeps, or the list of layers, has.
-const OWN: [&str; 6] = [
+const OWN: [&str; 8] = [
     "keep",
     "method",
     "axis",
     "quantity",
     "sensitivity",
     "all layers",
+    "condition",
+    "all attacks",
 ];
 
 /// Whether a key does anything now.
