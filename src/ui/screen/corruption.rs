@@ -632,7 +632,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         }
     }
     for (place, line) in sums.iter().enumerate() {
-        let y = pen.height() - foot as u16 + place as u16;
+        let y = pen.height().saturating_sub(foot as u16) + place as u16;
         pen.put(1, y, line, theme.text());
     }
     let y = pen.height() - 1;

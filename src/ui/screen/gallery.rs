@@ -266,10 +266,10 @@ fn example(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, shown: &Shown<'_>)
         2
     };
     let mut tiles = tiles(scene, view, shown);
-    // The chosen condition and its change stay longest.
+    // What is neither clean nor chosen goes first where there is no room, then the clean image.
     while tiles.len() > 2 && width / (tiles.len() as u16) < 15 {
-        let first = tiles.iter().position(|tile| !tile.is_chosen).unwrap_or(0);
-        tiles.remove(first);
+        let other = tiles.iter().rposition(|tile| !tile.is_chosen);
+        tiles.remove(other.unwrap_or(0));
     }
     let each = width / tiles.len().max(1) as u16;
     // The label, a heading, the answers, and the list of conditions where there is room.

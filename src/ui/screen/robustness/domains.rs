@@ -204,7 +204,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
     }
     if height >= 5 {
         let hidden = networks.len().saturating_sub(skip + fits);
-        let more = match (hidden, names.len() - usize::from(shown)) {
+        let more = match (hidden, names.len().saturating_sub(usize::from(shown))) {
             (0, 0) => {
                 "grey: no more than noise from its reference; drop: from its own domain".to_owned()
             }
