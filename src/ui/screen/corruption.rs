@@ -152,18 +152,28 @@ fn means(scene: &Scene<'_>, comparison: &Comparison) -> Vec<String> {
         number(found.scalar().unwrap_or(f64::NAN)) + &range
     };
     let mut pieces = Vec::new();
-    if let Some(found) = latest(comparison.candidate, Metric::MeanCorruptionError) {
-        pieces.push(format!("mean error {}", written(found, 100.0, 1)));
+    let error = |id: NetworkId| {
+        let found = latest(id, Metric::MeanCorruptionError)?;
+        let margin = found.interval.map_or(String::new(), |(low, high)| {
+            format!(" ±{}", figure::percent((high.0 - low.0) / 2.0))
+        });
+        let value = figure::percent(found.scalar()?);
+        Some(format!(" {} {value}{margin}", scene.glyph(id)))
+    };
+    let is_alone = comparison.reference == comparison.candidate;
+    let own = error(comparison.candidate).filter(|_| !is_alone);
+    let errors: String = [error(comparison.reference), own]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !errors.is_empty() {
+        pieces.push(format!("mean error{errors}"));
     }
-    if comparison.reference == comparison.candidate {
+    if is_alone {
         return pieces;
     }
-    if let Some(found) = latest(comparison.reference, Metric::MeanCorruptionError) {
-        let glyph = scene.glyph(comparison.reference);
-        pieces.push(format!("{glyph} {}", written(found, 100.0, 1)));
-    }
     for (metric, name) in [
-        (Metric::RelativeCorruptionError, "to reference"),
+        (Metric::RelativeCorruptionError, "relative error"),
         (Metric::RelativeMce, "relative mCE"),
     ] {
         if let Some(found) = latest(comparison.candidate, metric) {
@@ -199,8 +209,8 @@ pub fn note(scene: &Scene<'_>, view: &View, width: u16) -> String {
     let word = if width < 56 { "sev" } else { "severity" };
     let severity = match view.spread {
         Spread::One => format!("{word} {}", view.severity),
-        Spread::All => "all severities".to_owned(),
-        Spread::Mean => "mean of severities".to_owned(),
+        Spread::All => "sev 1-5".to_owned(),
+        Spread::Mean => format!("mean {word}"),
     };
     match n {
         Some(n) if width >= 72 => {
@@ -270,7 +280,8 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let mut sums = packed(&means(scene, &comparison), wide);
     sums.truncate(match pen.height() {
         0..9 => 0,
-        9..14 => 1,
+        9..12 => 1,
+        12..14 => 2,
         _ => 3,
     });
     let sums_height = sums.len() as u16;

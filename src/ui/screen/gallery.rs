@@ -418,7 +418,7 @@ fn list(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, shown: &Shown<'_>) {
     for (place, seen) in others.iter().enumerate().skip(page).take(fits) {
         let at = (place - page) as u16;
         let (x, y) = (at / pen.height() * each, at % pen.height());
-        let label = 20.min(each / 3);
+        let label = 20.min(each * 2 / 5);
         let style = if place == chosen {
             theme.accent()
         } else {

@@ -41,12 +41,11 @@ fn attacks(found: &Comparison) -> Vec<&str> {
 fn chosen<'a>(found: &'a Comparison, view: &View) -> &'a str {
     let all = attacks(found);
     let asked = view.robustness.attack.as_deref();
-    let is_asked = |condition: &&str| Some(*condition) == asked;
-    all.iter()
-        .copied()
-        .find(is_asked)
-        .or(all.first().copied())
-        .unwrap_or("")
+    // The strongest of the usual ones where nobody chose.
+    let wanted = [asked, Some("autoattack"), Some("pgd")];
+    let pick = |wanted: Option<&str>| all.iter().copied().find(|attack| Some(*attack) == wanted);
+    let found = wanted.into_iter().find_map(pick);
+    found.or(all.first().copied()).unwrap_or("")
 }
 
 /// The rows of an attack, by budget from small to large.
@@ -123,7 +122,8 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
         curve(&found, chosen(&found, view)).len()
     };
     // Beside the chart where there is room, otherwise below it; the chart comes first.
-    let foot = rows as u16 + 2;
+    let told = distances(scene, &found, chosen(&found, view)).len();
+    let foot = (rows + 1 + if is_all { 0 } else { told }) as u16;
     let (chart, table) = if width >= 90 {
         ((width - 46, height), (width - 45, 0, 45, height))
     } else {
@@ -236,11 +236,13 @@ fn table_of_one(
     let rows = curve(found, attack);
     let width = pen.width();
     let distances = distances(scene, found, attack);
-    let foot = u16::from(distances.is_some() && pen.height() > 3);
+    let foot = distances.len() as u16;
+    let foot = if pen.height() > 2 + foot { foot } else { 0 };
+    let each = (width - 6) / 3;
     let columns = if alone {
-        [8, width.min(30), 0]
+        [7, width.min(30), 0]
     } else {
-        [8, 8 + (width - 8) / 3, 8 + (width - 8) * 2 / 3]
+        [7, 6 + each, 6 + each * 2]
     };
     pen.put_right(columns[0] - 1, 0, "ε", theme.dim());
     let heads = [found.reference, found.candidate];
@@ -273,9 +275,9 @@ fn table_of_one(
             pen.put_right(width, y, &difference.points(), style);
         }
     }
-    if let Some(words) = distances.filter(|_| foot == 1) {
-        let y = pen.height() - 1;
-        pen.put(1, y, &words, theme.dim());
+    for (place, words) in distances.iter().take(usize::from(foot)).enumerate() {
+        let y = pen.height() - foot + place as u16;
+        pen.put(1, y, words, theme.dim());
     }
 }
 
@@ -320,8 +322,8 @@ fn table_of_all(pen: &mut Pen<'_>, scene: &Scene<'_>, found: &Comparison, scroll
     }
 }
 
-/// How far away the nearest errors are, where the attack looked for those.
-fn distances(scene: &Scene<'_>, found: &Comparison, attack: &str) -> Option<String> {
+/// How far away the nearest errors are, where the attack looked for those: a line per network.
+fn distances(scene: &Scene<'_>, found: &Comparison, attack: &str) -> Vec<String> {
     let of = |id: NetworkId, metric| {
         let network: &NetworkState = scene.state().network(id)?;
         let found = network.measurements.latest(metric, Some(attack), None)?;
@@ -340,7 +342,7 @@ fn distances(scene: &Scene<'_>, found: &Comparison, attack: &str) -> Option<Stri
             format!(" median {}", figure::digits(median, 2))
         });
         Some(format!(
-            "{} {}{ends}{median}",
+            "{} distance {}{ends}{median}",
             scene.glyph(id),
             figure::digits(mean, 2)
         ))
@@ -349,6 +351,5 @@ fn distances(scene: &Scene<'_>, found: &Comparison, attack: &str) -> Option<Stri
     if !is_alone(found) {
         sides.push(told(found.candidate));
     }
-    let sides: Vec<String> = sides.into_iter().flatten().collect();
-    (!sides.is_empty()).then(|| format!("distance {}", sides.join("  ")))
+    sides.into_iter().flatten().collect()
 }

@@ -72,7 +72,7 @@ pub fn note(scene: &Scene<'_>) -> String {
     match networks.first() {
         None => String::new(),
         Some(_) if is_mixed(scene, &networks) => "* learned".to_owned(),
-        Some(network) => format!("learned {}", own_domain(scene, network)),
+        Some(network) => text::clean(&format!("learned {}", own_domain(scene, network))),
     }
 }
 
@@ -133,11 +133,13 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
     let chosen = scene.candidate(view).map(|network| network.plan.id);
     let place = |column: usize| label + (column as u16 + 1) * each;
     let height = usize::from(pen.height());
-    let fits = (height.saturating_sub(3) / lines).max(1);
+    // How many images there are gives way to networks.
+    let top = if height < 8 { 1 } else { 2 };
+    let fits = (height.saturating_sub(1 + top) / lines).max(1);
     let skip = scroll.min(networks.len().saturating_sub(fits));
     let mut counts: Vec<Option<u64>> = vec![None; names.len()];
     for (line, network) in networks.iter().skip(skip).take(fits).enumerate() {
-        let y = 2 + (line * lines) as u16;
+        let y = (top + line * lines) as u16;
         let id = network.plan.id;
         let name_style = if chosen == Some(id) {
             theme.title()
@@ -195,19 +197,20 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
         };
         let room = usize::from(each) - 1;
         pen.put_right(end, 0, &text::fit(&text::clean(domain), room), style);
-        if let Some(n) = counts[column] {
+        if let Some(n) = counts[column].filter(|_| top == 2) {
             pen.put_right(end, 1, &format!("n {}", figure::count(n)), theme.dim());
         }
-        if is_wide {
+        if is_wide && top == 2 {
             pen.put_right(place(column), 1, "drop", theme.dim());
         }
     }
     if height >= 5 {
         let hidden = networks.len().saturating_sub(skip + fits);
         let more = match (hidden, names.len().saturating_sub(usize::from(shown))) {
-            (0, 0) => {
-                "grey: no more than noise from its reference; drop: from its own domain".to_owned()
+            (0, 0) if is_wide => {
+                "grey: within noise of its reference   drop: from its own domain".to_owned()
             }
+            (0, 0) => "grey: within noise   below: drop from its own".to_owned(),
             (0, right) => format!("→ {right} more in full (f)"),
             (down, 0) => format!("↓ {down} more   grey: within noise"),
             (down, right) => format!("↓ {down} more   → {right} more in full (f)"),

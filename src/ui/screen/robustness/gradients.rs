@@ -77,11 +77,11 @@ fn network(scene: &Scene<'_>, id: NetworkId, width: usize, lines: &mut Vec<Piece
     let n = found
         .n
         .map_or(String::new(), |n| format!("  n {}", figure::count(n)));
-    let room = width.saturating_sub(text::width(&words) + text::width(&n) + 5);
+    let room = width.saturating_sub(text::width(&words) + text::width(&n) + 6);
     let name = text::fit(&text::clean(&scene.name(id)), room);
     lines.push(vec![
         (format!("{} ", scene.glyph(id)), scene.style(id)),
-        (name + " ", theme.title()),
+        (name + "  ", theme.title()),
         (words, style),
         (n, theme.dim()),
     ]);
@@ -89,16 +89,22 @@ fn network(scene: &Scene<'_>, id: NetworkId, width: usize, lines: &mut Vec<Piece
         let words = "its accuracy under attack is no lower bound; fails:";
         lines.extend(wrapped(words, width, theme.text()));
     }
+    let mut is_told = false;
     for outcome in [
         CheckOutcome::Failed,
         CheckOutcome::Unclear,
         CheckOutcome::Passed,
     ] {
         for check in checks.iter().filter(|check| check.outcome == outcome) {
+            // A check is called by what would be suspicious.
+            if outcome == CheckOutcome::Passed && !is_told {
+                is_told = true;
+                lines.extend(wrapped("looked for and not found:", width, theme.dim()));
+            }
             let (mark, style) = match outcome {
                 CheckOutcome::Failed => ("✗", theme.error()),
                 CheckOutcome::Unclear => ("?", theme.warning()),
-                CheckOutcome::Passed => ("✓", theme.dim()),
+                CheckOutcome::Passed => ("·", theme.dim()),
             };
             let told = told(check, outcome != CheckOutcome::Passed);
             for (place, line) in text::wrap(&told, width.saturating_sub(4))

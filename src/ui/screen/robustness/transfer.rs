@@ -56,7 +56,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
     let each = if width >= 20 + count * 12 { 12 } else { 6 };
     let has_margin = each == 12;
     let columns = ((width.saturating_sub(12)) / each).max(1).min(count);
-    let label = width.saturating_sub(columns * each);
+    let label = width.saturating_sub(columns * each).min(34);
     let place = |column: u16| label + (column + 1) * each;
     pen.put(1, 0, "made against ↓ asked of →", theme.dim());
     for (column, network) in networks.iter().take(usize::from(columns)).enumerate() {
