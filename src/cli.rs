@@ -282,7 +282,7 @@ pub(crate) struct ReplayArguments {
         allow_negative_numbers = true
     )]
     pub at: Option<i64>,
-    /// Which screen: live, loss, corruption, function, numbers, table, sweep, layers, help, warnings
+    /// Which screen: live, loss, corruption, function, numbers, table, sweep, layers, robustness, attacks, gradients, domains, transfer, gallery, help, warnings
     #[arg(long, value_name = "NAME", requires = "once")]
     pub screen: Option<String>,
     /// As a picture

@@ -16,6 +16,8 @@ use shrinklab::ui::{self, GpuUse, Request, Screen, Seek, export};
 
 #[path = "screens/made_up.rs"]
 mod made_up;
+#[path = "screens/robustness.rs"]
+mod robustness;
 #[path = "screens/shown.rs"]
 mod shown;
 
@@ -246,6 +248,20 @@ fn no_size_breaks_a_screen() {
         "6<down><down>",
         "5<right>",
         "5mv",
+        "2V<tab>V",
+        "2<tab>fV",
+        "2<tab>fVV<down>",
+        "7",
+        "7x<down>",
+        "7a",
+        "7f",
+        "7fa<down><down>",
+        "7<tab>f<down>",
+        "7<tab><tab>f",
+        "7<tab><tab><tab>f",
+        "8",
+        "8xxx<down>",
+        "8f<down><down><down>x",
     ];
     let mut sizes: Vec<(u16, u16)> = Vec::new();
     for width in [
@@ -260,6 +276,7 @@ fn no_size_breaks_a_screen() {
         made_up::at_work(),
         made_up::complete(),
         made_up::turned(&[0.3, 0.5]),
+        robustness::attacked(),
     ];
     for records in all {
         for live in [true, false] {
@@ -301,8 +318,12 @@ fn without_color_no_cell_has_one() {
         "?",
         ":",
         "b",
+        "7",
+        "7a",
+        "8",
+        "8f",
     ] {
-        let mut shown = Shown::new(made_up::at_work(), true, Screen::Live);
+        let mut shown = Shown::new(robustness::attacked(), true, Screen::Live);
         shown.mono = true;
         shown.press(keys);
         for cell in &shown.draw(120, 40).content {

@@ -28,6 +28,7 @@ fn probe_knobs(suite: &Suite, catalog: &Catalog) -> Option<Vec<(String, KnobValu
         full: suite.full,
         probes: suite.probes.clone(),
         attacks: suite.attacks.clone(),
+        domains: suite.domains.clone(),
         ..Suite::default()
     };
     let usual = suite.usual_probes(catalog);
@@ -85,6 +86,19 @@ fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
     if !attacks.is_empty() {
         let ids: Vec<&str> = attacks.iter().map(|attack| &*attack.id).collect();
         say("--attacks", ids.join(","));
+    }
+    let domains = &study.suite.domains;
+    if !domains.is_empty() {
+        // A domain with knobs of its own has no flag.
+        if domains.iter().any(|domain| {
+            turned(&domain.setting, knobs_of(domain, catalog))
+                .next()
+                .is_some()
+        }) {
+            return None;
+        }
+        let ids: Vec<&str> = domains.iter().map(|domain| &*domain.id).collect();
+        say("--domains", ids.join(","));
     }
     for (id, value) in attack_knobs(attacks, catalog)? {
         say("--set", format!("{id}={value}"));

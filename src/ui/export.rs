@@ -217,6 +217,12 @@ fn shape(symbol: &str, left: f64, top: f64) -> Option<String> {
             let width = ADVANCE * eighths / 8.0 + seam;
             Some(rect(0.0, LINE * 0.14, width, LINE * 0.72))
         }
+        // The upper half of a cell, and eighths from below.
+        '▀' => Some(rect(0.0, 0.0, ADVANCE + 0.3, LINE / 2.0)),
+        '\u{2581}'..='\u{2587}' => {
+            let high = LINE * f64::from(code - 0x2580) / 8.0;
+            Some(rect(0.0, LINE - high, ADVANCE, high))
+        }
         '▐' => Some(rect(ADVANCE / 2.0, LINE * 0.14, ADVANCE / 2.0, LINE * 0.72)),
         '─' | '│' | '╭' | '╮' | '╰' | '╯' | '├' | '┤' | '┬' | '┴' | '┼' | '└' | '┘' | '┌' | '┐'
         | '━' => {

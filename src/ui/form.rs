@@ -42,6 +42,10 @@ pub enum Place {
     TestLimit,
     /// Which set of corruptions.
     Corruptions,
+    /// Which attacks.
+    Attacks,
+    /// Whether other domains are asked, too.
+    Domains,
     FullSuite,
     Threads,
     Device,
@@ -271,6 +275,8 @@ impl Form {
             Place::TrainLimit => "train-limit".to_owned(),
             Place::TestLimit => "test-limit".to_owned(),
             Place::Corruptions => "suite: corruption".to_owned(),
+            Place::Attacks => "suite: attack".to_owned(),
+            Place::Domains => "suite: domain".to_owned(),
             Place::FullSuite => "suite: full".to_owned(),
             Place::Threads => "threads".to_owned(),
             Place::Device => "device".to_owned(),

@@ -107,6 +107,12 @@ pub enum Action {
     ShowSessions,
     ShowSweep,
     ShowNetwork,
+    ShowRobustness,
+    ShowGallery,
+    NextCondition,
+    PreviousCondition,
+    AllAttacks,
+    Spread,
     AllLayers,
     Sense,
     Keep,
@@ -174,6 +180,10 @@ pub enum Layer {
     Sweep,
     /// The layers of a network.
     Network,
+    /// Attacks, domains, gradients, transfer.
+    Robustness,
+    /// Test images as networks see them.
+    Gallery,
     Help,
     Palette,
     /// The line in which a note is typed.
@@ -188,7 +198,7 @@ pub enum Layer {
 
 impl Layer {
     /// All of them, for tests over the table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Study,
         Self::Branch,
         Self::Live,
@@ -196,6 +206,8 @@ impl Layer {
         Self::Sessions,
         Self::Sweep,
         Self::Network,
+        Self::Robustness,
+        Self::Gallery,
         Self::Help,
         Self::Palette,
         Self::Note,
@@ -238,6 +250,8 @@ const SCREENS: &[Layer] = &[
     Layer::Sessions,
     Layer::Sweep,
     Layer::Network,
+    Layer::Robustness,
+    Layer::Gallery,
 ];
 const SHOWN: &[Layer] = &[
     Layer::Live,
@@ -245,9 +259,20 @@ const SHOWN: &[Layer] = &[
     Layer::Sessions,
     Layer::Sweep,
     Layer::Network,
+    Layer::Robustness,
+    Layer::Gallery,
 ];
 const FORMS: &[Layer] = &[Layer::Study, Layer::Branch];
-const FACTS: &[Layer] = &[Layer::Live, Layer::Table, Layer::Sweep, Layer::Network];
+const FACTS: &[Layer] = &[
+    Layer::Live,
+    Layer::Table,
+    Layer::Sweep,
+    Layer::Network,
+    Layer::Robustness,
+    Layer::Gallery,
+];
+const PANELS: &[Layer] = &[Layer::Live, Layer::Robustness];
+const PICTURES: &[Layer] = &[Layer::Robustness, Layer::Gallery];
 const SWEEP: &[Layer] = &[Layer::Sweep];
 const LISTS: &[Layer] = &[
     Layer::Table,
@@ -265,6 +290,8 @@ const MOVING: &[Layer] = &[
     Layer::Sessions,
     Layer::Sweep,
     Layer::Network,
+    Layer::Robustness,
+    Layer::Gallery,
     Layer::Help,
     Layer::Warnings,
 ];
@@ -296,12 +323,13 @@ pub const BINDINGS: &[Binding] = bindings! {
     MoreKnobs [Char('a')], "more knobs", "all knobs", "show every knob of the form, or only the usual ones", FORMS, ANY;
     SaveSpec [Ctrl('s')], "save spec", "save as spec", "save the form as a file that `shrinklab run` takes", &[Layer::Study], ANY;
     // The panels.
-    NextPanel [Tab], "next panel", "panel", "give the keys to the next panel", &[Layer::Live], ANY;
-    PreviousPanel [BackTab], "previous panel", "", "give the keys to the panel before", &[Layer::Live], ANY;
-    FullScreen [Char('f'), Enter], "focus panel", "focus", "show the panel on the whole screen, with more in it", &[Layer::Live], ANY;
+    NextPanel [Tab], "next panel", "panel", "give the keys to the next panel", PANELS, ANY;
+    PreviousPanel [BackTab], "previous panel", "", "give the keys to the panel before", PANELS, ANY;
+    FullScreen [Char('f'), Enter], "focus panel", "focus", "show the panel on the whole screen, with more in it", &[Layer::Live, Layer::Robustness, Layer::Gallery], ANY;
     NextCandidate [Char('c')], "next candidate", "candidate", "compare the next network with its reference", FACTS, ANY;
     PreviousCandidate [Char('C')], "previous candidate", "", "compare the network before with its reference", FACTS, ANY;
     Severity [Char('v')], "severity", "severity", "strength of the corruptions, 1 to 5", &[Layer::Live, Layer::Sweep], ANY;
+    Spread [Char('V')], "severities", "", "bars of one severity, of all five, or of their mean", &[Layer::Live], ANY;
     MapMethod [Char('m')], "map method", "", "how the map of functions is laid out: mds, pca or t-sne", &[Layer::Live], ANY;
     Smoothing [Char('w')], "smoothing", "", "weight of the smoothed loss curve: off, .6, .9, .99", &[Layer::Live], ANY;
     ZoomIn [Char('z')], "zoom in", "", "half as many steps of the loss: around the cross-hair, or the last", &[Layer::Live], ANY;
@@ -317,6 +345,10 @@ pub const BINDINGS: &[Binding] = bindings! {
     // The layers.
     AllLayers [Char('a')], "all layers", "all layers", "list every layer, or only those that multiply", &[Layer::Network], ANY;
     Sense [Char('s')], "sensitivity", "sensitivity", "what each layer of the reference bears: half of its weights zeroed, alone", &[Layer::Network], LAB;
+    // Robustness, and the gallery.
+    NextCondition [Char('x')], "next condition", "condition", "the next attack; in the gallery the next corruption or attack", PICTURES, ANY;
+    PreviousCondition [Char('X')], "previous condition", "", "the attack or corruption before", PICTURES, ANY;
+    AllAttacks [Char('a')], "all attacks", "all attacks", "every attack of the candidate in one picture, or one beside the reference", &[Layer::Robustness], ANY;
     // The table.
     Sort [Enter], "sort", "sort", "sort by the column under the cursor; again turns the order round", &[Layer::Table], ANY;
     Filter [Char('/')], "filter", "filter", "show only the rows that hold every word typed", &[Layer::Table], ANY;
@@ -345,16 +377,16 @@ pub const BINDINGS: &[Binding] = bindings! {
     // Moving.
     Up [Up, Char('k')], "up", "", "up: a field, a row, a value", MOVING, ANY;
     Down [Down, Char('j')], "down", "", "down: a field, a row, a value", MOVING, ANY;
-    Left [Left, Char('h')], "left", "", "less: a value, the live knob; the candidate before", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
-    Right [Right, Char('l')], "right", "", "more: a value, the live knob; the next candidate", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network], ANY;
+    Left [Left, Char('h')], "left", "", "less: a value, the live knob; the candidate before", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network, Layer::Robustness, Layer::Gallery], ANY;
+    Right [Right, Char('l')], "right", "", "more: a value, the live knob; the next candidate", &[Layer::Study, Layer::Branch, Layer::Live, Layer::Table, Layer::Sweep, Layer::Network, Layer::Robustness, Layer::Gallery], ANY;
     Up [BackTab], "previous field", "", "the field before", FORMS, ANY;
     Down [Tab], "next field", "", "the next field", FORMS, ANY;
     Up [Up], "up", "", "up: the line before", &[Layer::Palette, Layer::Quit], ANY;
     Down [Down, Tab], "down", "", "down: the next line", &[Layer::Palette, Layer::Quit], ANY;
     PageUp [PageUp, Ctrl('u')], "page up", "", "a page up", LISTS, ANY;
     PageDown [PageDown, Ctrl('d')], "page down", "", "a page down", LISTS, ANY;
-    First [Home, Char('g')], "first", "", "the beginning: of a list, or of the study", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Network, Layer::Help, Layer::Warnings], ANY;
-    Last [End, Char('G')], "last", "", "the end: of a list, or of the study, and follow it", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Network, Layer::Help, Layer::Warnings], ANY;
+    First [Home, Char('g')], "first", "", "the beginning: of a list, or of the study", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Network, Layer::Gallery, Layer::Help, Layer::Warnings], ANY;
+    Last [End, Char('G')], "last", "", "the end: of a list, or of the study, and follow it", &[Layer::Live, Layer::Table, Layer::Sessions, Layer::Network, Layer::Gallery, Layer::Help, Layer::Warnings], ANY;
     // Leaving a running study.
     Leave [Char('l'), Char('y')], "leave it running", "leave it running", "leave the screen; the study finishes without it", &[Layer::Quit], ANY;
     StopAndQuit [Char('s')], "stop and quit", "stop it", "end the study at the next step and leave", &[Layer::Quit], ANY;
@@ -366,6 +398,8 @@ pub const BINDINGS: &[Binding] = bindings! {
     ShowSessions [Char('o'), Char('4'), F(4)], "open session", "sessions", "the list of saved sessions", SHOWN, ANY;
     ShowSweep [Char('5'), F(5)], "sweep chart", "sweep", "any number over ratio, bits or a size, and the live knob", SHOWN, ANY;
     ShowNetwork [Char('6'), F(6)], "network layers", "layers", "the layers: widths, zeros, bits, which channels went", SHOWN, ANY;
+    ShowRobustness [Char('7'), F(7)], "robustness", "robustness", "attacks over their budgets, other domains, gradients, transfer", SHOWN, ANY;
+    ShowGallery [Char('8'), F(8)], "gallery", "gallery", "test images clean, corrupted and attacked, and what networks see", SHOWN, ANY;
     // In the form digits are numbers.
     ShowStudy [F(1)], "new study", "", "the form of a new study", &[Layer::Study], ANY;
     ShowLive [F(2)], "live screen", "", "the four panels", &[Layer::Study], ANY;
@@ -373,7 +407,9 @@ pub const BINDINGS: &[Binding] = bindings! {
     ShowSessions [Char('o'), F(4)], "open session", "sessions", "the list of saved sessions", &[Layer::Study], ANY;
     ShowSweep [F(5)], "sweep chart", "", "any number over ratio, bits or a size, and the live knob", &[Layer::Study], ANY;
     ShowNetwork [F(6)], "network layers", "", "the layers: widths, zeros, bits, which channels went", &[Layer::Study], ANY;
-    Quit [Char('q'), Ctrl('c')], "quit", "quit", "leave; a running study is asked about first", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions, Layer::Sweep, Layer::Network, Layer::Help, Layer::Warnings], ANY;
+    ShowRobustness [F(7)], "robustness", "", "attacks over their budgets, other domains, gradients, transfer", &[Layer::Study], ANY;
+    ShowGallery [F(8)], "gallery", "", "test images clean, corrupted and attacked, and what networks see", &[Layer::Study], ANY;
+    Quit [Char('q'), Ctrl('c')], "quit", "quit", "leave; a running study is asked about first", &[Layer::Study, Layer::Live, Layer::Table, Layer::Sessions, Layer::Sweep, Layer::Network, Layer::Robustness, Layer::Gallery, Layer::Help, Layer::Warnings], ANY;
     Quit [Ctrl('c')], "quit", "", "leave; a running study is asked about first", &[Layer::Branch, Layer::Palette, Layer::Note, Layer::Filter], ANY;
     Suspend [Ctrl('z')], "suspend", "", "give the terminal back to the shell and hold everything; `fg` goes on", ALL, ANY;
     Back [Esc], "back", "", "one layer back", SCREENS, ANY;
@@ -455,8 +491,9 @@ mod tests {
             for digit in '0'..='9' {
                 assert_eq!(action(Char(digit), *layer, Source::Lab), None, "{digit}");
             }
-            let screens = [1, 2, 3, 4, 5, 6].map(|n| action(F(n), *layer, Source::Lab).is_some());
-            assert_eq!(screens, [*layer == Layer::Study; 6]);
+            let screens =
+                [1, 2, 3, 4, 5, 6, 7, 8].map(|n| action(F(n), *layer, Source::Lab).is_some());
+            assert_eq!(screens, [*layer == Layer::Study; 8]);
         }
     }
 

@@ -61,6 +61,8 @@ pub fn help_lines(source: Source) -> Vec<HelpLine> {
         ("The table of measurements", Layer::Table),
         ("The chart of sweeps", Layer::Sweep),
         ("The layers of a network", Layer::Network),
+        ("Robustness", Layer::Robustness),
+        ("The gallery", Layer::Gallery),
         ("The list of sessions", Layer::Sessions),
         ("The list of warnings", Layer::Warnings),
         ("Before leaving a running study", Layer::Quit),

@@ -11,11 +11,13 @@ use super::view::{Screen, View};
 pub mod corruption;
 pub mod experiment;
 pub mod function;
+pub mod gallery;
 pub mod knob;
 pub mod live;
 pub mod loss;
 pub mod network;
 pub mod numbers;
+pub mod robustness;
 pub mod sessions;
 pub mod sweep;
 pub mod table;
@@ -47,6 +49,8 @@ pub fn paint(scene: &Scene<'_>, view: &View, area: Rect, buffer: &mut Buffer) {
         Screen::Sessions => sessions::draw(&mut pen, scene, view),
         Screen::Sweep => sweep::draw(&mut pen, scene, view),
         Screen::Network => network::draw(&mut pen, scene, view),
+        Screen::Robustness => robustness::draw(&mut pen, scene, view),
+        Screen::Gallery => gallery::draw(&mut pen, scene, view),
     }
     popup::draw(&mut pen, scene, view);
 }

@@ -24,6 +24,11 @@ impl Theme {
         Self { mono }
     }
 
+    /// Whether there are no colors.
+    pub fn is_mono(self) -> bool {
+        self.mono
+    }
+
     fn pick(self, color: u8, without: Modifier) -> Style {
         if self.mono {
             Style::new().add_modifier(without)
@@ -95,6 +100,11 @@ impl Theme {
     /// A network, everywhere and for life.
     pub fn network(self, id: NetworkId) -> Style {
         self.pick(SERIES[id.0 as usize % SERIES.len()], Modifier::empty())
+    }
+
+    /// One of several lines that are no networks; a letter stands beside its color.
+    pub fn series(self, place: usize) -> Style {
+        self.pick(SERIES[place % SERIES.len()], Modifier::empty())
     }
 
     /// The same network where it should stay in the background: its raw steps behind the smoothed line.

@@ -7,7 +7,10 @@ use super::form::Form;
 use super::fuzzy::fuzzy;
 use super::keymap::{self, Action, Key, Layer};
 use super::scene::Scene;
+use super::screen::corruption::Spread;
+use super::screen::gallery::GalleryView;
 use super::screen::live::Panel;
+use super::screen::robustness::{self, RobustnessView};
 use super::screen::sweep::SweepView;
 use super::screen::table::TableView;
 use crate::spec::{Branch, Method, NetworkId, Study};
@@ -32,17 +35,23 @@ pub enum Screen {
     Sweep,
     /// The layers of a network.
     Network,
+    /// Attacks, other domains, and whether gradients tell the truth.
+    Robustness,
+    /// Test images as networks see them.
+    Gallery,
 }
 
 impl Screen {
     /// All of them with the names that `replay --screen` takes.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("study", Self::Study),
         ("live", Self::Live),
         ("table", Self::Table),
         ("sessions", Self::Sessions),
         ("sweep", Self::Sweep),
         ("layers", Self::Network),
+        ("robustness", Self::Robustness),
+        ("gallery", Self::Gallery),
     ];
 }
 
@@ -152,6 +161,8 @@ pub struct View {
     pub candidate: Option<NetworkId>,
     /// 1 to 5.
     pub severity: u8,
+    /// Whether the bars are of that severity, of all five, or of their mean.
+    pub spread: Spread,
     /// Place in [`MAPS`].
     pub map: usize,
     pub smoothing: Smoothing,
@@ -165,6 +176,8 @@ pub struct View {
     pub form: Form,
     pub table: TableView,
     pub sweep: SweepView,
+    pub robustness: RobustnessView,
+    pub gallery: GalleryView,
     /// Where the live knob was turned to.
     pub knob: Option<Method>,
     /// Whether layers without products are listed, too.
@@ -186,6 +199,7 @@ impl View {
             is_full: false,
             candidate: None,
             severity: 3,
+            spread: Spread::default(),
             map: 0,
             smoothing: Smoothing::default(),
             is_logarithmic: false,
@@ -195,6 +209,8 @@ impl View {
             form,
             table: TableView::default(),
             sweep: SweepView::default(),
+            robustness: RobustnessView::default(),
+            gallery: GalleryView::default(),
             knob: None,
             all_layers: false,
             session: 0,
@@ -216,9 +232,17 @@ impl View {
             self.screen = *screen;
         } else if let Some((_, panel)) = Panel::NAMED.iter().find(|(known, _)| *known == name) {
             (self.screen, self.panel, self.is_full) = (Screen::Live, *panel, true);
+        } else if let Some((_, panel)) = robustness::Panel::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+        {
+            (self.screen, self.is_full) = (Screen::Robustness, true);
+            self.robustness.panel = *panel;
         } else {
             let screens = Screen::ALL.iter().map(|(known, _)| *known);
             let panels = Panel::NAMED.iter().map(|(known, _)| *known);
+            let others = robustness::Panel::ALL.iter().map(|(known, _)| *known);
+            let panels = panels.chain(others);
             let names: Vec<&str> = screens.chain(panels).chain(["help", "warnings"]).collect();
             return Err(names.join(", "));
         }
@@ -248,6 +272,8 @@ impl View {
             Screen::Sessions => Layer::Sessions,
             Screen::Sweep => Layer::Sweep,
             Screen::Network => Layer::Network,
+            Screen::Robustness => Layer::Robustness,
+            Screen::Gallery => Layer::Gallery,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod curve;
 pub mod footer;
 pub mod frame;
 pub mod grid;
+pub mod image;
 pub mod plot;
 pub mod transport;
 pub mod tree;

@@ -703,7 +703,7 @@ fn layers(network: u32) -> Vec<LayerFacts> {
     layers
 }
 
-fn plain(network: u32, probe: &str, metric: Metric) -> Measurement {
+pub(crate) fn plain(network: u32, probe: &str, metric: Metric) -> Measurement {
     Measurement {
         probe: probe.to_owned(),
         metric,

@@ -1,9 +1,10 @@
 //! The rows of the form, read from the study and the catalog.
 
 use super::knob::{knob_row, removed, several};
+use super::step::attack_sets;
 use super::{Form, Place, standing};
 use crate::catalog::{Catalog, Described, Knob};
-use crate::spec::{Checkpoint, KnobValue, Stage, Weights};
+use crate::spec::{ALL_DOMAINS, Checkpoint, KnobValue, Stage, Weights};
 use crate::ui::{figure, text};
 
 /// How a row is turned.
@@ -242,6 +243,38 @@ impl Form {
             Kind::Choice,
             &note,
             !chosen.is_empty(),
+        );
+        let attacks = &study.suite.attacks;
+        let ids: Vec<&str> = attacks.iter().map(|attack| &*attack.id).collect();
+        let sets = attack_sets(catalog);
+        let set = sets.iter().find(|(_, members)| members == attacks);
+        // A knob of theirs may be turned by a flag.
+        let (name, note) = match set {
+            Some((name, _)) if attacks.is_empty() => {
+                ((*name).to_owned(), "robustness (7) shows them".to_owned())
+            }
+            Some((name, _)) => ((*name).to_owned(), ids.join(", ")),
+            None => (format!("{} chosen", ids.len()), ids.join(", ")),
+        };
+        if !catalog.attacks.is_empty() {
+            extra(Place::Attacks, "Attacks", name, Kind::Choice, &note, true);
+        }
+        let domains = &study.suite.domains;
+        let (name, note) = match domains.as_slice() {
+            [] => ("none", String::new()),
+            [only] if only.id == ALL_DOMAINS => ("all", "that the data set knows".to_owned()),
+            some => {
+                let ids: Vec<&str> = some.iter().map(|domain| &*domain.id).collect();
+                ("chosen", ids.join(", "))
+            }
+        };
+        extra(
+            Place::Domains,
+            "Domains",
+            name.to_owned(),
+            Kind::Choice,
+            &note,
+            !domains.is_empty() || !catalog.attacks.is_empty(),
         );
         extra(
             Place::FullSuite,

@@ -2,7 +2,7 @@
 
 use super::{Form, Place, standing};
 use crate::catalog::{Catalog, Described, Knob, Range};
-use crate::spec::{Checkpoint, KnobValue, Method, Setting, Stage, usual_tuning};
+use crate::spec::{ALL_DOMAINS, Checkpoint, KnobValue, Method, Setting, Stage, usual_tuning};
 
 /// Images that one key press adds to a limit.
 const LIMIT_STEP: i64 = 1_000;
@@ -15,6 +15,24 @@ impl Form {
     fn name_probes(&mut self, place: &Place, catalog: &Catalog) {
         if matches!(place, Place::ProbeKnob(..)) && self.study.suite.probes.is_empty() {
             self.study.suite.probes = self.study.suite.usual_probes(catalog);
+        }
+    }
+
+    /// The next set of attacks; probes that were named are named anew, since those that attack come and go with them.
+    fn turn_attacks(&mut self, catalog: &Catalog, by: i64) {
+        let sets = attack_sets(catalog);
+        let suite = &mut self.study.suite;
+        let at = sets.iter().position(|(_, set)| *set == suite.attacks);
+        let next = (at.unwrap_or(0) as i64 + by).rem_euclid(sets.len() as i64) as usize;
+        suite.attacks.clone_from(&sets[next].1);
+        if !suite.probes.is_empty() {
+            let usual = suite.usual_probes(catalog);
+            let named = std::mem::take(&mut suite.probes);
+            let as_named = |probe: Method| {
+                let known = named.iter().find(|known| known.id == probe.id);
+                known.cloned().unwrap_or(probe)
+            };
+            suite.probes = usual.into_iter().map(as_named).collect();
         }
     }
 
@@ -60,6 +78,15 @@ impl Form {
                 *flag = !*flag;
             }
             Place::Corruptions => turn_corruptions(&mut self.study.suite.corruptions, catalog, by),
+            Place::Attacks => self.turn_attacks(catalog, by),
+            Place::Domains => {
+                let domains = &mut self.study.suite.domains;
+                *domains = if domains.is_empty() {
+                    vec![Method::plain(ALL_DOMAINS)]
+                } else {
+                    Vec::new()
+                };
+            }
             Place::FullSuite => self.study.suite.full = !self.study.suite.full,
             Place::TrainLimit => turn_limit(&mut self.study.train_limit, by * LIMIT_STEP),
             Place::TestLimit => turn_limit(&mut self.study.test_limit, by * LIMIT_STEP),
@@ -227,6 +254,31 @@ fn turn_limit(limit: &mut Option<u32>, by: i64) {
 
 /// Round the devices that can be asked for on any machine; a numbered one counts as `cuda`.
 /// The next set of corruptions, round at its ends; before the first stand the usual ones. A choice of one's own is left.
+/// The sets of attacks that the form offers, from none to the strongest; only those that the catalog knows.
+pub(super) fn attack_sets(catalog: &Catalog) -> Vec<(&'static str, Vec<Method>)> {
+    let sets: [(&str, &[&str]); 5] = [
+        ("none", &[]),
+        ("pgd", &["pgd"]),
+        ("fgsm + pgd", &["fgsm", "pgd"]),
+        (
+            "all cheap",
+            &[
+                "fgsm",
+                "pgd",
+                "deepfool",
+                "salt-and-pepper",
+                "uniform-noise",
+            ],
+        ),
+        ("autoattack", &["autoattack"]),
+    ];
+    let is_known = |id: &&str| catalog.attacks.iter().any(|attack| attack.info.id == **id);
+    sets.into_iter()
+        .filter(|(_, ids)| ids.iter().all(is_known))
+        .map(|(name, ids)| (name, ids.iter().map(|id| Method::plain(*id)).collect()))
+        .collect()
+}
+
 fn turn_corruptions(chosen: &mut Vec<Method>, catalog: &Catalog, by: i64) {
     let sets = &catalog.corruption_sets;
     let at = sets.iter().position(|set| set.members == *chosen);

@@ -2,7 +2,9 @@
 
 use ratatui::style::Style;
 
-use crate::state::comparison::{AccuracyRow, Comparison, Estimate};
+use crate::measurement::{Measurement, Metric};
+use crate::spec::NetworkId;
+use crate::state::comparison::{AccuracyRow, Comparison, Difference, Estimate};
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -11,10 +13,189 @@ use crate::ui::theme::Theme;
 use crate::ui::view::View;
 use crate::ui::widget::bar;
 
-/// What stands beside what: the candidate with its reference, or the reference alone.
+/// What the bars are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// One severity.
+    #[default]
+    One,
+    /// All severities, a column each, side by side.
+    All,
+    /// Their mean.
+    Mean,
+}
+
+impl Spread {
+    /// The next, round at the end.
+    pub fn next(self) -> Self {
+        match self {
+            Self::One => Self::All,
+            Self::All => Self::Mean,
+            Self::Mean => Self::One,
+        }
+    }
+}
+
+/// What stands beside what: the candidate with its reference, or the reference alone. Attacks and other domains have a
+/// screen of their own.
 fn rows(scene: &Scene<'_>, view: &View) -> Option<Comparison> {
     let of = scene.candidate(view).or_else(|| scene.reference(view))?;
-    Comparison::of(scene.state(), of.plan.id)
+    let mut found = Comparison::of(scene.state(), of.plan.id)?;
+    let others = ["adversarial-accuracy", "domain-accuracy"];
+    found
+        .accuracies
+        .retain(|row| row.budget.is_none() && !others.contains(&row.probe.as_str()));
+    Some(found)
+}
+
+/// All severities of a condition; one row where it has none.
+struct Block<'a> {
+    condition: Option<&'a str>,
+    rows: Vec<&'a AccuracyRow>,
+}
+
+/// A block per condition, in order; the clean images first.
+fn blocks(comparison: &Comparison) -> Vec<Block<'_>> {
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    for row in &comparison.accuracies {
+        let condition = row.condition.as_deref();
+        match blocks.iter_mut().find(|block| block.condition == condition) {
+            Some(block) => block.rows.push(row),
+            None => blocks.push(Block {
+                condition,
+                rows: vec![row],
+            }),
+        }
+    }
+    for block in &mut blocks {
+        block.rows.sort_by_key(|row| row.severity);
+    }
+    blocks
+}
+
+impl Block<'_> {
+    /// The mean over its rows as a row; without intervals, since the same images are behind all of them. It is within noise
+    /// where every one of them is.
+    fn mean(&self) -> AccuracyRow {
+        let mean = |of: fn(&AccuracyRow) -> Option<f64>| {
+            let values: Option<Vec<f64>> = self.rows.iter().map(|row| of(row)).collect();
+            values.map(|values| values.iter().sum::<f64>() / values.len().max(1) as f64)
+        };
+        let bare = |value: f64| Estimate {
+            value,
+            interval: None,
+            n: None,
+        };
+        let first = self.rows[0];
+        AccuracyRow {
+            severity: None,
+            reference: mean(|row| Some(row.reference?.value)).map(bare),
+            candidate: mean(|row| Some(row.candidate?.value)).map(bare),
+            difference: mean(|row| Some(row.difference?.value)).map(|value| Difference {
+                value,
+                interval: None,
+            }),
+            bootstrap: None,
+            p: None,
+            adjusted: None,
+            ..first.clone()
+        }
+    }
+
+    /// Unknown where one of them is.
+    fn is_within_noise(&self) -> Option<bool> {
+        let all: Option<Vec<bool>> = self.rows.iter().map(|row| row.is_within_noise()).collect();
+        all.map(|all| all.iter().all(|within| *within))
+    }
+}
+
+/// Less than this, of 255, and rounding hides it.
+const UNCHANGED: f64 = 0.5;
+
+/// What to know of a condition beside its name: that it changes nothing, or that it has one strength only.
+fn remark(
+    scene: &Scene<'_>,
+    comparison: &Comparison,
+    condition: Option<&str>,
+    severity: Option<u8>,
+) -> Option<(String, bool)> {
+    let id = condition?;
+    let reference = scene.state().network(comparison.reference)?;
+    let change = reference
+        .measurements
+        .latest(Metric::MeanAbsoluteChange, Some(id), severity)
+        .and_then(Measurement::scalar);
+    if change.is_some_and(|change| change < UNCHANGED) {
+        return Some(("≈ unchanged".to_owned(), true));
+    }
+    let variant = id.split_once(':').map(|(_, variant)| text::clean(variant));
+    let others = comparison.accuracies.iter();
+    let mut own = others.filter(|row| row.condition.as_deref() == Some(id));
+    match variant {
+        Some(variant) => Some((variant, false)),
+        None if own.all(|row| row.severity.is_none()) => Some(("one strength".to_owned(), false)),
+        None => None,
+    }
+}
+
+/// The means over all corruptions, with their intervals, in pieces that may stand on several lines.
+fn means(scene: &Scene<'_>, comparison: &Comparison) -> Vec<String> {
+    let latest = |id: NetworkId, metric| {
+        let network = scene.state().network(id)?;
+        network.measurements.latest(metric, None, None)
+    };
+    let written = |found: &Measurement, scale: f64, decimals: usize| {
+        let number = |value: f64| figure::plain(value * scale, decimals);
+        let range = found.interval.map_or(String::new(), |(low, high)| {
+            format!(" [{}, {}]", number(low.0), number(high.0))
+        });
+        number(found.scalar().unwrap_or(f64::NAN)) + &range
+    };
+    let mut pieces = Vec::new();
+    let error = |id: NetworkId| {
+        let found = latest(id, Metric::MeanCorruptionError)?;
+        let margin = found.interval.map_or(String::new(), |(low, high)| {
+            format!(" ±{}", figure::percent((high.0 - low.0) / 2.0))
+        });
+        let value = figure::percent(found.scalar()?);
+        Some(format!(" {} {value}{margin}", scene.glyph(id)))
+    };
+    let is_alone = comparison.reference == comparison.candidate;
+    let own = error(comparison.candidate).filter(|_| !is_alone);
+    let errors: String = [error(comparison.reference), own]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !errors.is_empty() {
+        pieces.push(format!("mean error{errors}"));
+    }
+    if is_alone {
+        return pieces;
+    }
+    for (metric, name) in [
+        (Metric::RelativeCorruptionError, "relative error"),
+        (Metric::RelativeMce, "relative mCE"),
+    ] {
+        if let Some(found) = latest(comparison.candidate, metric) {
+            pieces.push(format!("{name} ×{}", written(found, 1.0, 2)));
+        }
+    }
+    pieces
+}
+
+/// The pieces on lines of at most so many cells.
+fn packed(pieces: &[String], most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for piece in pieces {
+        match lines.last_mut() {
+            Some(line) if text::width(line) + 2 + text::width(piece) <= most => {
+                line.push_str("  ");
+                line.push_str(piece);
+            }
+            _ => lines.push(piece.clone()),
+        }
+    }
+    lines
 }
 
 /// What the title line says on the right: how many images, how strong.
@@ -26,7 +207,11 @@ pub fn note(scene: &Scene<'_>, view: &View, width: u16) -> String {
             .find_map(|row| row.candidate.or(row.reference)?.n)
     });
     let word = if width < 56 { "sev" } else { "severity" };
-    let severity = format!("{word} {}", view.severity);
+    let severity = match view.spread {
+        Spread::One => format!("{word} {}", view.severity),
+        Spread::All => "sev 1-5".to_owned(),
+        Spread::Mean => format!("mean {word}"),
+    };
     match n {
         Some(n) if width >= 72 => {
             let images = figure::count(n);
@@ -89,21 +274,34 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     };
     let columns = Columns::of(pen.width());
     let is_alone = comparison.reference == comparison.candidate;
-    let rows: Vec<&AccuracyRow> = comparison.at_severity(view.severity).collect();
+    let rows = lines(&comparison, view);
     let each = if is_alone { 1 } else { 2 };
+    let wide = usize::from(pen.width()).saturating_sub(2);
+    let mut sums = packed(&means(scene, &comparison), wide);
+    sums.truncate(match pen.height() {
+        0..9 => 0,
+        9..12 => 1,
+        12..14 => 2,
+        _ => 3,
+    });
+    let sums_height = sums.len() as u16;
     let foot = u16::from(pen.height() > 6);
     // The scale is the first to go: each bar has its figure.
-    let has_scale = usize::from(pen.height() - foot) > rows.len() * each;
+    let has_scale = usize::from(pen.height() - foot - sums_height) > rows.len() * each;
     let top = u16::from(has_scale);
     if has_scale {
         scale(pen, &columns, theme);
     }
-    let room = usize::from(pen.height() - top - foot);
+    let room = usize::from(pen.height() - top - foot - sums_height);
     let fits = (room / each).max(1);
     let skip = view.scroll.min(rows.len().saturating_sub(fits));
     for (place, row) in rows.iter().skip(skip).take(fits).enumerate() {
         let y = top + (place * each) as u16;
         pair(pen, y, row, &columns, scene, &comparison);
+    }
+    for (place, line) in sums.iter().enumerate() {
+        let y = pen.height() - foot - sums_height + place as u16;
+        pen.put(1, y, line, theme.text());
     }
     let hidden = rows.len().saturating_sub(skip + fits);
     if foot == 1 {
@@ -130,6 +328,48 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             x = pen.put(x, y, &words, style);
         }
     }
+}
+
+/// What stands on a pair of lines.
+struct Pair<'a> {
+    row: AccuracyRow,
+    within_noise: Option<bool>,
+    /// The severities side by side, where all are shown.
+    all: Vec<&'a AccuracyRow>,
+}
+
+fn lines<'a>(comparison: &'a Comparison, view: &View) -> Vec<Pair<'a>> {
+    if view.spread == Spread::One {
+        let rows = comparison.at_severity(view.severity);
+        let pair = |row: &AccuracyRow| Pair {
+            row: row.clone(),
+            within_noise: row.is_within_noise(),
+            all: Vec::new(),
+        };
+        return rows.map(pair).collect();
+    }
+    blocks(comparison)
+        .into_iter()
+        .map(|block| {
+            if block.rows.len() == 1 {
+                return Pair {
+                    row: block.rows[0].clone(),
+                    within_noise: block.rows[0].is_within_noise(),
+                    all: Vec::new(),
+                };
+            }
+            let within_noise = block.is_within_noise();
+            Pair {
+                row: block.mean(),
+                within_noise,
+                all: if view.spread == Spread::All {
+                    block.rows
+                } else {
+                    Vec::new()
+                },
+            }
+        })
+        .collect()
 }
 
 fn waiting(scene: &Scene<'_>) -> String {
@@ -161,30 +401,61 @@ fn scale(pen: &mut Pen<'_>, columns: &Columns, theme: Theme) {
 fn pair(
     pen: &mut Pen<'_>,
     y: u16,
-    row: &AccuracyRow,
+    shown: &Pair<'_>,
     columns: &Columns,
     scene: &Scene<'_>,
     comparison: &Comparison,
 ) {
     let theme = scene.theme();
-    let label = row
-        .condition
-        .as_deref()
-        .map_or("clean".to_owned(), |id| scene.title_of(id));
-    pen.put(
-        0,
+    let row = &shown.row;
+    let is_alone = comparison.reference == comparison.candidate;
+    let condition = row.condition.as_deref();
+    // The variant stands below the name, where there is a line for it.
+    let label = condition.map_or("clean".to_owned(), |id| {
+        let id = if is_alone {
+            id
+        } else {
+            id.split(':').next().unwrap_or(id)
+        };
+        scene.title_of(id)
+    });
+    let severity = row
+        .severity
+        .or(shown.all.last().and_then(|row| row.severity));
+    let remark = remark(scene, comparison, condition, severity);
+    let room = usize::from(columns.label) - 1;
+    let is_unchanged = remark.as_ref().is_some_and(|(_, loud)| *loud);
+    let style = if is_alone && is_unchanged {
+        theme.warning()
+    } else {
+        theme.text()
+    };
+    pen.put(0, y, &text::fit(&text::clean(&label), room), style);
+    let all: Vec<Option<Estimate>> = shown.all.iter().map(|row| row.reference).collect();
+    one(
+        pen,
         y,
-        &text::fit(&text::clean(&label), usize::from(columns.label) - 1),
-        theme.text(),
+        (row.reference, &all),
+        columns,
+        scene,
+        comparison.reference,
     );
-    one(pen, y, row.reference, columns, scene, comparison.reference);
-    if comparison.reference == comparison.candidate {
+    if is_alone {
         return;
     }
+    if let Some((words, is_loud)) = remark {
+        let style = if is_loud {
+            theme.warning()
+        } else {
+            theme.dim()
+        };
+        pen.put(1, y + 1, &text::fit(&words, room - 1), style);
+    }
+    let all: Vec<Option<Estimate>> = shown.all.iter().map(|row| row.candidate).collect();
     one(
         pen,
         y + 1,
-        row.candidate,
+        (row.candidate, &all),
         columns,
         scene,
         comparison.candidate,
@@ -198,9 +469,30 @@ fn pair(
         } else {
             figure::points(difference.value)
         };
-        let style = change_style(difference.value, row.is_within_noise(), theme);
+        let style = change_style(difference.value, shown.within_noise, theme);
         let end = columns.bar_at() + columns.bar + columns.value + columns.difference;
         pen.put_right(end, y + 1, &words, style);
+    }
+}
+
+/// A column of eighths per severity, from weak to strong.
+fn heights(
+    pen: &mut Pen<'_>,
+    (x, y): (u16, u16),
+    cells: u16,
+    all: &[Option<Estimate>],
+    style: Style,
+) {
+    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let each = (cells / all.len().max(1) as u16).max(1);
+    for (place, found) in all.iter().enumerate() {
+        let Some(found) = found else { continue };
+        // Nothing at all is still a line: it was measured.
+        let eighths = (found.value.clamp(0.0, 1.0) * 8.0).round().max(1.0) as usize;
+        for cell in 0..each.saturating_sub(1).max(1) {
+            let x = x + place as u16 * each + cell;
+            pen.cell(x, y, EIGHTHS[eighths.min(8)], style);
+        }
     }
 }
 
@@ -217,10 +509,10 @@ fn change_style(value: f64, within_noise: Option<bool>, theme: Theme) -> Style {
 fn one(
     pen: &mut Pen<'_>,
     y: u16,
-    found: Option<Estimate>,
+    (found, all): (Option<Estimate>, &[Option<Estimate>]),
     columns: &Columns,
     scene: &Scene<'_>,
-    id: crate::spec::NetworkId,
+    id: NetworkId,
 ) {
     let theme = scene.theme();
     let at = columns.bar_at();
@@ -233,15 +525,13 @@ fn one(
     pen.cell(at - 1, y, '▐', theme.border());
     match found {
         Some(found) => {
-            bar::draw(
-                pen,
-                (at, y),
-                columns.bar,
-                found.value,
-                found.interval,
-                scene.style(id),
-                theme.dim(),
-            );
+            if all.is_empty() {
+                let (value, ends) = (found.value, found.interval);
+                let style = scene.style(id);
+                bar::draw(pen, (at, y), columns.bar, value, ends, style, theme.dim());
+            } else {
+                heights(pen, (at, y), columns.bar, all, scene.style(id));
+            }
             pen.put_right(
                 at + columns.bar + columns.value - 1,
                 y,
@@ -263,18 +553,10 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         return;
     };
     let severities = comparison.severities();
-    if severities.is_empty() || pen.width() < 20 + 11 * severities.len() as u16 {
+    let has_room = pen.width() >= 20 + 11 * severities.len() as u16;
+    if severities.is_empty() || !has_room || view.spread == Spread::Mean {
         draw(pen, scene, view);
         return;
-    }
-    let mut conditions: Vec<&str> = Vec::new();
-    for row in &comparison.accuracies {
-        // Attacks have budgets and no severities.
-        if let Some(condition) = row.condition.as_deref().filter(|_| row.severity.is_some())
-            && !conditions.contains(&condition)
-        {
-            conditions.push(condition);
-        }
     }
     let label = 19;
     let each = (pen.width() - label) / severities.len() as u16;
@@ -288,30 +570,39 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
         };
         pen.put(label + column as u16 * each, 0, &words, style);
     }
-    let foot = 1;
-    let room = usize::from(pen.height().saturating_sub(1 + foot));
+    let wide = usize::from(pen.width()).saturating_sub(2);
+    let sums = packed(&means(scene, &comparison), wide);
+    let foot = 1 + sums.len();
+    let room = usize::from(pen.height()).saturating_sub(1 + foot);
     let is_alone = comparison.reference == comparison.candidate;
     let lines = if is_alone { 2 } else { 4 };
     // The clean images are a block of their own, above the others.
-    let mut blocks: Vec<Option<&str>> = vec![None];
-    blocks.extend(conditions.into_iter().map(Some));
+    let blocks = blocks(&comparison);
     let fits = (room / lines).max(1);
     let skip = view.scroll.min(blocks.len().saturating_sub(fits));
-    for (place, condition) in blocks.iter().skip(skip).take(fits).enumerate() {
+    for (place, block) in blocks.iter().skip(skip).take(fits).enumerate() {
         let y = 1 + (place * lines) as u16;
-        let title = condition.map_or("clean".to_owned(), |id| scene.title_of(id));
+        let title = block.condition.map_or("clean".to_owned(), |id| {
+            scene.title_of(id.split(':').next().unwrap_or(id))
+        });
         pen.put(0, y, &text::fit(&text::clean(&title), 16), theme.text());
+        let strongest = severities.last().copied();
+        let severity = strongest.filter(|_| block.rows[0].severity.is_some());
+        if let Some((words, is_loud)) = remark(scene, &comparison, block.condition, severity) {
+            let style = if is_loud {
+                theme.warning()
+            } else {
+                theme.dim()
+            };
+            pen.put(1, y + 1, &text::fit(&words, 15), style);
+        }
         for (column, severity) in severities.iter().enumerate() {
-            if condition.is_none() && column > 0 {
-                break;
-            }
-            let Some(row) = comparison.accuracies.iter().find(|row| {
-                // What has no severity stands in the first column alone, as clean images do.
-                row.condition.as_deref() == *condition
-                    && (condition.is_none()
-                        || row.severity == Some(*severity)
-                        || (row.severity.is_none() && column == 0))
-            }) else {
+            // What has no severity stands in the first column alone, as clean images do.
+            let is_here = |row: &&&AccuracyRow| match row.severity {
+                Some(own) => own == *severity,
+                None => column == 0,
+            };
+            let Some(row) = block.rows.iter().find(is_here) else {
                 continue;
             };
             let x = label + column as u16 * each;
@@ -350,6 +641,10 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
                 pen.put_right(x + width + 6, y + 2, &words, style);
             }
         }
+    }
+    for (place, line) in sums.iter().enumerate() {
+        let y = pen.height().saturating_sub(foot as u16) + place as u16;
+        pen.put(1, y, line, theme.text());
     }
     let y = pen.height() - 1;
     let hidden = blocks.len().saturating_sub(skip + fits);

@@ -7,7 +7,7 @@ use crate::ui::keymap::Action;
 use crate::ui::popup;
 use crate::ui::scene::Scene;
 use crate::ui::screen::live::Panel;
-use crate::ui::screen::{knob, network, sweep, table};
+use crate::ui::screen::{gallery, knob, network, robustness, sweep, table};
 use crate::ui::view::{MAPS, MOST_ZOOM, Popup, Request, Screen, Seek, View};
 
 /// Rows of a page, whatever the height: enough to get on, few enough to keep one's place.
@@ -46,6 +46,15 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
         }
         Action::ShowSweep => show(view, Screen::Sweep),
         Action::ShowNetwork => show(view, Screen::Network),
+        Action::ShowRobustness => show(view, Screen::Robustness),
+        Action::ShowGallery => show(view, Screen::Gallery),
+        Action::NextCondition => next_condition(view, 1, scene),
+        Action::PreviousCondition => next_condition(view, -1, scene),
+        Action::AllAttacks => {
+            let all = &mut view.robustness.all_attacks;
+            (*all, view.scroll) = (!*all, 0);
+        }
+        Action::Spread => (view.spread, view.scroll) = (view.spread.next(), 0),
         Action::AllLayers => (view.all_layers, view.scroll) = (!view.all_layers, 0),
         Action::NextAcross => sweep::turn_across(view, 1, scene),
         Action::PreviousAcross => sweep::turn_across(view, -1, scene),
@@ -165,6 +174,12 @@ fn go(view: &mut View, by: isize, scene: &Scene<'_>) {
             Screen::Sessions => view.session = moved(view.session, scene.sessions.len()),
             Screen::Sweep => sweep::travel(view, by, scene),
             Screen::Network => view.scroll = moved(view.scroll, network::rows(scene, view)),
+            // The panels know where their ends are.
+            Screen::Robustness => view.scroll = moved(view.scroll, 500),
+            Screen::Gallery => {
+                let count = gallery::examples(scene, view);
+                view.gallery.example = moved(view.gallery.example, count);
+            }
         },
     }
 }
@@ -182,7 +197,9 @@ fn turn(view: &mut View, by: i64, scene: &Scene<'_>) -> Option<Request> {
             view.cursor = Some((at + by as f64 * step).clamp(0.0, 1.0));
         }
         Screen::Sweep if knob::turns(scene) => return knob::turn(view, by, scene),
-        Screen::Live | Screen::Sweep | Screen::Network => next_candidate(view, by as isize, scene),
+        Screen::Live | Screen::Sweep | Screen::Network | Screen::Robustness | Screen::Gallery => {
+            next_candidate(view, by as isize, scene)
+        }
         Screen::Table => view.table.travel(by as isize),
         Screen::Study | Screen::Sessions => {}
     }
@@ -205,12 +222,29 @@ fn end(view: &mut View, last: bool, scene: &Scene<'_>) -> Option<Request> {
         Screen::Table => view.table.row = pick(table::rows(scene, view).len()),
         Screen::Sessions => view.session = pick(scene.sessions.len()),
         Screen::Network => view.scroll = pick(network::rows(scene, view)),
-        Screen::Study | Screen::Sweep => {}
+        Screen::Gallery => view.gallery.example = pick(gallery::examples(scene, view)),
+        Screen::Study | Screen::Sweep | Screen::Robustness => {}
     }
     None
 }
 
+fn next_condition(view: &mut View, by: isize, scene: &Scene<'_>) {
+    if view.screen == Screen::Gallery {
+        gallery::turn_condition(view, by, scene);
+    } else {
+        robustness::attacks::turn(view, by, scene);
+    }
+}
+
 fn next_panel(view: &mut View, by: isize) {
+    if view.screen == Screen::Robustness {
+        let all = robustness::Panel::ALL;
+        let now = view.robustness.panel;
+        let at = all.iter().position(|(_, p)| *p == now).unwrap_or(0) as isize;
+        view.robustness.panel = all[(at + by).rem_euclid(all.len() as isize) as usize].1;
+        view.scroll = 0;
+        return;
+    }
     let all = Panel::ALL;
     let at = all.iter().position(|p| *p == view.panel).unwrap_or(0) as isize;
     view.panel = all[(at + by).rem_euclid(all.len() as isize) as usize];
@@ -336,8 +370,18 @@ fn back(view: &mut View, scene: &Scene<'_>) {
             view.scroll = 0;
         }
         Screen::Live => view.candidate = None,
+        Screen::Robustness | Screen::Gallery if view.is_full => {
+            view.is_full = false;
+            view.scroll = 0;
+        }
         Screen::Table if !view.table.filter.is_empty() => view.table.filter.clear(),
-        Screen::Study | Screen::Table | Screen::Sessions | Screen::Sweep | Screen::Network => {
+        Screen::Study
+        | Screen::Table
+        | Screen::Sessions
+        | Screen::Sweep
+        | Screen::Network
+        | Screen::Robustness
+        | Screen::Gallery => {
             let has_facts = scene.state().study.is_some();
             show(
                 view,

@@ -21,13 +21,15 @@ const URGENT: [Action; 7] = [
 ];
 
 /// The words of keys that only the chart of sweeps, or the list of layers, has.
-const OWN: [&str; 6] = [
+const OWN: [&str; 8] = [
     "keep",
     "method",
     "axis",
     "quantity",
     "sensitivity",
     "all layers",
+    "condition",
+    "all attacks",
 ];
 
 /// Whether a key does anything now.
@@ -90,7 +92,14 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
         words.sort_by_key(|(_, word, _)| !walks(word));
     }
     // What a screen alone can do stands before what every screen can.
-    words.sort_by_key(|(_, word, _)| !OWN.contains(word));
+    let looks = matches!(layer, Layer::Robustness | Layer::Gallery);
+    let is_own = |word: &str| {
+        OWN.contains(&word) || looks && matches!(word, "panel" | "focus" | "candidate")
+    };
+    words.sort_by_key(|(_, word, _)| !is_own(word));
+    if layer == Layer::Gallery {
+        words.insert(0, ("↑ ↓".to_owned(), "image", true));
+    }
     if layer == Layer::Sweep && knob::turns(scene) {
         words.insert(0, ("← →".to_owned(), "knob", true));
     }

@@ -105,6 +105,23 @@ pub(super) fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
             ],
         ),
         Place::TestLimit => said("Test images", &["Use only so many of them. Empty: all."]),
+        Place::Attacks => said(
+            "Attacks",
+            &[
+                "Which images are searched that look the same and are taken for something else: none, PGD, one step and many, \
+                 those that cost little, or AutoAttack, which costs most.",
+                "With any of them gradients are judged, too, and images made against one network are asked of the others. \
+                 The screen of robustness (7) shows them; budgets and steps are turned by --set.",
+            ],
+        ),
+        Place::Domains => said(
+            "Domains",
+            &[
+                "Whether every network is also asked about images of the other domains that the data set knows, for which it \
+                 was not trained.",
+                "Other data sets are named by --domains or in a study's file.",
+            ],
+        ),
         Place::Corruptions => said(
             "Corruptions",
             &[
