@@ -340,7 +340,7 @@ impl TryFrom<String> for Pixels {
     fn try_from(digits: String) -> Result<Self, String> {
         let wrong = || "pixels are pairs of hexadecimal digits".to_owned();
         let digits = digits.as_bytes();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(wrong());
         }
         let half = |digit: u8| char::from(digit).to_digit(16).ok_or_else(wrong);

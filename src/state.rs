@@ -20,6 +20,7 @@ mod measurements;
 mod network;
 mod pace;
 mod remaining;
+pub mod seeds;
 pub mod series;
 mod summary;
 pub mod sweep;

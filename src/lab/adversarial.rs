@@ -107,7 +107,7 @@ impl Adversarial {
         network: &Network,
         images: &Images,
         between: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Rc<[f32]>> {
+    ) -> Result<Pixels> {
         let key = (id, images.len());
         if let Some(made) = self.made.borrow().get(&key) {
             return Ok(Rc::clone(made));
@@ -116,7 +116,7 @@ impl Adversarial {
         let epsilon = self.usual_budget(Norm::Linf);
         let mut victim = Victim::new(network, between);
         let struck = attack::strike(&*pgd, "pgd", &mut victim, images, epsilon)?;
-        let pixels: Rc<[f32]> = struck.pixels.into();
+        let pixels: Pixels = struck.pixels.into();
         let held: usize = self.made.borrow().values().map(|held| held.len()).sum();
         if (held + pixels.len()) * size_of::<f32>() <= MADE_BUDGET {
             self.made.borrow_mut().insert(key, Rc::clone(&pixels));

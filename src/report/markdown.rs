@@ -12,6 +12,7 @@ use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain
 mod attacks;
 mod corruption;
 mod costs;
+mod seeds;
 mod sweeps;
 
 pub(super) fn render(report: &Report<'_>) -> String {
@@ -28,8 +29,9 @@ fn write(report: &Report<'_>, text: &mut String) -> fmt::Result {
     writeln!(
         text,
         "Accuracies are shares of test images with 95 % Wilson intervals. Differences are candidate less reference in \
-         percentage points; their 95 % interval takes the two networks for independent, and so is rather too wide. \
-         A relative deviation is 100 · (candidate / reference - 1) per cent."
+         percentage points, with Newcombe's 95 % interval for pairs, since both networks are asked the same images (for \
+         independent ones where a session of an earlier version did not count pairs), and that of a paired bootstrap. p is \
+         McNemar's exact test; Holm's correction is over all rows of the same probe. A relative deviation is 100 · (candidate / reference - 1) per cent."
     )?;
     writeln!(
         text,
@@ -85,6 +87,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
             write_comparison(state, branch, &comparison, text)?;
         }
     }
+    seeds::write(state, text)?;
     costs::write(state, text)?;
     if !state.warnings.is_empty() {
         writeln!(text, "## Warnings\n")?;
@@ -174,13 +177,13 @@ fn write_comparison(
     if !comparison.accuracies.is_empty() {
         writeln!(
             text,
-            "| accuracy on | severity | reference | candidate | difference | relative deviation |"
+            "| accuracy on | severity | reference | candidate | difference | bootstrap | p | after Holm | relative deviation |"
         )?;
-        writeln!(text, "|---|---:|---|---|---|---:|")?;
+        writeln!(text, "|---|---:|---|---|---|---|---:|---:|---:|")?;
         for row in &comparison.accuracies {
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 words(&match (row.condition.as_deref(), row.budget) {
                     (None, _) => "clean images".to_owned(),
                     (Some(condition), None) => condition.to_owned(),
@@ -191,6 +194,12 @@ fn write_comparison(
                 estimate(row.candidate.as_ref()),
                 row.difference
                     .map_or_else(|| "-".to_owned(), |difference| difference.points()),
+                row.bootstrap.map_or_else(
+                    || "-".to_owned(),
+                    |(low, high)| format!("{:+.1} to {:+.1}", 100.0 * low, 100.0 * high)
+                ),
+                chance(row.p),
+                chance(row.adjusted),
                 relative(
                     row.candidate
                         .zip(row.reference)
@@ -232,6 +241,15 @@ fn write_comparison(
         writeln!(text, ", {}).\n", counted(u64::from(found.twins), "twin"))?;
     }
     Ok(())
+}
+
+/// A p value: as many digits as say something.
+fn chance(p: Option<f64>) -> String {
+    match p {
+        None => "-".to_owned(),
+        Some(p) if p < 0.001 => "< 0.001".to_owned(),
+        Some(p) => format!("{p:.3}"),
+    }
 }
 
 fn write_sizes(comparison: &Comparison, text: &mut String) -> fmt::Result {

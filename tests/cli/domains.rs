@@ -59,7 +59,7 @@ fn pictures(root: &Path) {
         for (class, is_bar) in [("bar", true), ("square", false)] {
             let folder = root.join(domain).join("images").join(class);
             fs::create_dir_all(&folder).unwrap();
-            for n in 0..30_u32 {
+            for n in 0..60_u32 {
                 let picture = image::GrayImage::from_fn(40, 30, |x, y| {
                     let (x, y) = (x.wrapping_sub(8 + n % 5), y.wrapping_sub(4 + n % 4));
                     let is_ink = x < if is_bar { 4 } else { 16 } && y < 16;
@@ -105,11 +105,11 @@ fn a_folder_of_pictures_is_a_data_set_with_domains() {
         .well();
     let records = records(&sandbox.path("made.jsonl"));
     let found = found(&records);
-    // Every readable file of the other domain is asked; one of 61 is torn.
+    // Every readable file of the other domain is asked; one of 121 is torn.
     assert_eq!(found.len(), 1);
     assert_eq!(
         (found[0].1.as_str(), &found[0].2["n"]),
-        ("day", &Value::from(60))
+        ("day", &Value::from(120))
     );
     assert!(
         said.contains("image-folder day: 1 file skipped: "),
@@ -120,7 +120,7 @@ fn a_folder_of_pictures_is_a_data_set_with_domains() {
         .find(|(kind, _)| kind == "data-ready")
         .unwrap();
     assert_eq!(data.1["classes"], serde_json::json!(["bar", "square"]));
-    assert_eq!(data.1["domains"], serde_json::json!([["day", 60]]));
+    assert_eq!(data.1["domains"], serde_json::json!([["day", 120]]));
 }
 
 #[test]

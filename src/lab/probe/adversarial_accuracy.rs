@@ -86,7 +86,9 @@ fn curve(
     let clean = right_as_they_are(subject, images, cx)?;
     let (mut right, mut rounded) = (clean.clone(), clean.clone());
     for (at, epsilon) in asked.epsilons.iter().enumerate() {
-        let before = if attack.carries() { &right } else { &clean };
+        // Of an image that fell within a smaller budget, rounding may have undone it: it is asked again.
+        let left: Vec<bool> = right.iter().zip(&rounded).map(|(a, b)| *a || *b).collect();
+        let before = if attack.carries() { &left } else { &clean };
         let struck = {
             let mut between = || cx.checkpoint();
             let mut victim = Victim::new(network, &mut between);
@@ -97,7 +99,7 @@ fn curve(
             let both = own.iter().zip(known).zip(before);
             both.map(|((own, known), asked)| {
                 if *asked {
-                    *own
+                    *own && (*known || !attack.carries())
                 } else {
                     *known && attack.carries()
                 }

@@ -228,7 +228,10 @@ impl Form {
             Some(set) => (set.id.to_string(), set.summary.to_string()),
             None if chosen.is_empty() => (
                 "usual".to_owned(),
-                format!("{} of them", catalog.usual_corruptions.len()),
+                match catalog.usual_corruptions.len() {
+                    0 => "all that are known".to_owned(),
+                    few => format!("{few} of {}", catalog.corruptions.len()),
+                },
             ),
             None => (format!("{} chosen", chosen.len()), String::new()),
         };

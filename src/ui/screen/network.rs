@@ -195,7 +195,7 @@ fn layers(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, network: &NetworkSt
         words += if is_reference {
             "½ zero: points lost, alone"
         } else {
-            "½ ref.: points the reference's layer loses, alone"
+            "½ ref.: what the reference loses, alone"
         };
     }
     if rows.len() > shown || skip > 0 {

@@ -339,7 +339,7 @@ pub fn what(metric: Metric) -> &'static str {
         Metric::Parameters => "parameters",
         Metric::Nonzero => "non-zero",
         Metric::Macs => "mult-adds",
-        Metric::Bytes => "bytes, in bits",
+        Metric::Bytes => "bytes, bits",
         Metric::BytesDense => "bytes, dense",
         Metric::BytesBitmask => "bytes, bitmask",
         Metric::BytesCsr => "bytes, rows",
