@@ -44,6 +44,8 @@ struct Fixture {
 struct Distance {
     mean: f64,
     median: f64,
+    /// The mean of the nearest 60.
+    nearest: f64,
     found: f64,
     images: usize,
 }
