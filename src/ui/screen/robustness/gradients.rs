@@ -124,7 +124,7 @@ fn network(scene: &Scene<'_>, id: NetworkId, width: usize, lines: &mut Vec<Piece
     if let Some(estimator) = &found.estimator {
         let words = format!(
             "gradients: {} through rounded activations",
-            text::clean(estimator)
+            estimator.word()
         );
         lines.extend(wrapped(&words, width, theme.dim()));
     }
