@@ -166,7 +166,7 @@ fn go(view: &mut View, by: isize, scene: &Scene<'_>) {
         None => match view.screen {
             Screen::Study => view.form.travel(by, scene.lab),
             // The panel knows where its end is.
-            Screen::Live => view.scroll = moved(view.scroll, 500),
+            Screen::Live | Screen::Robustness => view.scroll = moved(view.scroll, 500),
             Screen::Table => {
                 let count = table::rows(scene, view).len();
                 view.table.row = moved(view.table.row, count);
@@ -174,8 +174,6 @@ fn go(view: &mut View, by: isize, scene: &Scene<'_>) {
             Screen::Sessions => view.session = moved(view.session, scene.sessions.len()),
             Screen::Sweep => sweep::travel(view, by, scene),
             Screen::Network => view.scroll = moved(view.scroll, network::rows(scene, view)),
-            // The panels know where their ends are.
-            Screen::Robustness => view.scroll = moved(view.scroll, 500),
             Screen::Gallery => {
                 let count = gallery::examples(scene, view);
                 view.gallery.example = moved(view.gallery.example, count);
@@ -198,7 +196,7 @@ fn turn(view: &mut View, by: i64, scene: &Scene<'_>) -> Option<Request> {
         }
         Screen::Sweep if knob::turns(scene) => return knob::turn(view, by, scene),
         Screen::Live | Screen::Sweep | Screen::Network | Screen::Robustness | Screen::Gallery => {
-            next_candidate(view, by as isize, scene)
+            next_candidate(view, by as isize, scene);
         }
         Screen::Table => view.table.travel(by as isize),
         Screen::Study | Screen::Sessions => {}
@@ -365,15 +363,11 @@ fn back(view: &mut View, scene: &Scene<'_>) {
     }
     match view.screen {
         Screen::Live if view.cursor.is_some() && view.is_full => view.cursor = None,
-        Screen::Live if view.is_full => {
+        Screen::Live | Screen::Robustness | Screen::Gallery if view.is_full => {
             view.is_full = false;
             view.scroll = 0;
         }
         Screen::Live => view.candidate = None,
-        Screen::Robustness | Screen::Gallery if view.is_full => {
-            view.is_full = false;
-            view.scroll = 0;
-        }
         Screen::Table if !view.table.filter.is_empty() => view.table.filter.clear(),
         Screen::Study
         | Screen::Table
