@@ -64,7 +64,7 @@ fn ring() -> Vec<u8> {
 fn checkered(by: i32) -> Vec<u8> {
     let ring = ring();
     let shifted = ring.iter().enumerate().map(|(at, byte)| {
-        let sign = if (at / 28 + at % 28) % 2 == 0 {
+        let sign = if (at / 28 + at % 28).is_multiple_of(2) {
             by
         } else {
             -by

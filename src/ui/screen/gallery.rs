@@ -310,7 +310,7 @@ fn example(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, shown: &Shown<'_>)
         }
     }
     let label = class(scene, shown, shown.own.label);
-    let mut x = pen.run(
+    let x = pen.run(
         0,
         0,
         &[
@@ -320,9 +320,8 @@ fn example(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, shown: &Shown<'_>)
         ],
     );
     if shown.own.views.iter().any(|seen| is_attack(scene, seen)) && answers == 2 {
-        x = pen.put(x, 0, "each network is attacked by itself", theme.dim());
+        pen.put(x, 0, "each network is attacked by itself", theme.dim());
     }
-    let _ = x;
     let top = 2 + lowest + answers + 1;
     if top < height {
         let mut rest = pen.part(0, top, width, height - top);
