@@ -179,6 +179,18 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     if !arguments.domains.is_empty() {
         study.suite.domains = arguments.domains.iter().map(Method::plain).collect();
     }
+    // The budgets of attacks are epsilons; this one is that of a training that is not asked for.
+    let is_attacked = |reference: &Reference| {
+        let kind = reference.training.0.get("adversarial");
+        kind == Some(&KnobValue::Choice("pgd".into()))
+    };
+    if knobs.iter().any(|(id, _)| id == "epsilon")
+        && !study.suite.attacks.is_empty()
+        && !study.references.iter().any(is_attacked)
+    {
+        let problem = "--set epsilon: epsilon is the budget of adversarial training, which is off; those of attacks are epsilons";
+        return Err(anyhow!(UsageError(problem.into())));
+    }
     study.suite.full |= arguments.full;
     if let Some(device) = &arguments.device {
         study.device.clone_from(device);

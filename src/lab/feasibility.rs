@@ -133,7 +133,15 @@ fn one(
     };
     if opens_files {
         source.check().map_err(named)?;
-        for other in domain::asked(&reference.dataset, domains) {
+        let others = domain::asked(&reference.dataset, domains);
+        if others.is_empty() && !domains.is_empty() {
+            let problem = format!(
+                "none of them is another domain than that of {}; all stands for those that it knows",
+                reference.dataset.id
+            );
+            return Err(("domains".to_owned(), problem));
+        }
+        for other in others {
             of_domain(&reference.dataset, source.as_ref(), &other).map_err(named)?;
         }
     }

@@ -254,18 +254,18 @@ impl<'a> Running<'a> {
                 warning,
             })?;
         }
-        for (knob, part) in [
-            ("train-limit", &dataset.train),
-            ("test-limit", &dataset.test),
+        for (limit, knob, what, part) in [
+            (study.train_limit, "train-limit", "training", &dataset.train),
+            (study.test_limit, "test-limit", "test", &dataset.test),
         ] {
             if part.len() < 20 {
                 let problem = format!(
-                    "{} has only {} images there; at least 20 are needed",
+                    "{} has only {} {what} images there; at least 20 are needed",
                     asked.id,
                     part.len()
                 );
                 return Err(Error::Impossible {
-                    knob: knob.into(),
+                    knob: limit.map_or("dataset", |_| knob).into(),
                     problem,
                 });
             }

@@ -252,7 +252,11 @@ impl ImageFolder {
                     examples.images.extend(bytes);
                     examples.labels.push(label);
                 }
-                Err(problem) => broken.push(format!("{}: {problem}", file.display())),
+                Err(problem) => {
+                    // Some decoders say it in several lines.
+                    let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
+                    broken.push(format!("{}: {problem}", file.display()));
+                }
             }
         }
         (examples, broken)

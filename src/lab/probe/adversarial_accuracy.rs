@@ -147,7 +147,9 @@ fn search(
         )?
     };
     for epsilon in &asked.epsilons {
-        let (right, rounded) = within(&struck, &clean, *epsilon);
+        let right = within(&struck, &clean, *epsilon);
+        // The nearest error lies on the boundary, where rounding decides by chance: it says nothing of the budget.
+        let rounded = right.clone();
         let point = Point {
             epsilon: *epsilon,
             right,
@@ -158,17 +160,11 @@ fn search(
     distances(asked, &struck, &clean, subject, stage, cx)
 }
 
-/// Which images stand a budget, by how far away the nearest error is; and after rounding to bytes.
-fn within(struck: &Struck, clean: &[bool], epsilon: f64) -> (Vec<bool>, Vec<bool>) {
+/// Which images stand a budget, by how far away the nearest error is.
+fn within(struck: &Struck, clean: &[bool], epsilon: f64) -> Vec<bool> {
     let each = clean.iter().zip(&struck.distances);
-    let right: Vec<bool> = each
-        .map(|(clean, distance)| *clean && *distance > epsilon)
-        .collect();
-    let rounded = right.iter().zip(clean).zip(&struck.right_rounded);
-    let rounded = rounded
-        .map(|((right, clean), rounded)| *clean && (*right || *rounded))
-        .collect();
-    (right, rounded)
+    each.map(|(clean, distance)| *clean && *distance > epsilon)
+        .collect()
 }
 
 fn right_as_they_are(

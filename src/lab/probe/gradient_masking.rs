@@ -15,13 +15,15 @@
 //! Masked: one fails. Not masked: all pass. Inconclusive: none fails and one is unclear, or fewer than 20 images are right.
 
 use crate::catalog::{Entry, Info, Knob, Range, text};
-use crate::lab::adversarial::{estimator, made};
+use crate::lab::adversarial::{Asked, estimator, made};
 use crate::lab::attack::{Attack, Images, Loss, Norm, Victim, strike_right};
 use crate::lab::context::Context;
 use crate::lab::error::Result;
 use crate::lab::probe::{Probe, When, finding, or_warned};
 use crate::lab::subject::Subject;
-use crate::measurement::{CheckOutcome, MaskingCheck, Measurement, Metric, Score, Value};
+use crate::measurement::{
+    CheckOutcome, Masking, MaskingCheck, Measurement, Metric, Score, Value, wilson,
+};
 use crate::nn::op::fake_quant::Estimator;
 use crate::spec::{ADVERSARIAL, KnobValue};
 
@@ -147,7 +149,18 @@ impl Probe for GradientMasking {
     }
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
-        let judged = self.judge(subject, stage, cx);
+        // Whoever attacks without gradients through rounding is told what that hides.
+        let asked = subject.adversarial.asked()?;
+        let is_cut = |asked: &Asked| asked.attack.gradient() == Some(Estimator::Nothing);
+        let own = Self {
+            gradient: if asked.iter().any(is_cut) {
+                Estimator::Nothing
+            } else {
+                self.gradient
+            },
+            ..*self
+        };
+        let judged = own.judge(subject, stage, cx);
         or_warned(judged, cx)
     }
 }
@@ -186,7 +199,26 @@ impl GradientMasking {
             ALLOWED[1],
         ));
         checks.extend(flags);
-        let verdict = verdict::of(&checks, right.len());
+        let mut verdict = verdict::of(&checks, right.len());
+        let chance = 1.0 / network.classes() as f64;
+        if wilson(right.len() as u64, all.len() as u64).0 <= chance {
+            // Where no answer hangs on the image, no gradient can say anything of it.
+            verdict = Masking::Inconclusive;
+            checks.insert(
+                0,
+                MaskingCheck {
+                    id: "at-chance".to_owned(),
+                    title: "The network is no better than chance".to_owned(),
+                    outcome: CheckOutcome::Unclear,
+                    names: ["share that is right".to_owned(), "chance".to_owned()],
+                    numbers: [
+                        Score(right.len() as f64 / all.len().max(1) as f64),
+                        Score(chance),
+                    ],
+                    p: None,
+                },
+            );
+        }
         let value = Value::Masking { verdict, checks };
         let found = finding(
             &ENTRY.info.id,
