@@ -360,7 +360,7 @@ mod tests {
             let is_kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             assert!(entry.info.id.chars().all(is_kebab), "{}", entry.info.id);
             assert!(!entry.info.reference.is_empty(), "{}", entry.info.id);
-            assert!(["built-in", "files"].contains(&entry.info.family.as_ref()));
+            assert!(["built-in", "files", "folder"].contains(&entry.info.family.as_ref()));
         }
         let shared = [
             "cifar_binary",

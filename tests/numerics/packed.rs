@@ -78,8 +78,31 @@ fn comes_back(network: &Network) -> Vec<u8> {
         bytes == other.parameters().to_packed().unwrap(),
         "the same is written in the same bytes"
     );
-    assert_eq!(storage::written_bytes(network).unwrap(), bytes.len() as u64);
+    whole_comes_back(network);
     bytes
+}
+
+/// The network's own file needs no network to be read into.
+fn whole_comes_back(network: &Network) {
+    let file = network.to_file(&serde_json::Value::Null).unwrap();
+    assert_eq!(storage::written_bytes(network).unwrap(), file.len() as u64);
+    let filed = Network::from_file(&file).unwrap().expect("a whole network");
+    let back = filed.network;
+    assert!(everything(&back) == everything(network));
+    assert_eq!(
+        (back.name(), back.input()),
+        (network.name(), network.input())
+    );
+    for (own, other) in back.nodes().iter().zip(network.nodes()) {
+        assert_eq!((&own.name, &own.layer), (&other.name, &other.layer));
+        assert_eq!((&own.inputs, &own.kept), (&other.inputs, &other.kept));
+    }
+    assert!(file == back.to_file(&serde_json::Value::Null).unwrap());
+    let weights = network.parameters().to_packed().unwrap();
+    assert!(
+        Network::from_file(&weights).unwrap().is_none(),
+        "parameters alone are no network"
+    );
 }
 
 /// The layout and the bits of `fc1.weight`.

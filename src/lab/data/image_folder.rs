@@ -34,7 +34,7 @@ pub(super) const ENTRY: Entry<dyn Source> = Entry {
             "JPEG and PNG files in root/domain/class, as Office-31 has them: trained on one domain, asked of the others.",
         ),
         reference: text("doi:10.1007/978-3-642-15561-1_16"),
-        family: text("files"),
+        family: text("folder"),
         ratio_of: None,
     },
     knobs: &[

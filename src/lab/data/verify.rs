@@ -64,7 +64,9 @@ impl fmt::Display for Listed {
 
 /// Every data set, in the order of the table, with where it is.
 pub fn list(folders: &[PathBuf]) -> Vec<Listed> {
-    ALL.iter()
+    // A folder of anybody's pictures is nowhere in particular.
+    let named = ALL.iter().filter(|entry| entry.info.family != "folder");
+    named
         .map(|entry| {
             let id: &str = &entry.info.id;
             let home = remote::remote(id);
