@@ -436,7 +436,7 @@ fn a_study_left_running_says_where_it_is_and_prints_as_run_does() {
 #[test]
 fn a_recording_that_was_lost_stays_on_the_screen_and_is_the_last_word() {
     let mut command = CommandBuilder::new("sh");
-    let script = r#"ulimit -f 100; exec "$0""#;
+    let script = r#"ulimit -f 130; exec "$0""#;
     command.args(["-c", script, env!("CARGO_BIN_EXE_shrinklab")]);
     let mut seat = Seat::before(command, &[]);
     seat.start_small();
