@@ -7,6 +7,7 @@ use crate::measurement::{Measurement, Metric};
 use crate::spec::{NetworkId, StageKind};
 
 mod difference;
+mod family;
 mod significance;
 
 pub use difference::{Difference, Estimate};
@@ -33,13 +34,14 @@ pub struct AccuracyRow {
     pub bootstrap: Option<(f64, f64)>,
     /// p of McNemar's exact test.
     pub p: Option<f64>,
-    /// The same after Holm's correction over all rows of the same probe.
+    /// The same after Holm's correction over all rows of the same probe and candidate; nothing for a row that only asks of
+    /// the clean images again.
     pub adjusted: Option<f64>,
 }
 
 impl AccuracyRow {
-    /// Whether the difference may be chance: by the corrected test where pairs were counted, and otherwise by whether
-    /// the interval of the difference holds zero. Unknown without either.
+    /// Whether the difference may be chance: by the corrected test where pairs were counted and the row has a part in the
+    /// correction, and otherwise by whether the interval of the difference holds zero. Unknown without either.
     pub fn is_within_noise(&self) -> Option<bool> {
         match self.adjusted {
             Some(p) => Some(p >= LEVEL),
@@ -304,7 +306,7 @@ fn accuracies(reference: &NetworkState, candidate: &NetworkState) -> Vec<Accurac
         .map(|condition| condition.row(reference, candidate))
         .filter(|row| row.reference.is_some() || row.candidate.is_some())
         .collect();
-    correct(&mut rows);
+    family::correct(&mut rows, reference);
     rows
 }
 
@@ -371,20 +373,6 @@ impl<'a> Condition<'a> {
             adjusted: None,
             reference: own.map(|(estimate, ..)| estimate),
             candidate: other.map(|(estimate, ..)| estimate),
-        }
-    }
-}
-
-/// Holm's correction over all that one probe tested: a table of corruptions, the curves of the attacks.
-fn correct(rows: &mut [AccuracyRow]) {
-    let mut probes: Vec<String> = rows.iter().map(|row| row.probe.clone()).collect();
-    probes.sort_unstable();
-    probes.dedup();
-    for probe in probes {
-        let of = |row: &&mut AccuracyRow| row.p.is_some() && row.probe == probe;
-        let tested: Vec<f64> = rows.iter_mut().filter(of).filter_map(|row| row.p).collect();
-        for (row, adjusted) in rows.iter_mut().filter(of).zip(holm(&tested)) {
-            row.adjusted = Some(adjusted);
         }
     }
 }
