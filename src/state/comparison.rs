@@ -8,6 +8,7 @@ use crate::spec::{NetworkId, StageKind};
 
 mod difference;
 mod family;
+mod mean;
 mod significance;
 
 pub use difference::{Difference, Estimate};
@@ -167,6 +168,24 @@ impl Comparison {
         self.accuracies
             .iter()
             .filter(move |row| row.severity.is_none_or(|own| own == severity))
+    }
+
+    /// The rows of each condition together, the clean images first; from weak to strong where it has severities.
+    pub fn by_condition(&self) -> Vec<Vec<&AccuracyRow>> {
+        let mut blocks: Vec<Vec<&AccuracyRow>> = Vec::new();
+        for row in &self.accuracies {
+            let same = |block: &&mut Vec<&AccuracyRow>| {
+                (&block[0].condition, &block[0].probe) == (&row.condition, &row.probe)
+            };
+            match blocks.iter_mut().find(same) {
+                Some(block) => block.push(row),
+                None => blocks.push(vec![row]),
+            }
+        }
+        for block in &mut blocks {
+            block.sort_by_key(|row| row.severity);
+        }
+        blocks
     }
 
     /// The severities that were measured, from weak to strong.
@@ -480,6 +499,25 @@ mod tests {
                 .all(|row| row.removed() == Some(0.0))
         );
         assert_eq!(comparison.latencies[0].ratio(), Some(1.0));
+    }
+
+    #[test]
+    fn rows_of_a_condition_stand_together() {
+        let comparison = Comparison::of(&story(), NetworkId(2)).unwrap();
+        let blocks = comparison.by_condition();
+        let severities: Vec<Vec<Option<u8>>> = blocks
+            .iter()
+            .map(|block| block.iter().map(|row| row.severity).collect())
+            .collect();
+        assert_eq!(severities, [vec![None], vec![Some(1), Some(2)]]);
+        // 0.8 and 0.9 with two points on either side, and five points less.
+        let mean = AccuracyRow::mean(&blocks[1]).unwrap();
+        let (reference, difference) = (mean.reference.unwrap(), mean.difference.unwrap());
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
+        close(reference.value, 0.85);
+        close(reference.interval.unwrap().0, 0.83);
+        close(difference.value, -0.05);
+        close(difference.margin().unwrap(), 0.02 * 2.0_f64.sqrt());
     }
 
     #[test]

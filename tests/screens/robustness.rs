@@ -411,6 +411,13 @@ fn bars_of_corruptions_are_of_one_severity_of_all_or_of_the_mean() {
         .find(|line| line.contains("gaussian noise ●"))
         .unwrap();
     assert!(line.contains("90.4"), "{line}");
+    // And five of them have a difference with a margin.
+    let line = text
+        .lines()
+        .skip_while(|line| !line.contains("gaussian noise ●"))
+        .nth(1)
+        .unwrap();
+    assert!(line.contains("-2.7 ±"), "{line}");
     shown.press("<tab>f");
     snapshot("corruption-mean-full-100x30", &shown.text(100, 30));
 }

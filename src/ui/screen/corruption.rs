@@ -4,7 +4,7 @@ use ratatui::style::Style;
 
 use crate::measurement::{Measurement, Metric};
 use crate::spec::NetworkId;
-use crate::state::comparison::{AccuracyRow, Comparison, Difference, Estimate};
+use crate::state::comparison::{AccuracyRow, Comparison, Estimate};
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -48,65 +48,10 @@ fn rows(scene: &Scene<'_>, view: &View) -> Option<Comparison> {
     Some(found)
 }
 
-/// All severities of a condition; one row where it has none.
-struct Block<'a> {
-    condition: Option<&'a str>,
-    rows: Vec<&'a AccuracyRow>,
-}
-
-/// A block per condition, in order; the clean images first.
-fn blocks(comparison: &Comparison) -> Vec<Block<'_>> {
-    let mut blocks: Vec<Block<'_>> = Vec::new();
-    for row in &comparison.accuracies {
-        let condition = row.condition.as_deref();
-        match blocks.iter_mut().find(|block| block.condition == condition) {
-            Some(block) => block.rows.push(row),
-            None => blocks.push(Block {
-                condition,
-                rows: vec![row],
-            }),
-        }
-    }
-    for block in &mut blocks {
-        block.rows.sort_by_key(|row| row.severity);
-    }
-    blocks
-}
-
-impl Block<'_> {
-    /// The mean over its rows as a row; without intervals, since the same images are behind all of them. It is within noise
-    /// where every one of them is.
-    fn mean(&self) -> AccuracyRow {
-        let mean = |of: fn(&AccuracyRow) -> Option<f64>| {
-            let values: Option<Vec<f64>> = self.rows.iter().map(|row| of(row)).collect();
-            values.map(|values| values.iter().sum::<f64>() / values.len().max(1) as f64)
-        };
-        let bare = |value: f64| Estimate {
-            value,
-            interval: None,
-            n: None,
-        };
-        let first = self.rows[0];
-        AccuracyRow {
-            severity: None,
-            reference: mean(|row| Some(row.reference?.value)).map(bare),
-            candidate: mean(|row| Some(row.candidate?.value)).map(bare),
-            difference: mean(|row| Some(row.difference?.value)).map(|value| Difference {
-                value,
-                interval: None,
-            }),
-            bootstrap: None,
-            p: None,
-            adjusted: None,
-            ..first.clone()
-        }
-    }
-
-    /// Unknown where one of them is.
-    fn is_within_noise(&self) -> Option<bool> {
-        let all: Option<Vec<bool>> = self.rows.iter().map(|row| row.is_within_noise()).collect();
-        all.map(|all| all.iter().all(|within| *within))
-    }
+/// Within noise where every severity is; unknown where one of them is.
+fn is_within_noise(rows: &[&AccuracyRow]) -> Option<bool> {
+    let all: Option<Vec<bool>> = rows.iter().map(|row| row.is_within_noise()).collect();
+    all.map(|all| all.iter().all(|within| *within))
 }
 
 /// Less than this, of 255, and rounding hides it.
@@ -348,26 +293,24 @@ fn lines<'a>(comparison: &'a Comparison, view: &View) -> Vec<Pair<'a>> {
         };
         return rows.map(pair).collect();
     }
-    blocks(comparison)
+    comparison
+        .by_condition()
         .into_iter()
-        .map(|block| {
-            if block.rows.len() == 1 {
-                return Pair {
-                    row: block.rows[0].clone(),
-                    within_noise: block.rows[0].is_within_noise(),
-                    all: Vec::new(),
-                };
-            }
-            let within_noise = block.is_within_noise();
-            Pair {
-                row: block.mean(),
-                within_noise,
-                all: if view.spread == Spread::All {
-                    block.rows
+        .filter_map(|rows| {
+            let several = rows.len() > 1;
+            Some(Pair {
+                row: if several {
+                    AccuracyRow::mean(&rows)?
+                } else {
+                    rows[0].clone()
+                },
+                within_noise: is_within_noise(&rows),
+                all: if several && view.spread == Spread::All {
+                    rows
                 } else {
                     Vec::new()
                 },
-            }
+            })
         })
         .collect()
 }
@@ -577,18 +520,19 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let is_alone = comparison.reference == comparison.candidate;
     let lines = if is_alone { 2 } else { 4 };
     // The clean images are a block of their own, above the others.
-    let blocks = blocks(&comparison);
+    let blocks = comparison.by_condition();
     let fits = (room / lines).max(1);
     let skip = view.scroll.min(blocks.len().saturating_sub(fits));
     for (place, block) in blocks.iter().skip(skip).take(fits).enumerate() {
         let y = 1 + (place * lines) as u16;
-        let title = block.condition.map_or("clean".to_owned(), |id| {
+        let condition = block[0].condition.as_deref();
+        let title = condition.map_or("clean".to_owned(), |id| {
             scene.title_of(id.split(':').next().unwrap_or(id))
         });
         pen.put(0, y, &text::fit(&text::clean(&title), 16), theme.text());
         let strongest = severities.last().copied();
-        let severity = strongest.filter(|_| block.rows[0].severity.is_some());
-        if let Some((words, is_loud)) = remark(scene, &comparison, block.condition, severity) {
+        let severity = strongest.filter(|_| block[0].severity.is_some());
+        if let Some((words, is_loud)) = remark(scene, &comparison, condition, severity) {
             let style = if is_loud {
                 theme.warning()
             } else {
@@ -602,7 +546,7 @@ pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
                 Some(own) => own == *severity,
                 None => column == 0,
             };
-            let Some(row) = block.rows.iter().find(is_here) else {
+            let Some(row) = block.iter().find(is_here) else {
                 continue;
             };
             let x = label + column as u16 * each;
