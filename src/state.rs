@@ -33,7 +33,7 @@ pub use measurements::Measurements;
 pub use network::{Compressed, Epoch, NetworkState, StageState, Status};
 pub use pace::Pace;
 pub use series::{Block, Series, Smoothing};
-pub use summary::{counted, is_steering, plain};
+pub use summary::{counted, is_steering, plain, rounded};
 pub use timeline::{Mode, Timeline};
 
 /// Words of a user, at their place in the log.
@@ -558,10 +558,16 @@ pub fn say(warning: &Warning) -> String {
             attack,
             distance,
             budget,
-        } => format!(
-            "{attack} moved an image by {} where {} are allowed, or out of the range of pixels; its numbers are left out",
-            distance.0, budget.0
-        ),
+        } => {
+            // As many digits as tell them apart: an excess is often no more than the dust of rounding.
+            let (distance, budget) = (distance.0, budget.0);
+            let written = |digits| [distance, budget].map(|value| rounded(value, digits));
+            let apart = (4..=17).map(written).find(|[a, b]| a != b);
+            let [moved, allowed] = apart.unwrap_or_else(|| written(4));
+            format!(
+                "{attack} moved an image by {moved} where {allowed} are allowed, in pixels from 0 to 1, or out of their range; its numbers are left out"
+            )
+        }
         Warning::LossNotFinite { step } => format!("the loss was not finite at step {step}"),
         Warning::CorruptionWithoutEffect {
             corruption,
@@ -577,7 +583,8 @@ pub fn say(warning: &Warning) -> String {
                 format!("{corruption}{strength} changes nothing at all: no value of any image")
             } else {
                 format!(
-                    "{corruption}{strength} hardly changes the images: {change} grey levels of 255 on average"
+                    "{corruption}{strength} hardly changes the images: {} grey levels of 255 on average",
+                    rounded(change, 2)
                 )
             }
         }
@@ -856,6 +863,33 @@ mod tests {
         assert_eq!(state.remaining(), Some(300 + 400 + 200));
         assert_eq!(story().remaining(), None);
         assert_eq!(State::default().remaining(), None);
+    }
+
+    #[test]
+    fn numbers_in_warnings_are_written_as_people_write_them() {
+        let exceeded = |distance: f64, budget: f64| {
+            say(&Warning::BudgetExceeded {
+                attack: "pgd".to_owned(),
+                distance: distance.into(),
+                budget: budget.into(),
+            })
+        };
+        assert!(
+            exceeded(0.312_345_678, 8.0 / 255.0)
+                .contains("by 0.3123 where 0.03137 are allowed, in pixels from 0 to 1")
+        );
+        assert!(exceeded(0.300_001_2, 0.3).contains("by 0.300001 where 0.3 are"));
+        assert!(exceeded(0.3, 0.3).contains("by 0.3 where 0.3 are"));
+        assert!(exceeded(f64::NAN, 0.3).contains("by NaN where 0.3 are"));
+        let change = Warning::CorruptionWithoutEffect {
+            corruption: "pixel-dropout".to_owned(),
+            severity: 1,
+            mean_absolute_change: 0.333_639_030_612_244_9.into(),
+        };
+        assert_eq!(
+            say(&change),
+            "pixel-dropout at severity 1 hardly changes the images: 0.33 grey levels of 255 on average"
+        );
     }
 
     #[test]

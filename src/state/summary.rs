@@ -335,6 +335,18 @@ pub fn counted(n: u64, one: &str) -> String {
     format!("{digits} {one}{plural}")
 }
 
+/// A number in so many significant digits at most, without zeros behind the last one: `0.0314`, `0.3`, `12`.
+pub fn rounded(value: f64, digits: usize) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return (value + 0.0).to_string();
+    }
+    let written = format!("{value:.*e}", digits.max(1) - 1);
+    // What was written in the decimals of a power of ten is the nearest such number, and the shortest that reads so.
+    written
+        .parse::<f64>()
+        .map_or(written, |value| value.to_string())
+}
+
 /// Text from a session with everything that could steer a terminal or break a line spelled out.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
@@ -355,4 +367,23 @@ pub fn is_steering(character: char) -> bool {
             character,
             '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_so_many_digits_and_no_more() {
+        for (value, digits, expected) in [
+            (8.0 / 255.0, 4, "0.03137"),
+            (0.1 + 0.2, 4, "0.3"),
+            (123_456.0, 3, "123000"),
+            (-0.000_123_46, 4, "-0.0001235"),
+            (-0.0, 4, "0"),
+            (f64::INFINITY, 4, "inf"),
+        ] {
+            assert_eq!(rounded(value, digits), expected);
+        }
+    }
 }
