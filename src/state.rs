@@ -23,6 +23,7 @@ mod remaining;
 pub mod seeds;
 pub mod series;
 mod summary;
+pub mod suspicion;
 pub mod sweep;
 pub mod timeline;
 

@@ -299,6 +299,27 @@ fn what_is_masked_is_loud_and_what_is_noise_is_grey() {
 }
 
 #[test]
+fn an_unclear_check_does_not_read_as_if_it_had_been_found() {
+    let mut records = attacked();
+    for record in &mut records {
+        if let Event::Measured(found) = &mut record.event
+            && let Value::Masking { verdict, checks } = &mut found.value
+        {
+            *verdict = Masking::Inconclusive;
+            checks[0].outcome = CheckOutcome::Unclear;
+        }
+    }
+    let mut shown = Shown::new(records, false, Screen::Robustness);
+    shown.press("<tab>f");
+    let text = shown.text(100, 30);
+    assert!(
+        text.contains("? unclear whether one step is stronger than many: one step 0.61, many 0.42"),
+        "{text}"
+    );
+    assert!(!text.contains("found: One"), "{text}");
+}
+
+#[test]
 fn screens_of_robustness_say_what_would_fill_them() {
     let mut empty = Shown::new(made_up::complete(), false, Screen::Robustness);
     let text = empty.text(100, 30);

@@ -4,6 +4,7 @@ use ratatui::style::Style;
 
 use crate::measurement::{CheckOutcome, Masking, MaskingCheck, Value};
 use crate::spec::NetworkId;
+use crate::state::{rounded, suspicion};
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -74,9 +75,13 @@ fn network(scene: &Scene<'_>, id: NetworkId, width: usize, lines: &mut Vec<Piece
         Masking::NotMasked => (verdict.word().to_owned(), theme.good()),
         Masking::Inconclusive => (verdict.word().to_owned(), theme.warning()),
     };
+    let all = suspicion::images(scene.state(), found);
+    let all = all.map_or(String::new(), |all| {
+        format!(" of {} right", figure::count(all))
+    });
     let n = found
         .n
-        .map_or(String::new(), |n| format!("  n {}", figure::count(n)));
+        .map_or(String::new(), |n| format!("  n {}{all}", figure::count(n)));
     let room = width.saturating_sub(text::width(&words) + text::width(&n) + 6);
     let name = text::fit(&text::clean(&scene.name(id)), room);
     lines.push(vec![
@@ -86,7 +91,7 @@ fn network(scene: &Scene<'_>, id: NetworkId, width: usize, lines: &mut Vec<Piece
         (n, theme.dim()),
     ]);
     if *verdict == Masking::Masked {
-        let words = "its accuracy under attack is no lower bound; fails:";
+        let words = "its accuracy under attack is no lower bound; found:";
         lines.extend(wrapped(words, width, theme.text()));
     }
     let mut is_told = false;
@@ -122,11 +127,8 @@ fn network(scene: &Scene<'_>, id: NetworkId, width: usize, lines: &mut Vec<Piece
         }
     }
     if let Some(estimator) = &found.estimator {
-        let words = format!(
-            "gradients: {} through rounded activations",
-            estimator.word()
-        );
-        lines.extend(wrapped(&words, width, theme.dim()));
+        let words = suspicion::through(*estimator);
+        lines.extend(wrapped(words, width, theme.dim()));
     }
 }
 
@@ -138,12 +140,12 @@ fn wrapped(words: &str, width: usize, style: Style) -> impl Iterator<Item = Piec
 
 /// The check in words, with both numbers where something is the matter.
 fn told(check: &MaskingCheck, has_numbers: bool) -> String {
-    let title = text::clean(&check.title);
+    let title = text::clean(&suspicion::said(check));
     if !has_numbers {
         return title;
     }
     let number = |place: usize| {
-        let value = (check.numbers[place].0 * 1e4).round() / 1e4 + 0.0;
+        let value = rounded(check.numbers[place].0, 3);
         format!("{} {value}", text::clean(&check.names[place]))
     };
     format!("{title}: {}, {}", number(0), number(1))
