@@ -61,7 +61,14 @@ fn a_study_is_attacked_as_its_file_says() {
         .well();
     for words in [
         "## Attacks",
-        "| pgd | 0 | 0.05 | 0.2 | n |",
+        "**pgd**: accuracy within a budget in the L-infinity norm, n = 20.",
+        "| network | 0 | 0.05 | 0.2 |",
+        "in the Euclidean norm, n = 10",
+        "`{ id = \"pgd\", epsilons = [0.05, 0.2], gradient = \"straight-through\", images = 20, norm = \"linf\", restarts = 1, \
+         space = \"pixel\", start = \"uniform\", step-size = 0.1, steps = 4 }`",
+        "`{ id = \"fgsm\", epsilons = [], gradient = \"straight-through\", images = 1000, norm = \"linf\" }`",
+        "within 0.1 in the L-infinity norm, asked of the network of a column",
+        "n = 60.",
         "made against, asked of",
     ] {
         assert!(report.contains(words), "{words} is missing: {report}");

@@ -2,32 +2,40 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{percent, words};
-use crate::measurement::{CheckOutcome, Measurement, Metric, Value};
-use crate::state::{NetworkState, State};
+use super::super::Chapter;
+use super::{budget, share, words};
+use crate::measurement::{Measurement, Metric, Through};
+use crate::state::suspicion::through;
+use crate::state::{NetworkState, State, rounded};
+
+mod gradients;
+mod knobs;
+mod transfer;
+
+use knobs::Asked;
 
 /// The section, where anything was attacked.
-pub(super) fn write(state: &State, text: &mut String) -> fmt::Result {
-    let conditions = conditions(state);
-    let is_suspected = state
-        .networks
-        .iter()
-        .any(|network| network.masking.is_some());
-    if conditions.is_empty() && !is_suspected {
+pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
+    let state = &chapter.state;
+    let mut told = String::new();
+    for condition in conditions(state) {
+        write_curve(chapter, &condition, &mut told)?;
+    }
+    transfer::write(chapter, &mut told)?;
+    for network in &state.networks {
+        gradients::write(state, network, &mut told)?;
+    }
+    if told.is_empty() {
         return Ok(());
     }
-    writeln!(text, "## Attacks\n")?;
     writeln!(
         text,
-        "Share of the images that are right as they are and after the attack; budgets are in pixels from 0 to 1.\n"
+        "## Attacks\n\n\
+         Share of the images that are right as they are and after the attack, with its 95 % Wilson interval; an image that is \
+         wrong as it is counts as not robust. Budgets are in pixels from 0 to 1: the largest change of a pixel (L-infinity), \
+         or the length of all changes together (Euclidean).\n"
     )?;
-    for condition in conditions {
-        write_curve(state, &condition, text)?;
-    }
-    write_transfer(state, text)?;
-    for network in &state.networks {
-        write_verdict(network, text)?;
-    }
+    text.push_str(&told);
     Ok(())
 }
 
@@ -47,140 +55,266 @@ fn conditions(state: &State) -> Vec<String> {
     conditions
 }
 
-fn write_curve(state: &State, condition: &str, text: &mut String) -> fmt::Result {
+/// The n that all of these have.
+fn common_n<'a>(found: impl IntoIterator<Item = &'a Measurement>) -> Option<u64> {
+    let mut all = found.into_iter().map(|found| found.n);
+    let first = all.next()??;
+    all.all(|n| n == Some(first)).then_some(first)
+}
+
+/// What stands under an attack: a row per network, and another one after rounding to bytes where that was stated.
+fn write_curve(chapter: &Chapter<'_>, condition: &str, text: &mut String) -> fmt::Result {
+    let state = &chapter.state;
     let mut budgets: Vec<f64> = Vec::new();
     for network in &state.networks {
         budgets.extend(network.measurements.budgets(Metric::Accuracy, condition));
     }
     budgets.sort_by(f64::total_cmp);
     budgets.dedup();
-    let distance = |network: &NetworkState, metric| {
-        let found = network.measurements.latest(metric, Some(condition), None)?;
-        found.scalar()
+    let curve = |network: &NetworkState, metric: Metric| -> Vec<Option<Measurement>> {
+        let all = &network.measurements;
+        let at = |budget: &f64| all.within(metric, Some(condition), None, Some(*budget));
+        budgets.iter().map(|budget| at(budget).cloned()).collect()
     };
-    let is_minimal = state
+    let rows: Vec<(&NetworkState, Vec<Option<Measurement>>)> = state
         .networks
         .iter()
-        .any(|network| distance(network, Metric::DistanceMean).is_some());
-    write!(text, "| {} |", words(condition))?;
-    for budget in &budgets {
-        write!(text, " {} |", number(*budget))?;
-    }
+        .map(|network| (&**network, curve(network, Metric::Accuracy)))
+        .filter(|(_, found)| found.iter().any(Option::is_some))
+        .collect();
+    let n = common_n(rows.iter().flat_map(|(_, found)| found.iter().flatten()));
+    let asked = Asked::of(chapter.header, condition);
+    let norm = asked.first().and_then(Asked::norm);
     writeln!(
         text,
-        " n |{}",
-        if is_minimal {
-            " distance, mean | median |"
-        } else {
-            ""
-        }
+        "**{}**: accuracy within a budget{}{}.\n",
+        words(condition),
+        norm.map_or(String::new(), |norm| format!(" in the {norm} norm")),
+        n.map_or(String::new(), |n| format!(", n = {n}"))
     )?;
-    let columns = budgets.len() + 1 + if is_minimal { 2 } else { 0 };
-    writeln!(text, "|---|{}", "---:|".repeat(columns))?;
-    for network in &state.networks {
-        let found: Vec<Option<&Measurement>> = budgets
-            .iter()
-            .map(|budget| {
-                let all = &network.measurements;
-                all.within(Metric::Accuracy, Some(condition), None, Some(*budget))
-            })
-            .collect();
-        let Some(n) = found.iter().flatten().find_map(|found| found.n) else {
-            continue;
-        };
+    let is_minimal = rows.iter().any(|(network, _)| {
+        let all = &network.measurements;
+        all.latest(Metric::DistanceMean, Some(condition), None)
+            .is_some()
+    });
+    write!(text, "| network |")?;
+    for at in &budgets {
+        write!(text, " {} |", budget(*at))?;
+    }
+    let distances = if is_minimal {
+        " mean distance of the nearest error | median | errors found |"
+    } else {
+        ""
+    };
+    writeln!(text, "{distances}")?;
+    let columns = budgets.len() + if is_minimal { 3 } else { 0 };
+    writeln!(text, "|---|{}", "---|".repeat(columns))?;
+    for (network, found) in &rows {
         write!(text, "| {} |", words(&network.plan.name))?;
         for found in found {
-            let value = found.and_then(Measurement::scalar);
-            write!(text, " {} |", value.map_or_else(|| "-".to_owned(), percent))?;
+            write!(text, " {} |", share(found.as_ref(), n))?;
         }
-        write!(text, " {n} |")?;
         if is_minimal {
-            for metric in [Metric::DistanceMean, Metric::DistanceMedian] {
-                let value = distance(network, metric);
-                write!(text, " {} |", value.map_or_else(|| "-".to_owned(), number))?;
-            }
+            write_distances(network, condition, text)?;
         }
         writeln!(text)?;
+        write_rounded(network, &curve(network, Metric::AccuracyRounded), n, text)?;
     }
-    writeln!(text)
+    writeln!(text)?;
+    for asked in &asked {
+        writeln!(text, "{}\n", asked.sentence())?;
+    }
+    if asked.is_empty() {
+        writeln!(text, "The session does not say how its knobs stood.\n")?;
+    }
+    write_estimators(&rows, text)
 }
 
-/// Images made against the network of a row, asked of that of a column.
-fn write_transfer(state: &State, text: &mut String) -> fmt::Result {
-    let asked = |to: &NetworkState, from: &NetworkState| {
-        let mut found = to.measurements.iter();
-        let found = found.rfind(|found| {
-            found.metric == Metric::TransferAccuracy && found.against == Some(from.plan.id)
+/// How far away the nearest errors are.
+fn write_distances(network: &NetworkState, condition: &str, text: &mut String) -> fmt::Result {
+    let of = |metric| network.measurements.latest(metric, Some(condition), None);
+    let number = |found: Option<&Measurement>| {
+        let value = found.and_then(Measurement::scalar);
+        value.map_or_else(|| "-".to_owned(), |value| rounded(value, 4))
+    };
+    let mean = of(Metric::DistanceMean);
+    let ends = mean
+        .and_then(|found| found.interval)
+        .map_or(String::new(), |(low, high)| {
+            format!(" [{}, {}]", rounded(low.0, 4), rounded(high.0, 4))
         });
-        found.and_then(Measurement::scalar)
-    };
-    let is_in = |network: &&NetworkState| asked(network, network).is_some();
-    let networks: Vec<&NetworkState> = state.networks.iter().map(|n| &**n).filter(is_in).collect();
-    if networks.len() < 2 {
-        return Ok(());
-    }
-    write!(text, "| made against, asked of |")?;
-    for network in &networks {
-        write!(text, " {} |", words(&network.plan.name))?;
-    }
-    writeln!(text, "\n|---|{}", "---:|".repeat(networks.len()))?;
-    for from in &networks {
-        write!(text, "| {} |", words(&from.plan.name))?;
-        for to in &networks {
-            let value = asked(to, from);
-            write!(text, " {} |", value.map_or_else(|| "-".to_owned(), percent))?;
-        }
-        writeln!(text)?;
-    }
-    writeln!(text)
-}
-
-fn write_verdict(network: &NetworkState, text: &mut String) -> fmt::Result {
-    let Some(found) = &network.masking else {
-        return Ok(());
-    };
-    let Value::Masking { verdict, checks } = &found.value else {
-        return Ok(());
-    };
     write!(
         text,
-        "Gradients of {}: {}",
-        words(&network.plan.name),
-        verdict.word()
-    )?;
-    if let Some(estimator) = &found.estimator {
-        write!(text, ", {} through rounded activations", estimator.word())?;
+        " {}{ends} | {} | {} |",
+        number(mean),
+        number(of(Metric::DistanceMedian)),
+        mean.and_then(|found| found.n)
+            .map_or_else(|| "-".to_owned(), |n| n.to_string())
+    )
+}
+
+/// The accuracies after rounding to bytes. Where none is stated beside others, rounding changed no image's answer.
+fn write_rounded(
+    network: &NetworkState,
+    found: &[Option<Measurement>],
+    n: Option<u64>,
+    text: &mut String,
+) -> fmt::Result {
+    if found.iter().all(Option::is_none) {
+        return Ok(());
     }
-    writeln!(text, " ({} images).\n", found.n.unwrap_or(0))?;
-    let told = checks
-        .iter()
-        .filter(|check| check.outcome != CheckOutcome::Passed);
-    let mut any = false;
-    for check in told {
-        let word = match check.outcome {
-            CheckOutcome::Failed => "fails",
-            _ => "unclear",
+    write!(text, "| {}, rounded to bytes |", words(&network.plan.name))?;
+    for found in found {
+        let written = match found {
+            Some(found) => share(Some(found), n),
+            None => "the same".to_owned(),
         };
-        let [a, b] = &check.names;
-        writeln!(
-            text,
-            "- {word}: {} ({} {}, {} {})",
-            words(&check.title),
-            words(a),
-            number(check.numbers[0].0),
-            words(b),
-            number(check.numbers[1].0)
-        )?;
-        any = true;
+        write!(text, " {written} |")?;
     }
-    if any {
-        writeln!(text)?;
+    writeln!(text)
+}
+
+/// How gradients went through rounded activations, where some did.
+fn write_estimators(
+    rows: &[(&NetworkState, Vec<Option<Measurement>>)],
+    text: &mut String,
+) -> fmt::Result {
+    for estimator in [
+        Through::StraightThrough,
+        Through::None,
+        Through::AsTheSimulator,
+    ] {
+        let is_of = |found: &[Option<Measurement>]| {
+            let mut all = found.iter().flatten();
+            all.any(|found| found.estimator == Some(estimator))
+        };
+        let names: Vec<String> = rows
+            .iter()
+            .filter(|(_, found)| is_of(found))
+            .map(|(network, _)| words(&network.plan.name))
+            .collect();
+        if !names.is_empty() {
+            writeln!(text, "Of {}: {}.\n", names.join("; "), through(estimator))?;
+        }
     }
     Ok(())
 }
 
-/// Four digits behind the point at most.
-fn number(value: f64) -> String {
-    let rounded = (value * 1e4).round() / 1e4 + 0.0;
-    rounded.to_string()
+#[cfg(test)]
+mod tests {
+    use crate::measurement::{Measurement, Metric, Score, Through, wilson};
+    use crate::report::markdown::tests::{rendered, with};
+    use crate::session::{Header, sample};
+    use crate::spec::{KnobValue, Method, NetworkId};
+
+    fn found(network: u32, metric: Metric, hits: u64, budget: f64) -> Measurement {
+        let (low, high) = wilson(hits, 200);
+        Measurement {
+            probe: "adversarial-accuracy".to_owned(),
+            condition: Some("pgd".to_owned()),
+            budget: Some(Score(budget)),
+            interval: Some((Score(low), Score(high))),
+            n: Some(200),
+            ..sample::scalar(NetworkId(network), 0, metric, hits as f64 / 200.0)
+        }
+    }
+
+    fn header() -> Header {
+        let mut header = sample::header();
+        let mut pgd = Method::plain("pgd");
+        for (knob, value) in [
+            ("epsilons", KnobValue::List(Vec::new())),
+            ("norm", KnobValue::Choice("linf".to_owned())),
+            ("space", KnobValue::Choice("pixel".to_owned())),
+            ("step-size", KnobValue::Real(0.1)),
+            ("steps", KnobValue::Integer(20)),
+        ] {
+            pgd.setting = pgd.setting.with(knob, value);
+        }
+        header.study.suite.attacks = vec![pgd];
+        header
+    }
+
+    /// statsmodels 0.15.0: `proportion_confint(k, 200, method="wilson")` of 188 and 75.
+    #[test]
+    fn accuracies_under_attack_have_n_and_interval_and_say_how_they_were_made() {
+        let budget = 8.0 / 255.0;
+        let text = rendered(
+            &header(),
+            with(vec![
+                found(0, Metric::Accuracy, 188, 0.0),
+                found(0, Metric::Accuracy, 75, budget),
+                found(0, Metric::AccuracyRounded, 76, budget),
+                found(2, Metric::Accuracy, 188, 0.0),
+                Measurement {
+                    estimator: Some(Through::StraightThrough),
+                    ..found(2, Metric::Accuracy, 75, budget)
+                },
+            ]),
+        );
+        for line in [
+            "**pgd**: accuracy within a budget in the L-infinity norm, n = 200.",
+            "| network | 0 | 8/255 |",
+            "| reference | 94.0 % [89.8, 96.5] | 37.5 % [31.1, 44.4] |",
+            "| reference, rounded to bytes | the same | 38.0 % [31.6, 44.9] |",
+            "Asked as `{ id = \"pgd\", epsilons = [], norm = \"linf\", space = \"pixel\", step-size = 0.1, steps = 20 }`, \
+             `epsilons = []` being the usual budgets of the data set.",
+            "Of magnitude pruning 50 %: gradients went straight through rounded activations, as if nothing were rounded.",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("0.0313"), "{text}");
+        assert_eq!(text.matches("rounded to bytes |").count(), 1);
+    }
+
+    #[test]
+    fn images_of_other_numbers_say_theirs() {
+        let fewer = Measurement {
+            n: Some(60),
+            ..found(2, Metric::Accuracy, 75, 0.1)
+        };
+        let text = rendered(
+            &sample::header(),
+            with(vec![found(0, Metric::Accuracy, 75, 0.1), fewer]),
+        );
+        for line in [
+            "**pgd**: accuracy within a budget.",
+            "| reference | 37.5 % [31.1, 44.4], n = 200 |",
+            "| magnitude pruning 50 % | 37.5 % [31.1, 44.4], n = 60 |",
+            "The session does not say how its knobs stood.",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn nearest_errors_have_a_distance_with_its_interval() {
+        let distance = |metric, value| Measurement {
+            condition: Some("deepfool".to_owned()),
+            budget: None,
+            interval: (metric == Metric::DistanceMean).then_some((Score(0.45), Score(0.55))),
+            n: Some(39),
+            ..sample::scalar(NetworkId(0), 0, metric, value)
+        };
+        let of = |budget| Measurement {
+            condition: Some("deepfool".to_owned()),
+            ..found(0, Metric::Accuracy, 75, budget)
+        };
+        let mut header = header();
+        header.study.suite.attacks = vec![Method::plain("deepfool")];
+        let text = rendered(
+            &header,
+            with(vec![
+                of(0.75),
+                distance(Metric::DistanceMean, 0.506_123),
+                distance(Metric::DistanceMedian, 0.368_7),
+            ]),
+        );
+        for line in [
+            "in the Euclidean norm, n = 200",
+            "| reference | 37.5 % [31.1, 44.4] | 0.5061 [0.45, 0.55] | 0.3687 | 39 |",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
 }

@@ -1,0 +1,280 @@
+//! How an attack's knobs stood: every one of them, those that nobody turned included, so that a reader can ask it again.
+
+use crate::catalog::{Described, Knob, completed};
+use crate::session::Header;
+use crate::spec::{KnobValue, Method, Setting};
+
+use super::super::code;
+
+/// An attack as a study asked for it.
+pub(super) struct Asked<'a> {
+    method: &'a Method,
+    setting: Setting,
+    described: Option<&'a Described>,
+}
+
+/// Knobs that a name says in its own way, or does not say: they tell on what an attack is used.
+const SAID: [&str; 5] = ["epsilons", "images", "norm", "space", "gradient"];
+
+/// Attacks that take no norm, since they look for what is nearest in this one.
+const EUCLIDEAN: [&str; 3] = ["deepfool", "carlini-wagner", "salt-and-pepper"];
+
+/// What is fixed in the published space, whatever the knobs say.
+const FIXED: [&str; 4] = ["steps", "step-size", "restarts", "start"];
+
+impl<'a> Asked<'a> {
+    /// The attacks whose findings stand under this condition: several where they differ in budgets alone, none where the
+    /// session does not say.
+    pub(super) fn of(header: &'a Header, condition: &str) -> Vec<Self> {
+        let all = || {
+            let attacks = header.study.suite.attacks.iter();
+            attacks.map(|method| Self::new(header, method))
+        };
+        let named: Vec<Self> = all().filter(|asked| asked.is_named(condition)).collect();
+        if !named.is_empty() {
+            return named;
+        }
+        // In sessions of earlier versions only the second of the same attack says what sets it apart.
+        all()
+            .find(|asked| asked.admits(condition))
+            .into_iter()
+            .collect()
+    }
+
+    /// An attack, with the knobs that it leaves open where they stand by themselves in the catalog of the session.
+    pub(super) fn new(header: &'a Header, method: &'a Method) -> Self {
+        let mut attacks = header.catalog.attacks.iter();
+        let described = attacks.find(|attack| attack.info.id == method.id);
+        let mut setting = method.setting.clone();
+        if let Some(described) = described {
+            let rest = setting.0;
+            setting = completed(&method.setting, &described.knobs);
+            for (id, value) in rest {
+                setting.0.entry(id).or_insert(value);
+            }
+        }
+        Self {
+            method,
+            setting,
+            described,
+        }
+    }
+
+    fn word(&self, knob: &str) -> Option<&str> {
+        match self.setting.0.get(knob)? {
+            KnobValue::Choice(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// The condition without what `SAID` leaves to the variant.
+    fn variant(&self) -> String {
+        let mut name = self.method.id.clone();
+        if self.word("norm") == Some("l2") {
+            name += "-l2";
+        }
+        if self.word("space") == Some("published") {
+            name += ":published";
+        }
+        if self.word("gradient") == Some("none") {
+            name += ":gradient-none";
+        }
+        name
+    }
+
+    fn is_named(&self, condition: &str) -> bool {
+        let mut name = self.variant();
+        for knob in self
+            .described
+            .map_or(&[] as &[Knob], |attack| &attack.knobs)
+        {
+            let value = self.setting.0.get(&*knob.id);
+            if let Some(value) = value
+                && !SAID.contains(&&*knob.id)
+                && *value != knob.range.default()
+            {
+                name = format!("{name}:{}={value}", knob.id);
+            }
+        }
+        let images = self.setting.0.get("images");
+        let with_images = images.map(|images| format!("{name}:images={images}"));
+        condition == name || Some(condition) == with_images.as_deref()
+    }
+
+    /// Whether the condition is that of this attack, as far as it says anything of its knobs.
+    fn admits(&self, condition: &str) -> bool {
+        let Some(rest) = condition.strip_prefix(&self.variant()) else {
+            return false;
+        };
+        let holds = |part: &str| match part.split_once('=') {
+            Some((knob, value)) => {
+                let own = self.setting.0.get(knob);
+                own.is_some_and(|own| own.to_string() == value)
+            }
+            None => false,
+        };
+        rest.is_empty() || rest.starts_with(':') && rest[1..].split(':').all(holds)
+    }
+
+    /// By what its budgets are measured, where that is known.
+    pub(super) fn norm(&self) -> Option<&'static str> {
+        match self.word("norm") {
+            Some("linf") => Some("L-infinity"),
+            Some("l2") => Some("Euclidean"),
+            _ => EUCLIDEAN.contains(&&*self.method.id).then_some("Euclidean"),
+        }
+    }
+
+    /// Whether the session says how its knobs stand.
+    pub(super) fn is_known(&self) -> bool {
+        self.described.is_some()
+    }
+
+    /// The attack with its knobs as a study's file takes it.
+    pub(super) fn written(&self, left_out: &[&str]) -> String {
+        let mut written = format!("id = {}", value(&KnobValue::Choice(self.method.id.clone())));
+        for (knob, stood) in &self.setting.0 {
+            if !left_out.contains(&&**knob) {
+                written = format!("{written}, {knob} = {}", value(stood));
+            }
+        }
+        code(&format!("{{ {written} }}"))
+    }
+
+    /// Every knob, and what that leaves open.
+    pub(super) fn sentence(&self) -> String {
+        let is_published = self.word("space") == Some("published");
+        let left_out = if is_published { &FIXED[..] } else { &[] };
+        let mut sentence = format!("Asked as {}", self.written(left_out));
+        if self.setting.0.get("epsilons") == Some(&KnobValue::List(Vec::new())) {
+            sentence += ", `epsilons = []` being the usual budgets of the data set";
+        }
+        if is_published {
+            sentence += ", which is as in arXiv:2403.09441: 20 steps of 0.01 in pixels stretched to -1 to 1, from the image \
+                         itself, and pixels may leave their range; its epsilons are twice the budgets of the table";
+        }
+        sentence + "."
+    }
+}
+
+/// A knob's value in TOML.
+fn value(value: &KnobValue) -> String {
+    match value {
+        KnobValue::Flag(flag) => flag.to_string(),
+        KnobValue::Integer(whole) => whole.to_string(),
+        // With its point, so that it stays a real number.
+        KnobValue::Real(real) => format!("{real:?}"),
+        KnobValue::Choice(word) => {
+            format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+        }
+        KnobValue::List(values) => {
+            let written: Vec<String> = values.iter().map(self::value).collect();
+            format!("[{}]", written.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Info, Range, Text, text};
+    use crate::session::sample;
+
+    /// PGD with two knobs of its own.
+    fn header(attacks: &[&[(&str, KnobValue)]]) -> Header {
+        let knob = |id: &'static str, range| Knob {
+            id: text(id),
+            title: text(id),
+            summary: text(""),
+            range,
+        };
+        let choice = |words: &'static [Text]| Range::Choice {
+            options: std::borrow::Cow::Borrowed(words),
+            default: words[0].clone(),
+        };
+        let mut header = sample::header();
+        header.catalog.attacks = vec![Described {
+            info: Info {
+                id: text("pgd"),
+                title: text("PGD"),
+                summary: text(""),
+                reference: text(""),
+                family: text(""),
+                ratio_of: None,
+            },
+            knobs: vec![
+                knob("norm", choice(const { &[text("linf"), text("l2")] })),
+                knob(
+                    "space",
+                    choice(const { &[text("pixel"), text("published")] }),
+                ),
+                knob(
+                    "steps",
+                    Range::Integer {
+                        least: 1,
+                        most: 100,
+                        default: 20,
+                    },
+                ),
+            ],
+        }];
+        let method = |knobs: &&[(&str, KnobValue)]| {
+            let mut method = Method::plain("pgd");
+            for (knob, value) in *knobs {
+                method.setting = method.setting.with(knob, value.clone());
+            }
+            method
+        };
+        header.study.suite.attacks = attacks.iter().map(method).collect();
+        header
+    }
+
+    fn word(word: &str) -> KnobValue {
+        KnobValue::Choice(word.to_owned())
+    }
+
+    #[test]
+    fn a_condition_finds_the_knobs_behind_it() {
+        let many = [("steps", KnobValue::Integer(50))];
+        let euclidean = [("norm", word("l2"))];
+        let published = [("space", word("published"))];
+        let header = header(&[&many, &[], &euclidean, &published]);
+        let sentences = |condition: &str| -> Vec<String> {
+            let asked = Asked::of(&header, condition);
+            asked.iter().map(Asked::sentence).collect()
+        };
+        assert_eq!(
+            sentences("pgd"),
+            ["Asked as `{ id = \"pgd\", norm = \"linf\", space = \"pixel\", steps = 20 }`."]
+        );
+        assert!(sentences("pgd:steps=50")[0].contains("steps = 50"));
+        assert!(sentences("pgd-l2")[0].contains("norm = \"l2\""));
+        let published = sentences("pgd:published");
+        assert!(published[0].contains("20 steps of 0.01") && !published[0].contains("steps = 20"));
+        assert!(sentences("pgd:steps=7").is_empty() && sentences("fgsm").is_empty());
+        assert_eq!(Asked::of(&header, "pgd-l2")[0].norm(), Some("Euclidean"));
+    }
+
+    #[test]
+    fn in_an_earlier_session_the_first_of_its_kind_has_the_short_name() {
+        let header = header(&[&[("steps", KnobValue::Integer(50))]]);
+        let asked = Asked::of(&header, "pgd");
+        assert!(asked[0].sentence().contains("steps = 50"));
+    }
+
+    #[test]
+    fn values_are_those_of_a_study_file() {
+        for (knob, written) in [
+            (KnobValue::Real(1.0), "1.0"),
+            (KnobValue::Real(0.1), "0.1"),
+            (KnobValue::Flag(true), "true"),
+            (word("a\"b\\"), "\"a\\\"b\\\\\""),
+            (
+                KnobValue::List(vec![KnobValue::Real(0.05), KnobValue::Real(0.1)]),
+                "[0.05, 0.1]",
+            ),
+        ] {
+            assert_eq!(value(&knob), written);
+        }
+    }
+}
