@@ -86,7 +86,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
     write_networks(state, text)?;
     sweeps::write(chapter, text)?;
     attacks::write(chapter, text)?;
-    corruption::write_effects(state, text)?;
+    corruption::write(state, text)?;
     for branch in state.branches() {
         if let Some(comparison) = Comparison::of(state, branch.plan.id) {
             comparison::write(state, branch, &comparison, text)?;
