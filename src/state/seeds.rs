@@ -20,6 +20,8 @@ pub struct Repeated {
     pub budget: Option<f64>,
     /// One number for each seed.
     pub values: Vec<f64>,
+    /// How many examples each rests on, where that is the same for all.
+    pub n: Option<u64>,
 }
 
 impl Repeated {
@@ -114,23 +116,24 @@ fn of_network(first: &NetworkState, same: &[&NetworkState]) -> Vec<Repeated> {
     let repeated = found.map(|found| {
         let budget = found.budget.map(|budget| budget.0);
         let of = |network: &&NetworkState| {
-            network
-                .measurements
-                .within(
-                    found.metric,
-                    found.condition.as_deref(),
-                    found.severity,
-                    budget,
-                )?
-                .scalar()
+            let own = network.measurements.within(
+                found.metric,
+                found.condition.as_deref(),
+                found.severity,
+                budget,
+            )?;
+            Some((own.scalar()?, own.n))
         };
+        let numbers: Vec<(f64, Option<u64>)> = same.iter().filter_map(of).collect();
+        let is_common = numbers.iter().all(|(_, n)| *n == found.n);
         Repeated {
             name: first.plan.name.clone(),
             metric: found.metric,
             condition: found.condition.clone(),
             severity: found.severity,
             budget,
-            values: same.iter().filter_map(of).collect(),
+            n: found.n.filter(|_| is_common),
+            values: numbers.into_iter().map(|(value, _)| value).collect(),
         }
     });
     repeated
@@ -152,11 +155,21 @@ mod tests {
             severity: None,
             budget: None,
             values: vec![0.91, 0.93, 0.92],
+            n: Some(1_000),
         };
         let (low, high) = repeated.interval();
         assert!((low - 0.895_158_62).abs() < 1e-7, "{low}");
         assert!((high - 0.944_841_38).abs() < 1e-7, "{high}");
         assert!((repeated.deviation() - 0.01).abs() < 1e-12);
+        // The same of 0.91 and 0.93 with one degree of freedom.
+        let two = Repeated {
+            values: vec![0.91, 0.93],
+            ..repeated
+        };
+        let (low, high) = two.interval();
+        assert!((low - 0.792_937_953).abs() < 1e-6, "{low}");
+        assert!((high - 1.047_062_047).abs() < 1e-6, "{high}");
+        assert!((two.deviation() - 0.014_142_136).abs() < 1e-9);
     }
 
     #[test]
