@@ -1,4 +1,5 @@
-//! Accuracy under corruption: the reference and its branches side by side, with interval, n and difference.
+//! Accuracy under corruption and on other domains: the reference and its branches side by side, with interval, n and
+//! difference. Attacks, which have curves, are left out.
 
 use super::MARGIN;
 use super::axis::Scale;
@@ -20,6 +21,9 @@ const LETTER: f64 = 7.0;
 /// The severity that is drawn if it was measured: the middle one of five.
 const SEVERITY: u8 = 3;
 
+/// The probe that asks other domains.
+const DOMAINS: &str = "domain-accuracy";
+
 pub(super) fn draw(state: &State, canvas: &mut Canvas, top: f64) -> f64 {
     let references = state
         .networks
@@ -40,6 +44,10 @@ fn draw_reference(state: &State, reference: &NetworkState, canvas: &mut Canvas, 
     let columns: Vec<Comparison> = std::iter::once(id)
         .chain(others)
         .filter_map(|network| Comparison::of(state, network))
+        .map(|mut column| {
+            column.accuracies.retain(|row| row.budget.is_none());
+            column
+        })
         .collect();
     let Some(own) = columns.first().filter(|own| !own.accuracies.is_empty()) else {
         return top;
@@ -56,7 +64,12 @@ fn draw_reference(state: &State, reference: &NetworkState, canvas: &mut Canvas, 
         "panel",
         "start",
         &format!(
-            "Accuracy under corruption, severity {severity}, beside {}: share of test images, 95 % intervals",
+            "Accuracy under corruption, severity {severity}{}, beside {}: share of test images, 95 % intervals",
+            if own.accuracies.iter().any(|row| row.probe == DOMAINS) {
+                ", and on other domains"
+            } else {
+                ""
+            },
             reference.plan.name
         ),
     );
@@ -148,4 +161,46 @@ fn draw_bar(
     let beside = x.at(1.0) + 14.0;
     canvas.mark(look, beside, middle);
     canvas.text(beside + 14.0, y + 12.0, "label", "start", &words.join("  "));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::event::Event;
+    use crate::measurement::{Measurement, Metric, Score};
+    use crate::report::{Format, Report};
+    use crate::session::{Session, codec, sample};
+    use crate::spec::NetworkId;
+
+    #[test]
+    fn attacks_are_no_bars_and_domains_are() {
+        let found = |probe: &str, condition: &str, budget: Option<f64>| {
+            Event::Measured(Measurement {
+                probe: probe.to_owned(),
+                condition: Some(condition.to_owned()),
+                budget: budget.map(Score),
+                ..sample::scalar(NetworkId(0), 0, Metric::Accuracy, 0.25)
+            })
+        };
+        let mut events = sample::story();
+        let end = events.len() - 1;
+        events.splice(
+            end..end,
+            [
+                found("adversarial-accuracy", "pgd", Some(0.0)),
+                found("adversarial-accuracy", "pgd", Some(0.1)),
+                found("domain-accuracy", "chalk", None),
+            ],
+        );
+        let mut bytes = codec::encode_header(&sample::header());
+        for record in sample::records(events) {
+            codec::encode(&record, &mut bytes);
+        }
+        let session = Session::from_bytes(Path::new("made.jsonl"), &bytes).unwrap();
+        let figure = Report::new(&[&session]).render(Format::Svg);
+        assert!(!figure.contains(">pgd<"), "{figure}");
+        assert!(figure.contains(">chalk<"), "{figure}");
+        assert!(figure.contains("and on other domains"), "{figure}");
+    }
 }
