@@ -143,7 +143,12 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::event::Event;
+    use crate::measurement::{
+        CheckOutcome, Masking, MaskingCheck, Measurement, Metric, Score, Value,
+    };
     use crate::session::{codec, sample};
+    use crate::spec::NetworkId;
     use crate::state::is_steering;
 
     fn session(name: &str) -> Session {
@@ -180,6 +185,42 @@ mod tests {
         assert_eq!(document["epochs"].as_array().unwrap().len(), 5);
         assert_eq!(document["verdicts"][0]["verdict"], "undecided");
         assert_eq!(document["networks"][2]["status"], "done");
+    }
+
+    #[test]
+    fn json_has_the_verdicts_on_gradients_with_their_checks() {
+        let check = MaskingCheck {
+            id: "zero-gradients".to_owned(),
+            title: "Gradients are zero".to_owned(),
+            outcome: CheckOutcome::Failed,
+            names: ["share".to_owned(), "allowed".to_owned()],
+            numbers: [Score(0.5), Score(0.01)],
+            p: None,
+        };
+        let mut events = sample::story();
+        events.push(Event::Measured(Measurement {
+            value: Value::Masking {
+                verdict: Masking::Masked,
+                checks: vec![check],
+            },
+            budget: Some(Score(0.1)),
+            n: Some(188),
+            ..sample::scalar(NetworkId(2), 1, Metric::GradientMasking, 0.0)
+        }));
+        let mut bytes = codec::encode_header(&sample::header());
+        for record in sample::records(events) {
+            codec::encode(&record, &mut bytes);
+        }
+        let session = Session::from_bytes(Path::new("a.jsonl"), &bytes).unwrap();
+        let text = Report::new(&[&session]).render(Format::Json);
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let found = &document["gradients"][0];
+        assert_eq!(found["network"], "magnitude pruning 50 %");
+        assert_eq!(
+            (&found["verdict"], &found["n"]),
+            (&"masked".into(), &188.into())
+        );
+        assert_eq!(found["checks"][0]["id"], "zero-gradients");
     }
 
     #[test]

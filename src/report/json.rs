@@ -1,4 +1,4 @@
-//! Everything for programs: sessions, networks, epochs, verdicts and the flat table of measurements.
+//! Everything for programs: sessions, networks, epochs, verdicts, also on gradients, and the flat table of measurements.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::table::{self, Row};
 use super::{Chapter, Format, Report};
-use crate::measurement::{Metric, Score};
+use crate::measurement::{self, Metric, Score};
 use crate::spec::Study;
 use crate::state::sweep::{Across, Quantity, Sweep, acrosses, quantities};
-use crate::state::{NetworkState, Status, is_steering, say};
+use crate::state::{NetworkState, Status, is_steering, say, suspicion};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -20,6 +20,7 @@ struct Document<'a> {
     networks: Vec<Value>,
     epochs: Vec<EpochRow<'a>>,
     verdicts: Vec<Value>,
+    gradients: Vec<Value>,
     sweeps: Vec<Value>,
     warnings: Vec<Value>,
     measurements: Vec<Row>,
@@ -58,6 +59,7 @@ pub(super) fn render(report: &Report<'_>) -> String {
         networks: Vec::new(),
         epochs: Vec::new(),
         verdicts: Vec::new(),
+        gradients: Vec::new(),
         sweeps: Vec::new(),
         warnings: Vec::new(),
         measurements: table::rows(report),
@@ -90,6 +92,13 @@ pub(super) fn render(report: &Report<'_>) -> String {
             });
             of_session(chapter, verdict)
         }));
+        let gradients = state
+            .networks
+            .iter()
+            .filter_map(|of| gradients(chapter, of));
+        document
+            .gradients
+            .extend(gradients.map(|found| of_session(chapter, found)));
         let sweeps = sweeps(chapter).into_iter();
         document
             .sweeps
@@ -107,6 +116,25 @@ pub(super) fn render(report: &Report<'_>) -> String {
     let mut text = serde_json::to_string_pretty(&document).expect("a report is always JSON");
     text.push('\n');
     spell_out(&text)
+}
+
+/// Whether a network's gradients tell the truth, with every check.
+fn gradients(chapter: &Chapter<'_>, network: &NetworkState) -> Option<Value> {
+    let found = network.masking.as_deref()?;
+    let measurement::Value::Masking { verdict, checks } = &found.value else {
+        return None;
+    };
+    Some(json!({
+        "network": network.plan.name,
+        "epoch": found.epoch,
+        "verdict": verdict,
+        "norm": found.condition,
+        "budget": found.budget,
+        "estimator": found.estimator,
+        "n": found.n,
+        "images": suspicion::images(&chapter.state, found),
+        "checks": checks,
+    }))
 }
 
 /// Every accuracy over every knob, a line for each method; corruptions at every severity.
