@@ -65,6 +65,10 @@ impl Attack for ApgdCe {
         Some(self.gradient)
     }
 
+    fn remark(&self, classes: usize) -> Option<String> {
+        knobs::fewer(self.walk.targets, classes)
+    }
+
     fn passes(&self, classes: usize) -> u64 {
         self.walk.passes(classes)
     }

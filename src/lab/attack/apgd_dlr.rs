@@ -71,6 +71,10 @@ impl Attack for ApgdDlr {
         if self.walk.targets == 0 { 3 } else { 4 }
     }
 
+    fn remark(&self, classes: usize) -> Option<String> {
+        knobs::fewer(self.walk.targets, classes)
+    }
+
     fn passes(&self, classes: usize) -> u64 {
         self.walk.passes(classes)
     }
