@@ -120,4 +120,16 @@ fn what_is_wrong_with_an_attack_is_said_before_anything_runs() {
         &["--set", "epsilons=0.1"],
         &["epsilons", "attack that is asked for"],
     );
+    refused(
+        &["--attacks", "pgd, fgsm,pgd"],
+        &["--attacks", "pgd stands twice"],
+    );
+    refused(
+        &["--corruptions", "fog,fog"],
+        &["--corruptions", "fog stands twice"],
+    );
+    refused(
+        &["--domains", "usps"],
+        &["domains: usps has none of the classes A"],
+    );
 }
