@@ -184,12 +184,6 @@ fn of_domain(own: &Method, source: &dyn Source, other: &Method) -> Result<()> {
         return Ok(());
     };
     domain.check()?;
-    let (classes, known) = (domain.class_names(), source.class_names());
-    if !known.is_empty() && !classes.is_empty() && classes.iter().all(|name| !known.contains(name))
-    {
-        let name = domain::name(own, other);
-        return Err(domain::no_class_in_common(&name, &known, &classes));
-    }
     let (shape, needed) = (domain.extent().shape, source.extent().shape);
     if shape != needed {
         let words =
@@ -205,6 +199,12 @@ fn of_domain(own: &Method, source: &dyn Source, other: &Method) -> Result<()> {
             knob: "domains".to_owned(),
             problem,
         });
+    }
+    let (classes, known) = (domain.class_names(), source.class_names());
+    if !known.is_empty() && !classes.is_empty() && classes.iter().all(|name| !known.contains(name))
+    {
+        let name = domain::name(own, other);
+        return Err(domain::no_class_in_common(&name, &known, &classes));
     }
     Ok(())
 }

@@ -31,8 +31,8 @@ fn a_study_is_attacked_as_its_file_says() {
         .run(&["run", "study.toml", "--session", "made.jsonl"])
         .well();
     for words in [
-        "accuracy pgd within 0.0500",
-        "accuracy pgd within 0.0000",
+        "accuracy pgd:steps=4 within 0.0500",
+        "accuracy pgd:steps=4 within 0.0000",
         "accuracy fgsm within 0.1000",
         "distance_mean deepfool",
         "transfer_accuracy pgd within 0.1000 made against",
@@ -43,7 +43,7 @@ fn a_study_is_attacked_as_its_file_says() {
         .into_iter()
         .filter(|(kind, _)| kind == "measured")
         .map(|(_, facts)| facts)
-        .filter(|found| found["condition"] == "pgd" && found["metric"] == "accuracy")
+        .filter(|found| found["condition"] == "pgd:steps=4" && found["metric"] == "accuracy")
         .collect();
     let budgets: Vec<f64> = found
         .iter()
@@ -61,7 +61,7 @@ fn a_study_is_attacked_as_its_file_says() {
         .well();
     for words in [
         "## Attacks",
-        "| pgd | 0 | 0.05 | 0.2 | n |",
+        "| pgd:steps=4 | 0 | 0.05 | 0.2 | n |",
         "made against, asked of",
     ] {
         assert!(report.contains(words), "{words} is missing: {report}");
