@@ -297,7 +297,7 @@ pub(crate) struct ReportArguments {
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// What kind of document
-    #[arg(long, value_name = "markdown|csv|json|svg")]
+    #[arg(long, value_name = "markdown|csv|json|svg", default_value = "markdown")]
     pub format: crate::report::Format,
     /// Where to write it; standard output when left out
     #[arg(short, long, value_name = "FILE")]

@@ -5,8 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measurement::{Measurement, Metric, Score};
+use crate::measurement::{Measurement, Score};
 use crate::spec::{Branch, Method, NetworkId, NetworkPlan, StageKind, Study};
+
+mod channels;
+mod picture;
+mod trial;
+
+pub use channels::KeptChannels;
+pub use picture::{Picture, Pixels, View};
+pub use trial::{Trial, TrialHits};
 
 /// A fact with its place and time in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,159 +128,6 @@ pub struct LayerFacts {
     pub kept: Option<KeptChannels>,
 }
 
-/// Channels of a layer that are left, of so many. Written as ranges, both ends included: `{"of":8,"kept":"0-3,6"}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "WrittenChannels", into = "WrittenChannels")]
-pub struct KeptChannels {
-    of: u32,
-    kept: Vec<u32>,
-}
-
-/// More than any layer has.
-const MOST_CHANNELS: u32 = 1 << 20;
-
-impl KeptChannels {
-    /// Those of `kept` that are less than `of`, in their order.
-    pub fn new(of: u32, kept: impl IntoIterator<Item = u32>) -> Self {
-        let of = of.min(MOST_CHANNELS);
-        let mut kept: Vec<u32> = kept.into_iter().filter(|channel| *channel < of).collect();
-        kept.sort_unstable();
-        kept.dedup();
-        Self { of, kept }
-    }
-
-    /// How many there were.
-    pub fn of(&self) -> u32 {
-        self.of
-    }
-
-    /// The numbers of those that are left.
-    pub fn kept(&self) -> &[u32] {
-        &self.kept
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct WrittenChannels {
-    of: u32,
-    kept: String,
-}
-
-impl From<KeptChannels> for WrittenChannels {
-    fn from(channels: KeptChannels) -> Self {
-        let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for channel in channels.kept {
-            match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == channel => *last = channel,
-                _ => ranges.push((channel, channel)),
-            }
-        }
-        let written = ranges.iter().map(|(first, last)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        });
-        Self {
-            of: channels.of,
-            kept: written.collect::<Vec<_>>().join(","),
-        }
-    }
-}
-
-impl TryFrom<WrittenChannels> for KeptChannels {
-    type Error = String;
-
-    fn try_from(written: WrittenChannels) -> Result<Self, String> {
-        let WrittenChannels { of, kept } = written;
-        let problem = || format!("kept: \"{kept}\" are no ranges of channels below {of}");
-        if of > MOST_CHANNELS {
-            return Err(problem());
-        }
-        let mut channels = Vec::new();
-        for range in kept.split(',').filter(|range| !range.is_empty()) {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let first: u32 = first.parse().map_err(|_| problem())?;
-            let last: u32 = last.parse().map_err(|_| problem())?;
-            if first > last || last >= of {
-                return Err(problem());
-            }
-            channels.extend(first..=last);
-            if channels.len() > of as usize {
-                return Err(problem());
-            }
-        }
-        Ok(Self::new(of, channels))
-    }
-}
-
-/// What came out when the live knob stood at a setting: a finished reference compressed anew, without training, and
-/// looked at on a few fixed validation images. The record takes at most a kilobyte.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Which reference of the study, counted from 0.
-    pub reference: u32,
-    /// The compression, with the knobs that stand elsewhere than by themselves.
-    pub method: Method,
-    /// Validation images that were looked at, under each condition.
-    pub n: u64,
-    /// Right answers under each condition, clean images first.
-    pub hits: Vec<TrialHits>,
-    /// Images on which it answers as its reference does.
-    pub same: u64,
-    /// Its size.
-    pub sizes: Vec<(Metric, Score)>,
-    /// Roots of mean Jensen-Shannon divergences from finished networks of the study.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub distances: Vec<(NetworkId, Score)>,
-    /// Why the setting could not be tried; then the rest is empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-/// Right answers of a trial under one condition, beside its reference's on the same images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    from = "(Option<String>, Option<u8>, u64, u64, u64)",
-    into = "(Option<String>, Option<u8>, u64, u64, u64)"
-)]
-pub struct TrialHits {
-    /// A corruption's id; nothing for clean images.
-    pub condition: Option<String>,
-    pub severity: Option<u8>,
-    /// Of the trial, of the reference, and of both on the same image.
-    pub own: u64,
-    pub reference: u64,
-    pub both: u64,
-}
-
-type WrittenHits = (Option<String>, Option<u8>, u64, u64, u64);
-
-impl From<TrialHits> for WrittenHits {
-    fn from(hits: TrialHits) -> Self {
-        (
-            hits.condition,
-            hits.severity,
-            hits.own,
-            hits.reference,
-            hits.both,
-        )
-    }
-}
-
-impl From<WrittenHits> for TrialHits {
-    fn from((condition, severity, own, reference, both): WrittenHits) -> Self {
-        Self {
-            condition,
-            severity,
-            own,
-            reference,
-            both,
-        }
-    }
-}
-
 /// What a stage used up. Wall time is the difference of the records' times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
@@ -285,69 +140,6 @@ pub struct Cost {
     /// Energy that the GPU used meanwhile, by its own counter; a reading, which no seed determines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joules: Option<u64>,
-}
-
-/// One test image as it is, corrupted and attacked, and what a network says to each.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Picture {
-    pub network: NetworkId,
-    /// The image's place among the test images.
-    pub example: u32,
-    pub label: u32,
-    /// Channels, height, width.
-    pub shape: [u32; 3],
-    /// Why it is shown: one of the fixed examples, or one that the reference has right and this network wrong.
-    pub is_flipped: bool,
-    pub views: Vec<View>,
-}
-
-/// One condition under which an image is shown.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct View {
-    /// A corruption or an attack; nothing for the image as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub condition: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub severity: Option<u8>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget: Option<Score>,
-    /// The image's bytes, channel by channel; left out where the reference's picture of the same example has the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pixels: Option<Pixels>,
-    /// The largest output, and how large it is.
-    pub class: u32,
-    pub confidence: Score,
-}
-
-/// Bytes that are written as hexadecimal digits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Pixels(pub Vec<u8>);
-
-impl From<Pixels> for String {
-    fn from(pixels: Pixels) -> Self {
-        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
-        let bytes = pixels.0.iter();
-        bytes
-            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-            .collect()
-    }
-}
-
-impl TryFrom<String> for Pixels {
-    type Error = String;
-
-    fn try_from(digits: String) -> Result<Self, String> {
-        let wrong = || "pixels are pairs of hexadecimal digits".to_owned();
-        let digits = digits.as_bytes();
-        if !digits.len().is_multiple_of(2) {
-            return Err(wrong());
-        }
-        let half = |digit: u8| char::from(digit).to_digit(16).ok_or_else(wrong);
-        let pairs = digits.chunks_exact(2);
-        let bytes = pairs.map(|pair| Ok((half(pair[0])? << 4 | half(pair[1])?) as u8));
-        bytes.collect::<Result<_, String>>().map(Self)
-    }
 }
 
 /// A loss and hits over a number of examples.
@@ -613,32 +405,6 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn channels_are_written_as_ranges_and_read_again() {
-        let channels = KeptChannels::new(8, [6, 0, 1, 2, 3, 9]);
-        let text = serde_json::to_string(&channels).unwrap();
-        assert_eq!(text, r#"{"of":8,"kept":"0-3,6"}"#);
-        assert_eq!(
-            serde_json::from_str::<KeptChannels>(&text).unwrap(),
-            channels
-        );
-        let none = KeptChannels::new(4, []);
-        let text = serde_json::to_string(&none).unwrap();
-        assert_eq!(serde_json::from_str::<KeptChannels>(&text).unwrap(), none);
-        for wrong in [
-            r#"{"of":4,"kept":"0-4"}"#,
-            r#"{"of":4,"kept":"3-1"}"#,
-            r#"{"of":4,"kept":"a"}"#,
-            r#"{"of":4,"kept":"0-3,0-3"}"#,
-            r#"{"of":4294967295,"kept":"0-4294967294"}"#,
-        ] {
-            assert!(
-                serde_json::from_str::<KeptChannels>(wrong).is_err(),
-                "{wrong}"
-            );
-        }
-    }
 
     /// Sessions of earlier versions say less of a layer.
     #[test]

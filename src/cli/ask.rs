@@ -89,6 +89,9 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     let branches = typed_branches(arguments, catalog)?;
     let seed: Option<u64> = within("--seed", arguments.seed, "0 to 18446744073709551615")?;
     let twins = within("--twins", arguments.twins, "0 to 100")?;
+    once("--attacks", &arguments.attacks)?;
+    once("--corruptions", &arguments.corruptions)?;
+    once("--domains", &arguments.domains)?;
     if !arguments.attacks.is_empty() {
         let asked = arguments.attacks.iter();
         study.suite.attacks = asked.map(|id| Method::plain(id.trim())).collect();
@@ -177,7 +180,11 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         within("--train-limit", arguments.train_limit, images)?.or(study.train_limit);
     study.test_limit = within("--test-limit", arguments.test_limit, images)?.or(study.test_limit);
     if !arguments.domains.is_empty() {
-        study.suite.domains = arguments.domains.iter().map(Method::plain).collect();
+        study.suite.domains = arguments
+            .domains
+            .iter()
+            .map(|id| Method::plain(id.trim()))
+            .collect();
     }
     // The budgets of attacks are epsilons; this one is that of a training that is not asked for.
     let is_attacked = |reference: &Reference| {
@@ -202,6 +209,20 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         study.suite.corruptions = named.map(|id| Method::plain(id.trim())).collect();
     }
     Ok(spelled_out(study))
+}
+
+/// Nothing is asked for twice: a second one would be dropped, or was meant to be another.
+fn once(flag: &str, words: &[String]) -> Result<()> {
+    for (at, word) in words.iter().enumerate() {
+        if words[..at].iter().any(|other| other.trim() == word.trim()) {
+            let problem = format!(
+                "{flag}: {} stands twice; each is measured once",
+                word.trim()
+            );
+            return Err(anyhow!(UsageError(problem)));
+        }
+    }
+    Ok(())
 }
 
 /// A study from a file.

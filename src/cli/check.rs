@@ -21,10 +21,12 @@ pub(crate) fn check(file: &Path) -> Result<Ending> {
         identify(&mut study)?;
         let study = ask::checked(study, &catalog)?;
         let networks = study.plan(&catalog);
+        let estimate = lab::estimate::estimate(study.study(), &catalog);
         print(&format!(
-            "{}: a study of {}\n",
+            "{}: a study of {}{}{estimate}\n",
             file.display(),
-            counted(networks.len() as u64, "network")
+            counted(networks.len() as u64, "network"),
+            if estimate.is_empty() { "" } else { "; " }
         ))?;
         for network in networks {
             print(&format!("  {} ({})\n", network.name, network.role.name()))?;

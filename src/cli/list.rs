@@ -10,6 +10,7 @@ use super::{Ending, print};
 use crate::catalog::Described;
 use crate::lab;
 use crate::lab::architecture;
+use crate::lab::attack::{Norm, budgets};
 use crate::nn::ImageShape;
 use crate::spec::Setting;
 
@@ -33,6 +34,9 @@ pub(crate) fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
         print(&format!("{name}\n"))?;
         if table.is_empty() {
             print("  none yet\n")?;
+        }
+        if name == "attacks" {
+            print(&format!("{}\n", usual_budgets()))?;
         }
         for method in table {
             let counts = method
@@ -63,6 +67,28 @@ pub(crate) fn list(kind: Option<&str>, json: bool) -> Result<Ending> {
         }
     }
     Ok(Ending::Success)
+}
+
+/// The budgets that curves are drawn round where nobody says epsilons.
+fn usual_budgets() -> String {
+    let each = lab::data::ALL.iter().map(|entry| {
+        let of = |norm| budgets::usual(&entry.info.id, norm);
+        let short = |budget: f64| {
+            let text = format!("{budget:.4}");
+            text.trim_end_matches('0').to_owned()
+        };
+        format!(
+            "{} {} ({})",
+            entry.info.id,
+            short(of(Norm::Linf)),
+            short(of(Norm::L2))
+        )
+    });
+    let each: Vec<String> = each.collect();
+    format!(
+        "  usual budgets, in pixels of 0 to 1, each pixel's change (all together, Euclidean):\n    {}",
+        each.join(", ")
+    )
 }
 
 /// What an architecture costs as it stands, in words.

@@ -24,6 +24,9 @@ pub struct Adversarial {
     made: RefCell<BTreeMap<(NetworkId, usize), Pixels>>,
 }
 
+/// Knobs that are no part of an attack's name: its variant says them, or they say on what it is used.
+const SAID: [&str; 5] = ["epsilons", "images", "norm", "space", "gradient"];
+
 /// Bytes of attacked images that are kept in memory; more are made again when they are asked for.
 const MADE_BUDGET: usize = 256 << 20;
 
@@ -59,32 +62,64 @@ impl Adversarial {
             let entry = attack::find(&method.id)?;
             let setting = crate::catalog::completed(&method.setting, entry.knobs);
             let attack = (entry.build)(&setting);
-            let mut condition = format!("{}{}", method.id, attack.variant());
-            let own = |condition: &str| all.iter().any(|other| other.condition == condition);
-            if own(&condition) {
-                for knob in entry.knobs {
-                    let value = setting.0.get(&*knob.id);
-                    if let Some(value) = value.filter(|value| **value != knob.range.default()) {
-                        condition = format!("{condition}:{}={value}", knob.id);
-                    }
-                }
-            }
-            if own(&condition) {
+            let condition = self.condition(method)?;
+            let epsilons = setting.numbers("epsilons");
+            let curve = budgets::curve(
+                &epsilons,
+                budgets::usual(&self.dataset, attack.norm()) * attack.reach(),
+            );
+            // The same attack once more: one curve with the budgets of both.
+            if let Some(known) = all.iter_mut().find(|other| other.condition == condition) {
+                known.epsilons.extend(curve);
+                known.epsilons.sort_by(f64::total_cmp);
+                known.epsilons.dedup();
                 continue;
             }
             all.push(Asked {
                 id: method.id.clone(),
                 condition,
                 images: usize::try_from(setting.integer("images")).unwrap_or(usize::MAX),
-                epsilons: budgets::curve(
-                    &setting.numbers("epsilons"),
-                    &self.dataset,
-                    attack.norm(),
-                ),
+                epsilons: curve,
                 attack,
             });
         }
         Ok(all)
+    }
+
+    /// Under which an attack's findings stand: its id, its variant, and every other knob that is not where it stands by
+    /// itself, so that a name means the same in every study, whatever else was asked for. How many images are attacked
+    /// is said only where the same attack is asked of different ones.
+    fn condition(&self, method: &Method) -> Result<String> {
+        let named = |method: &Method| -> Result<(String, i64)> {
+            let entry = attack::find(&method.id)?;
+            let setting = crate::catalog::completed(&method.setting, entry.knobs);
+            let mut name = format!("{}{}", method.id, (entry.build)(&setting).variant());
+            for knob in entry.knobs.iter().filter(|knob| !SAID.contains(&&*knob.id)) {
+                let value = setting.0.get(&*knob.id);
+                if let Some(value) = value.filter(|value| **value != knob.range.default()) {
+                    name = format!("{name}:{}={value}", knob.id);
+                }
+            }
+            Ok((name, setting.integer("images")))
+        };
+        let (name, images) = named(method)?;
+        for other in &self.attacks {
+            let (same, others) = named(other)?;
+            if same == name && others != images {
+                return Ok(format!("{name}:images={images}"));
+            }
+        }
+        Ok(name)
+    }
+
+    /// What the attacks that were asked for leave out on so many classes, a sentence each.
+    pub fn remarks(&self, classes: usize) -> Vec<String> {
+        let mut remarks: Vec<String> = Vec::new();
+        for asked in self.asked().unwrap_or_default() {
+            let remark = asked.attack.remark(classes);
+            remarks.extend(remark.map(|remark| format!("{}: {remark}", asked.condition)));
+        }
+        remarks
     }
 
     /// The budget at which attacks on this data set are commonly reported.
@@ -208,6 +243,67 @@ mod tests {
         );
         assert_eq!(asked[0].epsilons[3], 8.0 / 255.0);
         assert_eq!(asked[1].epsilons[3], 0.5);
+    }
+
+    #[test]
+    fn a_name_means_the_same_in_whatever_order_attacks_are_asked_for() {
+        let turned = |id: &str, value: i64| method("pgd", &[(id, KnobValue::Integer(value))]);
+        let budgets = |epsilons: &[f64]| {
+            let list = epsilons.iter().map(|of| KnobValue::Real(*of)).collect();
+            method("pgd", &[("epsilons", KnobValue::List(list))])
+        };
+        let conditions = |attacks: &[Method]| -> Vec<String> {
+            let asked = Adversarial::new("mnist", attacks).asked().unwrap();
+            asked.into_iter().map(|asked| asked.condition).collect()
+        };
+        let (many, usual) = (turned("steps", 50), method("pgd", &[]));
+        assert_eq!(
+            conditions(&[many.clone(), usual.clone()]),
+            ["pgd:steps=50", "pgd"]
+        );
+        assert_eq!(conditions(&[many]), ["pgd:steps=50"]);
+        // Other images, another name; only where they differ.
+        let few = turned("images", 100);
+        assert_eq!(conditions(&[few.clone()]), ["pgd"]);
+        assert_eq!(
+            conditions(&[few, usual]),
+            ["pgd:images=100", "pgd:images=1000"]
+        );
+        // Other budgets are more of the same curve.
+        let asked = Adversarial::new("mnist", &[budgets(&[0.2]), budgets(&[0.1, 0.2])]);
+        let asked = asked.asked().unwrap();
+        assert_eq!(asked.len(), 1);
+        assert_eq!(asked[0].epsilons, [0.0, 0.1, 0.2]);
+    }
+
+    #[test]
+    fn few_pixels_changed_by_much_get_larger_budgets() {
+        let asked = Adversarial::new("mnist", &[method("salt-and-pepper", &[])]);
+        assert_eq!(
+            asked.asked().unwrap()[0].epsilons,
+            [0.0, 1.5, 3.0, 6.0, 12.0]
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_with_few_classes_is_said() {
+        let targeted = method("fab", &[("targets", KnobValue::Integer(20))]);
+        let attacks = Adversarial::new("mnist", &[method("autoattack", &[]), targeted]);
+        assert_eq!(
+            attacks.remarks(10),
+            ["fab:targets=20: 20 targets are more than the 9 other classes, which are all"]
+        );
+        let of_three = attacks.remarks(3);
+        assert!(
+            of_three[0].contains("autoattack: with 3 classes"),
+            "{of_three:?}"
+        );
+        assert!(attacks.remarks(2)[0].contains("is left out"));
+        assert!(
+            Adversarial::new("mnist", &[method("autoattack", &[])])
+                .remarks(4)
+                .is_empty()
+        );
     }
 
     #[test]

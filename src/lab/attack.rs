@@ -87,6 +87,17 @@ pub trait Attack: Send + Sync {
         None
     }
 
+    /// How many times a data set's usual budget is what this attack commonly needs: more where it changes few pixels by
+    /// much.
+    fn reach(&self) -> f64 {
+        1.0
+    }
+
+    /// What it leaves out or does otherwise on so many classes, in words.
+    fn remark(&self, _classes: usize) -> Option<String> {
+        None
+    }
+
     /// How gradients go back through rounded activations; nothing where the attack takes none.
     fn gradient(&self) -> Option<Estimator> {
         None

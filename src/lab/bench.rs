@@ -19,7 +19,7 @@ use crate::lab::statistics::quantile;
 use crate::lab::worker::pool;
 use crate::nn::device::{self, Precision};
 use crate::nn::loss::{Labels, Objective, of_step};
-use crate::nn::network::{Keep, Network, Wanted, Workspace};
+use crate::nn::network::{Frozen, Keep, Network, Wanted, Workspace};
 use crate::nn::op::gemm::{Into, Matrix, multiply};
 use crate::nn::op::sign_step::{self, Lengths};
 use crate::nn::op::{tensor, to_device};
@@ -126,27 +126,33 @@ pub fn shape(architecture: &str) -> ImageShape {
 pub fn train(asked: &Asked<'_>) -> Result<Pace> {
     pool(asked.threads)?.install(|| {
         let mut bench = Bench::new(asked)?;
-        for _ in 0..WARM_UPS {
-            bench.step(asked.phase)?;
-        }
-        let device = bench.network.device();
-        device::synchronize(&device)?;
+        let (parameters, device) = (bench.network.parameters().count(), bench.network.device());
         let mut seconds = Vec::new();
-        let began = Instant::now();
-        while began.elapsed() < asked.time || seconds.len() < LEAST_STEPS {
-            let began = Instant::now();
-            bench.step(asked.phase)?;
+        bench.repeat(asked.phase, &mut |step| {
+            for _ in 0..WARM_UPS {
+                step()?;
+            }
             device::synchronize(&device)?;
-            seconds.push(began.elapsed().as_secs_f64());
-        }
+            let began = Instant::now();
+            while began.elapsed() < asked.time || seconds.len() < LEAST_STEPS {
+                let began = Instant::now();
+                step()?;
+                device::synchronize(&device)?;
+                seconds.push(began.elapsed().as_secs_f64());
+            }
+            Ok(())
+        })?;
         seconds.sort_by(f64::total_cmp);
         Ok(Pace {
-            parameters: bench.network.parameters().count(),
+            parameters,
             steps: seconds.len(),
             seconds: quantile(&seconds, 0.5),
         })
     })
 }
+
+/// Goes one step of a phase.
+type Go<'g> = dyn FnMut() -> Result<()> + 'g;
 
 /// A network, a batch, and what a step needs.
 struct Bench {
@@ -199,15 +205,22 @@ impl Bench {
         })
     }
 
-    fn step(&mut self, phase: Phase) -> Result<()> {
+    /// Lets `times` go steps of a phase; a network that does not learn stays as it is through all of them.
+    fn repeat(
+        &mut self,
+        phase: Phase,
+        times: &mut dyn FnMut(&mut Go<'_>) -> Result<()>,
+    ) -> Result<()> {
         match phase {
-            Phase::Train => self.train(),
+            Phase::Train => times(&mut || self.train()),
             Phase::Eval => {
-                self.network
-                    .forward(&self.images, Mode::Eval, &mut self.workspace)?;
-                Ok(())
+                let mut network = Frozen::new(&self.network, Workspace::default());
+                times(&mut || Ok(network.forward(&self.images).map(|_| ())?))
             }
-            Phase::Attack => self.attack(),
+            Phase::Attack => {
+                let mut network = Frozen::new(&self.network, Workspace::default());
+                times(&mut || self.attack(&mut network))
+            }
         }
     }
 
@@ -226,13 +239,8 @@ impl Bench {
         Ok(())
     }
 
-    fn attack(&mut self) -> Result<()> {
-        let trace = self.network.trace(
-            &self.images,
-            Mode::Eval,
-            Keep::Gradients,
-            &mut self.workspace,
-        )?;
+    fn attack(&self, network: &mut Frozen<'_>) -> Result<()> {
+        let trace = network.trace(&self.images, Keep::Gradients)?;
         let loss = of_step(OBJECTIVE, trace.logits(), &self.labels, self.batch)?;
         let mut gradients = trace.backward(&loss.d_logits, Wanted::INPUT)?;
         drop(trace);
@@ -249,7 +257,7 @@ impl Bench {
                 &self.attacked,
             )?;
         }
-        self.workspace.recycle(gradients);
+        network.recycle(gradients);
         Ok(())
     }
 }
@@ -353,7 +361,7 @@ mod tests {
             let mut bench = Bench::new(&asked).unwrap();
             let weights = bench.network.parameters().to_safetensors().unwrap();
             let images = values(&bench.images).unwrap();
-            bench.step(phase).unwrap();
+            bench.repeat(phase, &mut |step| step()).unwrap();
             let moved = bench.network.parameters().to_safetensors().unwrap() != weights;
             assert_eq!(moved, phase == Phase::Train);
             assert_eq!(values(&bench.images).unwrap(), images);

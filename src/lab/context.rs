@@ -107,6 +107,8 @@ impl Control {
         while self.queue.is_empty() && !self.finishing {
             if self.wish.is_some() || !self.sensing.is_empty() {
                 self.attempt(sink)?;
+            } else if !self.has_commands() && self.warm_up() {
+                continue;
             } else if let Some(command) = self.receive() {
                 self.take(command);
             } else {
@@ -159,6 +161,24 @@ impl Control {
             Err(Error::Cancelled) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes one more piece of what the first press of a live knob would wait for, while somebody listens who may press;
+    /// false when nothing is missing. A command that arrives ends it.
+    fn warm_up(&self) -> bool {
+        let mut between = || {
+            if self.has_commands() {
+                Err(Error::Cancelled)
+            } else {
+                Ok(())
+            }
+        };
+        // What cannot be made is said when somebody presses.
+        self.commands.is_some()
+            && self
+                .knobs
+                .values()
+                .any(|knob| knob.borrow_mut().warm_up(&mut between).unwrap_or(false))
     }
 
     /// Looks at one more layer of a reference.

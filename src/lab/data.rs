@@ -274,6 +274,9 @@ pub trait Source {
     /// Names the file and what was wrong with it, or the folders where it was not found.
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset>;
 
+    /// The names of its classes, known without reading its images; none where they are not.
+    fn class_names(&self) -> Vec<String>;
+
     /// What is wrong with where its files are said to be, before anything runs; nothing where that is not known yet.
     ///
     /// # Errors

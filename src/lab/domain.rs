@@ -47,6 +47,18 @@ pub fn name(own: &Method, domain: &Method) -> String {
     }
 }
 
+/// What is wrong with a domain of which a network knows nothing.
+pub fn no_class_in_common(name: &str, known: &[String], classes: &[String]) -> Error {
+    Error::Impossible {
+        knob: "domains".to_owned(),
+        problem: format!(
+            "{name} has none of the classes {}; it has {}",
+            known.join(", "),
+            classes.join(", ")
+        ),
+    }
+}
+
 /// The images of a domain that a network for `data` can be asked, with a warning where some had to be left out.
 ///
 /// # Errors
@@ -88,12 +100,7 @@ pub fn fitted(
         .filter(|at| label(*at).is_some())
         .collect();
     if known.is_empty() {
-        let problem = format!(
-            "{name} has none of the classes {}; it has {}",
-            data.classes.join(", "),
-            domain.classes.join(", ")
-        );
-        return Err(impossible(problem));
+        return Err(no_class_in_common(name, &data.classes, &domain.classes));
     }
     let left_out = examples.len() - known.len();
     let warning = (left_out > 0).then(|| Warning::Other {

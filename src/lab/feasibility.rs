@@ -200,6 +200,12 @@ fn of_domain(own: &Method, source: &dyn Source, other: &Method) -> Result<()> {
             problem,
         });
     }
+    let (classes, known) = (domain.class_names(), source.class_names());
+    if !known.is_empty() && !classes.is_empty() && classes.iter().all(|name| !known.contains(name))
+    {
+        let name = domain::name(own, other);
+        return Err(domain::no_class_in_common(&name, &known, &classes));
+    }
     Ok(())
 }
 
@@ -315,6 +321,20 @@ mod tests {
         assert_eq!(
             said(|reference| reference.resize = Some(8)),
             ["resize: 8 pixels are fewer than the images have, 28x28; they can only be enlarged"]
+        );
+    }
+
+    #[test]
+    fn a_domain_of_other_classes_is_known_before_it_is_loaded() {
+        let mut study = Study::default();
+        study.suite.domains = vec![Method::plain("usps")];
+        let study = study.check(&lab::catalog()).unwrap();
+        let said: Vec<String> = problems(&study).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "domains: usps has none of the classes A, B, C, D, E, F, G, H, I, J; it has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+            ]
         );
     }
 

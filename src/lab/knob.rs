@@ -42,6 +42,9 @@ const BUDGET: f64 = 6.1e10;
 /// Threads of that budget.
 const THREADS: f64 = 2.0;
 
+/// How strong corruptions are where nobody says so.
+const USUAL: Severity = Severity::ALL[2];
+
 /// Networks whose distance is told: enough to place a point in a plane, few enough for a short record.
 const ANCHORS: usize = 6;
 
@@ -332,50 +335,97 @@ impl Knob {
         network: &Network,
         between: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        let Some(reference) = self
-            .anchors
-            .first()
-            .map(|anchor| Rc::clone(&anchor.network))
-        else {
-            return Ok(());
-        };
         self.look(between)?;
-        let clean = self.conditions[0].images.clone();
         let severity = severity(wish);
         // Other severities are forgotten: their images can be made again.
         if self.conditions.iter().any(|known| !known.is_at(severity)) {
             self.conditions.truncate(1);
         }
+        while self.conditions.len() < self.fitting(network) {
+            self.corrupt(severity, between)?;
+        }
+        self.ask_anchor(between).map(|_| ())
+    }
+
+    /// Makes one more piece of what the first setting would have to wait for; false when none is missing. For times when
+    /// there is nothing else to do.
+    ///
+    /// # Errors
+    /// What `between` says; the piece is then made the next time.
+    pub fn warm_up(&mut self, between: &mut dyn FnMut() -> Result<()>) -> Result<bool> {
+        let Some(reference) = self.anchors.first().map(|first| Rc::clone(&first.network)) else {
+            return Ok(false);
+        };
+        if self.conditions.is_empty() {
+            self.look(between)?;
+            return Ok(true);
+        }
+        if self.conditions.len() < self.fitting(&reference) {
+            // As strong as those that are there, if somebody looked already.
+            let mut known = self.conditions.iter().rev();
+            let known = known.find_map(|known| known.corruption.as_ref()?.1);
+            self.corrupt(known.unwrap_or(USUAL), between)?;
+            return Ok(true);
+        }
+        self.ask_anchor(between)
+    }
+
+    /// How many conditions a network can be looked at under in time.
+    fn fitting(&self, network: &Network) -> usize {
         let threads = rayon::current_num_threads() as f64 / THREADS;
-        let each = (network.macs().max(1) * clean.len() as u64) as f64;
+        let images = self
+            .conditions
+            .first()
+            .map_or(0, |clean| clean.images.len());
+        let each = (network.macs().max(1) * images as u64) as f64;
         let fit = ((BUDGET * threads / each) as usize).clamp(1, CONDITIONS);
-        for index in self.conditions.len() - 1..self.corruptions.len().min(fit - 1) {
-            let named = corruption::named(&self.corruptions[index])?;
-            let own = named.corruption.severities()[0].map(|_| severity);
-            let images = corruption::corrupted_set(
-                &*named.corruption,
-                &named.condition,
-                &clean,
-                own,
-                self.seed,
-            );
-            let seen = outputs(&reference, &images, &mut self.workspace, between)?;
-            let hits = right(&seen, &images.labels);
-            self.conditions.push(Condition {
-                corruption: Some((named.condition, own)),
-                images,
-                hits,
-            });
-        }
-        if let Some(anchor) = self
-            .anchors
-            .iter_mut()
-            .find(|anchor| anchor.outputs.is_none())
-        {
-            let seen = outputs(&anchor.network, &clean, &mut self.workspace, between)?;
-            anchor.outputs = Some(with_entropies(seen));
-        }
+        fit.min(self.corruptions.len() + 1)
+    }
+
+    /// Makes the images of the next corruption, and the reference's answers on them.
+    fn corrupt(
+        &mut self,
+        severity: Severity,
+        between: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let next = self.conditions.len().checked_sub(1);
+        let method = next.and_then(|next| self.corruptions.get(next));
+        let (Some(anchor), Some(clean), Some(method)) =
+            (self.anchors.first(), self.conditions.first(), method)
+        else {
+            return Err(Error::Internal("the knob has no such condition".to_owned()));
+        };
+        let named = corruption::named(method)?;
+        let own = named.corruption.severities()[0].map(|_| severity);
+        let images = corruption::corrupted_set(
+            &*named.corruption,
+            &named.condition,
+            &clean.images,
+            own,
+            self.seed,
+        );
+        let seen = outputs(&anchor.network, &images, &mut self.workspace, between)?;
+        let hits = right(&seen, &images.labels);
+        self.conditions.push(Condition {
+            corruption: Some((named.condition, own)),
+            images,
+            hits,
+        });
         Ok(())
+    }
+
+    /// Asks the next anchor that was not asked yet of the clean images; false when all were.
+    fn ask_anchor(&mut self, between: &mut dyn FnMut() -> Result<()>) -> Result<bool> {
+        let Some(clean) = self.conditions.first() else {
+            return Ok(false);
+        };
+        let mut anchors = self.anchors.iter_mut();
+        let Some(anchor) = anchors.find(|anchor| anchor.outputs.is_none()) else {
+            return Ok(false);
+        };
+        let seen = outputs(&anchor.network, &clean.images, &mut self.workspace, between)?;
+        anchor.outputs = Some(with_entropies(seen));
+        Ok(true)
     }
 
     /// How far the answers on clean images are from those of the anchors.
@@ -404,7 +454,7 @@ impl Knob {
 fn severity(wish: &Wish) -> Severity {
     let mut all = Severity::ALL.into_iter();
     all.find(|severity| severity.get() == wish.severity)
-        .unwrap_or(Severity::ALL[2])
+        .unwrap_or(USUAL)
 }
 
 fn with_entropies(outputs: Outputs) -> (Outputs, Vec<f64>) {
@@ -445,4 +495,94 @@ pub(crate) fn turned(method: &Method) -> Method {
         STRENGTHS.contains(&id.as_str()) || !is_default
     });
     turned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{self, architecture};
+    use crate::nn::ImageShape;
+    use crate::nn::rng::Rng;
+    use crate::spec::{KnobValue, Study};
+
+    /// The knob of an untrained `lenet5` with 60 images of noise, half of which validate.
+    fn knob() -> Knob {
+        let study = Study::default().check(&lab::catalog()).unwrap();
+        let reference = &study.study().references[0];
+        let shape = ImageShape {
+            channels: 1,
+            height: 28,
+            width: 28,
+        };
+        let mut rng = Rng::stream(3, "noise", &[]);
+        let images = Examples {
+            shape,
+            images: (0..60 * shape.values())
+                .map(|_| (255.0 * rng.uniform()) as u8)
+                .collect(),
+            labels: (0..60).map(|at| at % 10).collect(),
+            groups: Vec::new(),
+        };
+        let data = Data {
+            test: images.clone(),
+            split: crate::lab::data::Split {
+                train: (0..30).collect(),
+                validation: (30..60).collect(),
+            },
+            train: images,
+            classes: (0..10).map(|at| at.to_string()).collect(),
+            domains: Vec::new(),
+        };
+        let entry = &architecture::ALL[0];
+        let made = entry.made(&reference.architecture.setting);
+        let network = Rc::new(made.build(shape, 10, (&[0.5], &[0.3]), 1).unwrap());
+        let kept = Kept {
+            plan: study.plan(&lab::catalog())[0].clone(),
+            initial: None,
+            last: Rc::clone(&network),
+            best: network,
+            life: lab::train::Life::default(),
+            outputs: Vec::new(),
+        };
+        Knob::new(
+            1,
+            Rc::new(data),
+            &study.study().suite.corruptions,
+            &reference.architecture,
+            Recipe::new(&reference.training),
+            &kept,
+        )
+    }
+
+    #[test]
+    fn what_was_made_beforehand_changes_no_trial() {
+        let mut method = Method::plain("magnitude-pruning");
+        method.setting = method.setting.with("ratio", KnobValue::Real(0.7));
+        let wish = Wish {
+            reference: 0,
+            method,
+            severity: USUAL.get(),
+        };
+        let mut go_on = || Ok(());
+        let mut cold = knob();
+        let expected = cold.attempt(&wish, &mut go_on).unwrap();
+        assert_eq!(expected.problem, None);
+        assert_eq!(expected.hits.len(), CONDITIONS);
+        let mut warm = knob();
+        let mut pieces = 0;
+        while warm.warm_up(&mut go_on).unwrap() {
+            pieces += 1;
+        }
+        assert_eq!(
+            pieces, CONDITIONS,
+            "the clean images bring the only anchor's answers"
+        );
+        let made = warm.conditions.len();
+        assert_eq!(warm.attempt(&wish, &mut go_on).unwrap(), expected);
+        assert_eq!(warm.conditions.len(), made, "nothing was left to be made");
+        // What is stopped in the middle is made the next time.
+        let mut stopped = knob();
+        assert!(stopped.warm_up(&mut || Err(Error::Cancelled)).is_err());
+        assert_eq!(stopped.attempt(&wish, &mut go_on).unwrap(), expected);
+    }
 }

@@ -6,11 +6,11 @@ use crate::event::Tally;
 use crate::lab::data::Examples;
 use crate::lab::error::Result;
 use crate::measurement::Score;
+use crate::nn::device;
 use crate::nn::loss::softmax_rows;
-use crate::nn::network::{Network, Workspace};
+use crate::nn::network::{Frozen, Network, Workspace};
 use crate::nn::op::gather::{Pick, Source};
 use crate::nn::op::values;
-use crate::nn::{Mode, device};
 
 /// Images that go through a network at once when it is only evaluated.
 pub const EVALUATION_BATCH: usize = 250;
@@ -113,14 +113,15 @@ pub fn logits(
     let mut rows = Vec::with_capacity(examples.len() * network.classes());
     let mut each = EVALUATION_BATCH;
     let mut left = &all[..];
+    let mut frozen = Frozen::new(network, std::mem::take(workspace));
     while !left.is_empty() {
         let (picks, later) = left.split_at(each.min(left.len()));
-        match of_batch(network, &source, picks, workspace) {
+        match of_batch(&mut frozen, &source, picks) {
             Ok(of_batch) => rows.extend(of_batch),
             // Images do not see each other here: fewer at a time give the same.
             Err(error) if device::is_out_of_memory(&error) && each > 1 => {
                 each /= 2;
-                *workspace = Workspace::default();
+                frozen = Frozen::new(network, Workspace::default());
                 device::release(&network.device())?;
                 continue;
             }
@@ -129,17 +130,17 @@ pub fn logits(
         left = later;
         between()?;
     }
+    *workspace = frozen.thaw();
     Ok(rows)
 }
 
 fn of_batch(
-    network: &Network,
+    network: &mut Frozen<'_>,
     source: &Source<'_>,
     picks: &[Pick],
-    workspace: &mut Workspace,
 ) -> candle_core::Result<Vec<f32>> {
     let images = source.batch(picks)?;
-    let trace = network.forward(&images, Mode::Eval, workspace)?;
+    let trace = network.forward(&images)?;
     values(trace.logits())
 }
 

@@ -11,6 +11,7 @@ use candle_core::Device;
 
 use crate::catalog::Catalog;
 use crate::event::{DataFacts, Event, Outcome, Warning};
+use crate::lab::adversarial::Adversarial;
 use crate::lab::cache::Cache;
 use crate::lab::context::{Control, Sink};
 use crate::lab::corruption::named;
@@ -248,6 +249,10 @@ impl<'a> Running<'a> {
             domains.push(fitted);
             dataset.warnings.extend(warning);
         }
+        let attacks = Adversarial::new(&asked.id, &study.suite.attacks);
+        let remarks = attacks.remarks(dataset.classes.len()).into_iter();
+        let said = |message| Warning::Other { message };
+        dataset.warnings.extend(remarks.map(said));
         for warning in std::mem::take(&mut dataset.warnings) {
             sink.state(Event::Warned {
                 network: None,

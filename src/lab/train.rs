@@ -13,6 +13,7 @@ use crate::lab::context::{Context, Halfway, HalfwayMut, Observer, Restored};
 use crate::lab::data::Examples;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::outputs;
+use crate::lab::statistics::wilson;
 use crate::lab::subject::Data;
 use crate::measurement::Score;
 use crate::nn::loss::{self, KlDirection};
@@ -205,6 +206,10 @@ pub fn train(
     let mut machinery = Machinery::new(
         recipe.optimizer(network.parameters())?,
         matching(network, training)?,
+        match &training.objective {
+            Objective::Distill(lesson) => lesson.asked(),
+            Objective::Classify => None,
+        },
     );
     let evaluations = training.evaluations();
     let source = Source::new(data.train.shape, &data.train.images, &device)?;
@@ -378,6 +383,11 @@ pub fn train(
             best: is_best,
         })?;
         observer.epoch_ended(network, life.epoch, cx)?;
+        if epoch + 1 == recipe.epochs
+            && let Some(message) = not_learned(&tally, data.classes.len(), recipe)
+        {
+            cx.warn(Warning::Other { message })?;
+        }
         let at = Halfway {
             network,
             best: &best,
@@ -388,6 +398,27 @@ pub fn train(
         observer.save(&at, cx.kept_so_far())?;
     }
     Ok(Trained { best, cost, life })
+}
+
+/// What is said of a training that taught nothing: its last validation accuracy is certainly below twice chance, and not
+/// certainly above it. Attacks with a large budget from the first step on do this.
+fn not_learned(tally: &Tally, classes: usize, recipe: &Recipe) -> Option<String> {
+    let (low, high) = wilson(tally.correct, tally.n);
+    let chance = 1.0 / classes as f64;
+    let remedy = match recipe.adversarial {
+        Some(_) => {
+            "a smaller epsilon, a lower learning-rate, or weights that know the clean images first"
+        }
+        None => "a lower learning-rate, or more epochs",
+    };
+    (low <= chance && high < 2.0 * chance).then(|| {
+        format!(
+            "the training taught nothing: {:.1} % of {} validation images are right, where guessing has {:.1} %; {remedy} may help",
+            100.0 * tally.correct as f64 / tally.n as f64,
+            tally.n,
+            100.0 * chance
+        )
+    })
 }
 
 fn short(value: f64) -> Score {

@@ -12,7 +12,7 @@ use super::op::{tensor, write};
 use super::parameters::{Parameter, ParameterRole, Parameters};
 use super::rng::Rng;
 pub use super::trace::{Gradients, Keep, Trace, Wanted};
-pub use super::workspace::Workspace;
+pub use super::workspace::{Frozen, Workspace};
 use super::{ImageShape, Mode, Result, cost, invalid};
 use crate::event::LayerFacts;
 

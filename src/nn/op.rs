@@ -7,6 +7,7 @@
 //! parts are added in order, so a result depends on the number of threads and on nothing else.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, StorageRef, Tensor};
@@ -240,7 +241,36 @@ fn aligned_zeros(n: usize, dtype: DType) -> Result<Tensor> {
 pub struct Scratch {
     common: Vec<f32>,
     parts: Vec<Vec<f32>>,
+    /// What each pass packs its weights into, where they stay as they are: by the pass.
+    kept: BTreeMap<usize, Kept>,
+    /// Whether they stay as they are.
+    keeps: bool,
+    /// The pass that asks.
+    pass: usize,
 }
+
+/// Packed weights of a pass.
+#[derive(Debug, Default)]
+struct Kept {
+    values: Vec<f32>,
+    /// Whether they are those of the weights as they are.
+    is_made: bool,
+}
+
+/// Room for packed weights.
+#[derive(Debug)]
+pub(super) struct Packed<'a> {
+    pub values: &'a mut [f32],
+    /// Whether they lie there from an earlier pass.
+    pub is_made: bool,
+}
+
+/// Values of packed weights that are kept at most, 1 GiB: all of a `resnet152`'s, whose 3x3 kernels take four times their
+/// own memory once they are transformed.
+const MOST_KEPT: usize = 256 << 20;
+
+/// So much memory waits for the next network that stays as it is, 64 MiB; more is freed.
+const MOST_WAITING: usize = 16 << 20;
 
 impl Scratch {
     /// One buffer for what the parts share, and those of `n` parts.
@@ -249,6 +279,65 @@ impl Scratch {
             self.parts.resize_with(n, Vec::new);
         }
         (&mut self.common, &mut self.parts[..n])
+    }
+
+    /// Room for `size` values of packed weights, and the buffers of `n` parts.
+    pub(super) fn lend_packed(&mut self, n: usize, size: usize) -> (Packed<'_>, &mut [Vec<f32>]) {
+        if self.parts.len() < n {
+            self.parts.resize_with(n, Vec::new);
+        }
+        let known = self
+            .kept
+            .get(&self.pass)
+            .map_or(0, |kept| kept.values.len());
+        let is_kept = self.keeps && (size <= known || self.held() + size <= MOST_KEPT);
+        let parts = &mut self.parts[..n];
+        if !is_kept {
+            return (made_anew(&mut self.common, size), parts);
+        }
+        let kept = self.kept.entry(self.pass).or_default();
+        let is_made = kept.is_made && known == size;
+        kept.values.resize(size, 0.0);
+        kept.is_made = true;
+        let packed = Packed {
+            values: &mut kept.values,
+            is_made,
+        };
+        (packed, parts)
+    }
+
+    /// Packed values that are held.
+    fn held(&self) -> usize {
+        self.kept.values().map(|kept| kept.values.len()).sum()
+    }
+
+    /// Packed weights are kept from now on: nobody writes to them until [`Self::forget`].
+    pub(super) fn keep(&mut self) {
+        self.forget();
+        self.keeps = true;
+    }
+
+    /// Packed weights are made anew from now on.
+    pub(super) fn forget(&mut self) {
+        self.keeps = false;
+        if self.held() > MOST_WAITING {
+            self.kept.clear();
+        }
+        for kept in self.kept.values_mut() {
+            kept.is_made = false;
+        }
+    }
+
+    /// Which pass asks from now on: each has weights of its own.
+    pub(super) fn begin(&mut self, pass: usize) {
+        self.pass = pass;
+    }
+}
+
+fn made_anew(buffer: &mut Vec<f32>, size: usize) -> Packed<'_> {
+    Packed {
+        values: grown(buffer, size),
+        is_made: false,
     }
 }
 
@@ -285,4 +374,37 @@ pub(crate) fn shares<'a, T>(
             head
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_weights_are_made_once_where_they_stay() {
+        let mut scratch = Scratch::default();
+        let is_made = |scratch: &mut Scratch, pass, size| {
+            scratch.begin(pass);
+            let (packed, parts) = scratch.lend_packed(2, size);
+            assert_eq!((packed.values.len(), parts.len()), (size, 2));
+            packed.is_made
+        };
+        for _ in 0..2 {
+            assert!(!is_made(&mut scratch, 0, 8), "they may be written to");
+        }
+        for _ in 0..2 {
+            scratch.keep();
+            assert!(!is_made(&mut scratch, 0, 8));
+            assert!(!is_made(&mut scratch, 3, 8));
+            assert!(is_made(&mut scratch, 0, 8) && is_made(&mut scratch, 3, 8));
+            assert!(!is_made(&mut scratch, 0, 9), "others");
+        }
+        scratch.forget();
+        assert!(!is_made(&mut scratch, 3, 8));
+        assert_eq!(scratch.held(), 17, "a little waits");
+        scratch.keep();
+        assert!(!is_made(&mut scratch, 1, MOST_WAITING));
+        scratch.forget();
+        assert_eq!(scratch.held(), 0, "much does not");
+    }
 }

@@ -208,6 +208,7 @@ impl<'w> Trace<'w> {
                 None
             };
             if !step.is_view(network) {
+                workspace.scratch.begin(2 * step.last);
                 let pass = Pass {
                     mode: self.mode,
                     x,
@@ -417,6 +418,7 @@ impl<'w> Trace<'w> {
                 residual: d_residual.as_ref().map(|(residual, _)| residual),
                 parameters: &own,
             };
+            workspace.scratch.begin(2 * step.last + 1);
             backward(step, network, saved, statistics, &wants, &mut workspace)?;
             for (at, gradient) in own {
                 gradients.parameters[at] = Some(gradient);

@@ -5,9 +5,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::Result;
+use super::network::Network;
 use super::op::{Scratch, empty};
-use super::trace::Gradients;
+use super::trace::{Gradients, Keep, Trace};
+use super::{Mode, Result};
 
 /// Passes in a row without use after which a buffer is freed: two kinds of passes that alternate keep theirs.
 const IDLE: u64 = 2;
@@ -22,6 +23,51 @@ pub struct Workspace {
     pub(crate) scratch: Scratch,
     /// A gradient behind a ReLU.
     pub(crate) masked: Vec<f32>,
+}
+
+/// A network that is only asked, not written to, as long as this is held: what its kernels make of the weights, panels
+/// and Winograd's transforms, is made in the first pass and used again in all later ones. The same bits come out.
+///
+/// One image at a time, that was most of a pass: the transforms of `resnet18`'s 11 million weights take longer than its
+/// products.
+#[derive(Debug)]
+pub struct Frozen<'n> {
+    network: &'n Network,
+    workspace: Workspace,
+}
+
+impl<'n> Frozen<'n> {
+    /// Holds a network; `workspace` is memory to be used again, and may be empty.
+    pub fn new(network: &'n Network, mut workspace: Workspace) -> Self {
+        workspace.scratch.keep();
+        Self { network, workspace }
+    }
+
+    pub fn network(&self) -> &'n Network {
+        self.network
+    }
+
+    /// The forward pass in evaluation mode. `images` are (B, C, H, W) in [0, 1].
+    pub fn forward(&mut self, images: &Tensor) -> Result<Trace<'_>> {
+        self.trace(images, Keep::Nothing)
+    }
+
+    /// Likewise, with a say in what is kept.
+    pub fn trace(&mut self, images: &Tensor, keep: Keep) -> Result<Trace<'_>> {
+        self.network
+            .trace(images, Mode::Eval, keep, &mut self.workspace)
+    }
+
+    /// Gives gradients back that nobody will read again.
+    pub fn recycle(&mut self, gradients: Gradients) {
+        self.workspace.recycle(gradients);
+    }
+
+    /// The memory, for other uses; what was made of the weights is given up.
+    pub fn thaw(mut self) -> Workspace {
+        self.workspace.scratch.forget();
+        self.workspace
+    }
 }
 
 /// Buffers that nobody uses, with the pass that was the last to use each.
@@ -200,5 +246,76 @@ mod tests {
         train(&network, 64, &mut alone);
         assert!(held[3] > alone.held());
         assert_eq!(held, vec![held[0]; 4]);
+    }
+
+    /// Every way through a convolution: narrow, Winograd's, with a stride; and linear ones.
+    fn several_ways(seed: u64) -> Network {
+        let input = ImageShape {
+            channels: 3,
+            height: 16,
+            width: 16,
+        };
+        let normalize = Layer::Normalize {
+            mean: vec![0.5; 3],
+            std: vec![0.5; 3],
+        };
+        let layers = vec![
+            ("normalize", normalize),
+            ("conv1", Layer::conv3x3(64, 1, 1)),
+            ("norm", Layer::batch_norm()),
+            ("relu1", Layer::Relu),
+            ("conv2", Layer::conv3x3(64, 1, 1)),
+            ("relu2", Layer::Relu),
+            ("conv3", Layer::conv3x3(48, 2, 1)),
+            ("flatten", Layer::Flatten),
+            ("fc", Layer::linear(10)),
+        ];
+        let mut builder = Builder::new("ways", input, 10, seed);
+        builder.chain(layers).unwrap();
+        builder.finish().unwrap()
+    }
+
+    fn asked(network: &Network, images: &Tensor) -> (Vec<f32>, Vec<f32>) {
+        let mut workspace = Workspace::new();
+        let trace = network.trace(images, Mode::Eval, Keep::Gradients, &mut workspace);
+        answers(&trace.unwrap())
+    }
+
+    /// Logits, and the gradient of one direction with respect to the images.
+    fn answers(trace: &Trace<'_>) -> (Vec<f32>, Vec<f32>) {
+        let n = trace.logits().elem_count();
+        let direction = (0..n).map(|at| (at % 7) as f32 - 3.0).collect();
+        let d_logits = tensor(direction, &[n / 10, 10]).unwrap();
+        let gradients = trace.backward(&d_logits, Wanted::INPUT).unwrap();
+        let of = |tensor: &Tensor| crate::nn::op::values(tensor).unwrap();
+        (of(trace.logits()), of(&gradients.input.unwrap()))
+    }
+
+    #[test]
+    fn a_network_that_stays_as_it_is_answers_with_the_same_bits() {
+        let images = |batch: usize| {
+            let values = (0..batch * 768).map(|at| (at * 37 % 101) as f32 / 100.0);
+            tensor(values.collect(), &[batch, 3, 16, 16]).unwrap()
+        };
+        let (one, other) = (several_ways(1), several_ways(2));
+        let mut workspace = Workspace::new();
+        // Memory goes from network to network, and what was made of weights does not.
+        for network in [&one, &other, &one] {
+            let mut frozen = Frozen::new(network, workspace);
+            for batch in [1, 5, 1, 3] {
+                let images = images(batch);
+                let found = answers(&frozen.trace(&images, Keep::Gradients).unwrap());
+                assert_eq!(found, asked(network, &images), "{batch} images");
+                let logits = frozen.forward(&images).unwrap().logits().clone();
+                assert_eq!(crate::nn::op::values(&logits).unwrap(), found.0);
+            }
+            workspace = frozen.thaw();
+        }
+        // And none of it outlives a thaw.
+        let trace = other
+            .forward(&images(2), Mode::Eval, &mut workspace)
+            .unwrap();
+        let found = crate::nn::op::values(trace.logits()).unwrap();
+        assert_eq!(found, asked(&other, &images(2)).0);
     }
 }

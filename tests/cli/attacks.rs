@@ -31,8 +31,8 @@ fn a_study_is_attacked_as_its_file_says() {
         .run(&["run", "study.toml", "--session", "made.jsonl"])
         .well();
     for words in [
-        "accuracy pgd within 0.0500",
-        "accuracy pgd within 0.0000",
+        "accuracy pgd:steps=4 within 0.0500",
+        "accuracy pgd:steps=4 within 0.0000",
         "accuracy fgsm within 0.1000",
         "distance_mean deepfool",
         "transfer_accuracy pgd within 0.1000 made against",
@@ -43,7 +43,7 @@ fn a_study_is_attacked_as_its_file_says() {
         .into_iter()
         .filter(|(kind, _)| kind == "measured")
         .map(|(_, facts)| facts)
-        .filter(|found| found["condition"] == "pgd" && found["metric"] == "accuracy")
+        .filter(|found| found["condition"] == "pgd:steps=4" && found["metric"] == "accuracy")
         .collect();
     let budgets: Vec<f64> = found
         .iter()
@@ -61,7 +61,7 @@ fn a_study_is_attacked_as_its_file_says() {
         .well();
     for words in [
         "## Attacks",
-        "**pgd**: accuracy within a budget in the L-infinity norm, n = 20.",
+        "**pgd:steps=4**: accuracy within a budget in the L-infinity norm, n = 20.",
         "| network | 0 | 0.05 | 0.2 |",
         "in the Euclidean norm, n = 10",
         "`{ id = \"pgd\", epsilons = [0.05, 0.2], gradient = \"straight-through\", images = 20, norm = \"linf\", restarts = 1, \
@@ -126,5 +126,17 @@ fn what_is_wrong_with_an_attack_is_said_before_anything_runs() {
     refused(
         &["--set", "epsilons=0.1"],
         &["epsilons", "attack that is asked for"],
+    );
+    refused(
+        &["--attacks", "pgd, fgsm,pgd"],
+        &["--attacks", "pgd stands twice"],
+    );
+    refused(
+        &["--corruptions", "fog,fog"],
+        &["--corruptions", "fog stands twice"],
+    );
+    refused(
+        &["--domains", "usps"],
+        &["domains: usps has none of the classes A"],
     );
 }

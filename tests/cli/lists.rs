@@ -29,6 +29,9 @@ fn the_catalog_is_listed() {
     // Definitions O-38: CIFAR's ResNet-18.
     let cost = "11,173,962 parameters; 555.42 M multiply-accumulates, or 0.555 \"GFLOPs\"";
     assert!(one.contains(cost), "{one}");
+    let attacks = sandbox.run(&["list", "attacks"]).well();
+    let budgets = "mnist 0.3 (1.5), fashion-mnist 0.1 (0.75), usps 0.3 (1.5), cifar10 0.0314 (0.5)";
+    assert!(attacks.contains(budgets), "{attacks}");
     let error = sandbox.run(&["list", "optimizers"]).refused(2);
     assert!(error.contains("optimizers") && error.contains("compressions"));
 }

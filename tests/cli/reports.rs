@@ -122,6 +122,9 @@ fn the_csv_report_says_the_same_in_columns() {
 #[test]
 fn the_markdown_report_names_the_study_and_its_numbers() {
     let markdown = report("markdown");
+    let unasked = Sandbox::new().run_on(&["report"], tiny().0).well();
+    let without_command = |text: &str| text.split("Made by").next().map(ToOwned::to_owned);
+    assert_eq!(without_command(&unasked), without_command(&markdown));
     assert!(markdown.starts_with("# "), "{markdown}");
     for word in [
         "glyphs",

@@ -32,53 +32,7 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
         family: text("tree"),
         ratio_of: None,
     },
-    knobs: &[
-        Knob {
-            id: text("depth"),
-            title: text("depth"),
-            summary: text("Questions on the way from the root to a leaf."),
-            range: Range::Integer {
-                least: 1,
-                most: DEEPEST as i64,
-                default: 8,
-            },
-        },
-        Knob {
-            id: text("beta"),
-            title: text("beta"),
-            summary: text("Inverse temperature of the questions: more makes them harder."),
-            range: Range::Real {
-                least: 0.01,
-                most: 100.0,
-                step: 0.5,
-                default: 1.0,
-            },
-        },
-        Knob {
-            id: text("penalty"),
-            title: text("penalty"),
-            summary: text(
-                "Price of questions that send all images one way, halved with each level; 0 asks none.",
-            ),
-            range: Range::Real {
-                least: 0.0,
-                most: 10.0,
-                step: 0.05,
-                default: 0.1,
-            },
-        },
-        Knob {
-            id: text("prediction"),
-            title: text("prediction"),
-            summary: text(
-                "max-path: the distribution of the leaf that an image most probably ends in. expected: the mean of all leaves, each as probable as it is.",
-            ),
-            range: Range::Choice {
-                options: std::borrow::Cow::Borrowed(&[text("max-path"), text("expected")]),
-                default: text("max-path"),
-            },
-        },
-    ],
+    knobs: &[DEPTH, BETA, PENALTY, PREDICTION],
     build: |setting| {
         Box::new(SoftDecisionTree {
             depth: setting.integer("depth") as usize,
@@ -90,6 +44,55 @@ pub const ENTRY: Entry<dyn Architecture> = Entry {
                 Prediction::MaxPath
             },
         })
+    },
+};
+
+pub(crate) const DEPTH: Knob = Knob {
+    id: text("depth"),
+    title: text("depth"),
+    summary: text("Questions on the way from the root to a leaf."),
+    range: Range::Integer {
+        least: 1,
+        most: DEEPEST as i64,
+        default: 8,
+    },
+};
+
+pub(crate) const BETA: Knob = Knob {
+    id: text("beta"),
+    title: text("beta"),
+    summary: text("Inverse temperature of the questions: more makes them harder."),
+    range: Range::Real {
+        least: 0.01,
+        most: 100.0,
+        step: 0.5,
+        default: 1.0,
+    },
+};
+
+pub(crate) const PENALTY: Knob = Knob {
+    id: text("penalty"),
+    title: text("penalty"),
+    summary: text(
+        "Price of questions that send all images one way, halved with each level; 0 asks none.",
+    ),
+    range: Range::Real {
+        least: 0.0,
+        most: 10.0,
+        step: 0.05,
+        default: 0.1,
+    },
+};
+
+pub(crate) const PREDICTION: Knob = Knob {
+    id: text("prediction"),
+    title: text("prediction"),
+    summary: text(
+        "max-path: the distribution of the leaf that an image most probably ends in. expected: the mean of all leaves, each as probable as it is.",
+    ),
+    range: Range::Choice {
+        options: std::borrow::Cow::Borrowed(&[text("max-path"), text("expected")]),
+        default: text("max-path"),
     },
 };
 

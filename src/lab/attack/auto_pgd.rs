@@ -8,10 +8,13 @@
 
 use rayon::prelude::*;
 
+use crate::catalog::Knob;
 use crate::lab::attack::ball::Norm;
 use crate::lab::attack::loss::{Loss, falling};
-use crate::lab::attack::{Images, Victim, is_right, joined};
+use crate::lab::attack::{Attack, Images, Victim, is_right, joined, knobs};
 use crate::lab::error::Result;
+use crate::nn::op::fake_quant::Estimator;
+use crate::spec::Setting;
 
 /// The first window's share of all steps, by how much of them windows shrink, and the least.
 const WINDOWS: [f64; 3] = [0.22, 0.03, 0.06];
@@ -33,6 +36,35 @@ pub struct AutoPgd {
     pub restarts: u32,
     /// Classes that it climbs to one after another; none where it climbs away from the label.
     pub targets: usize,
+    /// Through rounded activations.
+    pub gradient: Estimator,
+}
+
+/// The knobs of every attack that climbs so.
+pub(super) const KNOBS: &[Knob] = &[
+    knobs::EPSILONS,
+    knobs::images(500),
+    knobs::NORM,
+    knobs::steps(100),
+    knobs::RESTARTS,
+    knobs::TARGETS,
+    knobs::GRADIENT,
+];
+
+impl AutoPgd {
+    /// As a setting of [`KNOBS`] says, with one loss away from the label and another towards targets.
+    pub(super) fn new(name: &'static str, away: Loss, towards: Loss, setting: &Setting) -> Self {
+        let targets = knobs::whole(setting, "targets") as usize;
+        Self {
+            name,
+            norm: knobs::norm(setting),
+            loss: if targets == 0 { away } else { towards },
+            steps: knobs::whole(setting, "steps"),
+            restarts: knobs::whole(setting, "restarts"),
+            targets,
+            gradient: knobs::gradient(setting),
+        }
+    }
 }
 
 /// The lengths of the windows between checkpoints: the first, by how much each is shorter, and the shortest.
@@ -113,23 +145,31 @@ impl Walker<'_> {
     }
 }
 
-impl AutoPgd {
-    /// Forward passes for an image that holds.
-    pub fn passes(&self, classes: usize) -> u64 {
+impl Attack for AutoPgd {
+    fn norm(&self) -> Norm {
+        self.norm
+    }
+
+    fn gradient(&self) -> Option<Estimator> {
+        Some(self.gradient)
+    }
+
+    fn fewest_classes(&self) -> usize {
+        self.loss.fewest_classes()
+    }
+
+    fn remark(&self, classes: usize) -> Option<String> {
+        knobs::fewer(self.targets, classes)
+    }
+
+    fn passes(&self, classes: usize) -> u64 {
         let rounds = self.targets.min(classes - 1).max(1) as u64;
         rounds * u64::from(self.restarts) * (u64::from(self.steps) + 1) * 2
     }
 
-    /// Images within the budget on which the network errs, where it found such; those of the highest loss elsewhere.
-    ///
-    /// # Errors
-    /// As the victim's.
-    pub fn craft(
-        &self,
-        victim: &mut Victim<'_>,
-        images: &Images,
-        epsilon: f64,
-    ) -> Result<Vec<f32>> {
+    /// Where no error is found, the images of the highest loss.
+    fn craft(&self, victim: &mut Victim<'_>, images: &Images, epsilon: f64) -> Result<Vec<f32>> {
+        victim.through(self.gradient);
         let classes = victim.classes();
         let mut found = images.pixels.clone();
         let mut left: Vec<usize> = (0..images.len()).collect();
@@ -168,7 +208,9 @@ impl AutoPgd {
         }
         Ok(found)
     }
+}
 
+impl AutoPgd {
     /// One walk; those that hold.
     fn walk(
         &self,

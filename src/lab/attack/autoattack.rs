@@ -101,6 +101,17 @@ impl Attack for AutoAttack {
         Some(self.gradient)
     }
 
+    fn remark(&self, classes: usize) -> Option<String> {
+        let said = match classes {
+            ..3 => "its second attack, APGD on the DLR, is left out, and FAB leads to no targets",
+            3 => "its second attack, APGD on the DLR, leads to no targets",
+            _ => return None,
+        };
+        Some(format!(
+            "with {classes} classes {said}: it is not the standard cascade"
+        ))
+    }
+
     fn passes(&self, classes: usize) -> u64 {
         let parts = self.parts(classes).unwrap_or_default();
         parts.iter().map(|part| part.passes(classes)).sum()

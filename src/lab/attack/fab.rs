@@ -120,6 +120,10 @@ impl Attack for Fab {
         Some(self.gradient)
     }
 
+    fn remark(&self, classes: usize) -> Option<String> {
+        knobs::fewer(self.targets, classes)
+    }
+
     fn passes(&self, classes: usize) -> u64 {
         let others = classes as u64 - 1;
         let of_step = if self.targets == 0 {

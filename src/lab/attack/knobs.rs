@@ -12,7 +12,7 @@ pub(super) const EPSILONS: Knob = Knob {
     id: text("epsilons"),
     title: text("epsilons"),
     summary: text(
-        "Budgets of the curve, in pixels of 0 to 1, with commas; none for a quarter, a half, one and two times the data set's usual one. No budget is always on the curve.",
+        "Budgets of the curve, in pixels of 0 to 1, with commas; none for a quarter, a half, one and two times the data set's usual one, and four times as much for salt-and-pepper. No budget is always on the curve.",
     ),
     range: Range::Numbers {
         least: 0.0,
@@ -96,6 +96,14 @@ pub(super) const TARGETS: Knob = Knob {
         default: 0,
     },
 };
+
+/// What becomes of more targets than there are other classes.
+pub(super) fn fewer(targets: usize, classes: usize) -> Option<String> {
+    let others = classes.saturating_sub(1);
+    (targets > others).then(|| {
+        format!("{targets} targets are more than the {others} other classes, which are all")
+    })
+}
 
 /// The norm that a setting asks for.
 pub(super) fn norm(setting: &Setting) -> Norm {

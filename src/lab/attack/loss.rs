@@ -22,6 +22,15 @@ pub enum Loss {
 const TINY: f64 = 1e-12;
 
 impl Loss {
+    /// As many logits as it compares.
+    pub fn fewest_classes(self) -> usize {
+        match self {
+            Self::CrossEntropy | Self::TargetedCrossEntropy | Self::Margin => 2,
+            Self::Dlr => 3,
+            Self::TargetedDlr => 4,
+        }
+    }
+
     /// The loss, and its gradient in `d`; `target` is looked at by targeted losses alone. Logits are as many as the loss
     /// needs, which [`crate::lab::attack::Attack::fewest_classes`] promises.
     pub fn of(self, logits: &[f32], label: usize, target: usize, d: &mut [f32]) -> f64 {

@@ -13,14 +13,14 @@ use crate::lab::attack::ball::Norm;
 use crate::lab::attack::loss::Loss;
 use crate::lab::attack::{Attack, Images, Victim, is_right, joined, knobs};
 use crate::lab::error::Result as LabResult;
+use crate::nn::Result;
 use crate::nn::loss::{Labels, Objective, of_step};
-use crate::nn::network::{Keep, Network, Wanted, Workspace};
+use crate::nn::network::{Frozen, Keep, Network, Wanted, Workspace};
 use crate::nn::op::add::sum_up;
 use crate::nn::op::fake_quant::Estimator;
 use crate::nn::op::sign_step::{self, Lengths};
 use crate::nn::op::{tensor, to_device};
 use crate::nn::rng::Rng;
-use crate::nn::{Mode, Result};
 
 pub const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
@@ -317,8 +317,9 @@ impl Pgd {
             sign_step::step(lengths, images, &attacked, images, &next)?;
             std::mem::swap(&mut attacked, &mut next);
         }
+        let mut frozen = Frozen::new(network, std::mem::take(workspace));
         for _ in 0..self.steps {
-            let gradient = gradient(network, &attacked, labels, workspace)?;
+            let gradient = of_frozen(&mut frozen, &attacked, labels)?;
             let step = self.step as f32;
             sign_step::step(
                 Lengths { step, radius },
@@ -329,6 +330,7 @@ impl Pgd {
             )?;
             std::mem::swap(&mut attacked, &mut next);
         }
+        *workspace = frozen.thaw();
         Ok(attacked)
     }
 }
@@ -343,12 +345,19 @@ pub fn gradient(
     labels: &Labels,
     workspace: &mut Workspace,
 ) -> Result<Tensor> {
-    let trace = network.trace(images, Mode::Eval, Keep::Gradients, workspace)?;
+    let mut frozen = Frozen::new(network, std::mem::take(workspace));
+    let gradient = of_frozen(&mut frozen, images, labels);
+    *workspace = frozen.thaw();
+    gradient
+}
+
+fn of_frozen(network: &mut Frozen<'_>, images: &Tensor, labels: &Labels) -> Result<Tensor> {
+    let trace = network.trace(images, Keep::Gradients)?;
     let objective = Objective::Labels { smoothing: 0.0 };
     let loss = of_step(objective, trace.logits(), labels, images.dim(0)?)?;
     let mut gradients = trace.backward(&loss.d_logits, Wanted::INPUT)?;
     drop(trace);
     let gradient = gradients.input.take();
-    workspace.recycle(gradients);
+    network.recycle(gradients);
     gradient.ok_or_else(|| crate::nn::invalid("a backward pass gave no gradient of the images"))
 }

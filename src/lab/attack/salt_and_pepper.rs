@@ -95,6 +95,12 @@ impl Attack for SaltAndPepper {
         true
     }
 
+    /// A pixel turned black or white counts whole: images are three to six lengths away where Euclidean attacks by
+    /// gradients take one and a half.
+    fn reach(&self) -> f64 {
+        4.0
+    }
+
     fn passes(&self, _: usize) -> u64 {
         u64::from(self.steps)
     }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use crate::lab::attack::is_right;
 use crate::lab::error::Result;
-use crate::nn::network::{Keep, Network, Wanted, Workspace};
+use crate::nn::device;
+use crate::nn::network::{Frozen, Keep, Network, Wanted, Workspace};
 use crate::nn::op::fake_quant::Estimator;
 use crate::nn::op::{tensor, values};
-use crate::nn::{Mode, device};
 
 /// Images that go through the network at once: enough for two threads, few enough for their caches.
 const BATCH: usize = 128;
@@ -24,9 +24,8 @@ pub type Direction<'d> = dyn FnMut(usize, usize, &[f32], &mut [f32]) + 'd;
 
 /// A network under attack.
 pub struct Victim<'a> {
-    network: &'a Network,
+    network: Frozen<'a>,
     through: Estimator,
-    workspace: Workspace,
     batch: usize,
     between: &'a mut dyn FnMut() -> Result<()>,
     /// Images that went forward and backward so far.
@@ -35,7 +34,7 @@ pub struct Victim<'a> {
 
 impl fmt::Debug for Victim<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} under attack", self.network.name())
+        write!(f, "{} under attack", self.network.network().name())
     }
 }
 
@@ -43,9 +42,8 @@ impl<'a> Victim<'a> {
     /// A network under attack; `between` is asked between batches whether to go on.
     pub fn new(network: &'a Network, between: &'a mut dyn FnMut() -> Result<()>) -> Self {
         Self {
-            network,
+            network: Frozen::new(network, Workspace::default()),
             through: Estimator::StraightThrough,
-            workspace: Workspace::default(),
             batch: BATCH,
             between,
             passes: 0,
@@ -59,7 +57,7 @@ impl<'a> Victim<'a> {
 
     /// How many classes it tells apart.
     pub fn classes(&self) -> usize {
-        self.network.classes()
+        self.network.network().classes()
     }
 
     /// So many images at once.
@@ -98,7 +96,7 @@ impl<'a> Victim<'a> {
         times: usize,
         direction: &mut Direction<'_>,
     ) -> Result<Slopes> {
-        let each = self.network.input().values();
+        let each = self.network.network().input().values();
         let whole = pixels.len() / each.max(1);
         let mut found = Slopes {
             logits: Vec::with_capacity(whole * self.classes()),
@@ -118,8 +116,9 @@ impl<'a> Victim<'a> {
                 // Images do not see each other here: fewer at a time give the same.
                 Err(error) if device::is_out_of_memory(&error) && self.batch > 1 => {
                     self.batch /= 2;
-                    self.workspace = Workspace::default();
-                    device::release(&self.network.device())?;
+                    let network = self.network.network();
+                    self.network = Frozen::new(network, Workspace::default());
+                    device::release(&network.device())?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -138,7 +137,7 @@ impl<'a> Victim<'a> {
         first: usize,
         direction: &mut Direction<'_>,
     ) -> candle_core::Result<(Vec<f32>, Vec<Vec<f32>>)> {
-        let input = self.network.input();
+        let input = self.network.network().input();
         let n = pixels.len() / input.values();
         let images = tensor(
             pixels.to_vec(),
@@ -150,11 +149,9 @@ impl<'a> Victim<'a> {
             Keep::Gradients
         };
         let wanted = Wanted::INPUT.through(self.through);
-        let trace = self
-            .network
-            .trace(&images, Mode::Eval, keep, &mut self.workspace)?;
+        let classes = self.classes();
+        let trace = self.network.trace(&images, keep)?;
         let logits = values(trace.logits())?;
-        let classes = self.network.classes();
         let mut all = Vec::with_capacity(times);
         let mut spent = Vec::new();
         for which in 0..times {
@@ -176,7 +173,7 @@ impl<'a> Victim<'a> {
         }
         drop(trace);
         for gradients in spent {
-            self.workspace.recycle(gradients);
+            self.network.recycle(gradients);
         }
         Ok((logits, all))
     }

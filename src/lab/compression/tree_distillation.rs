@@ -5,13 +5,13 @@
 //! architecture `soft-decision-tree`, and `nn/op/soft_tree.rs` has its arithmetic.
 //! Initial weights come from the reference's seed, the images in the reference's order.
 
-use crate::catalog::{Entry, Info, Knob, Range, text};
+use crate::catalog::{Entry, Info, text};
+use crate::lab::architecture::soft_decision_tree::{BETA, DEPTH, PENALTY, PREDICTION};
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
 use crate::lab::error::{Error, Result};
 use crate::lab::train::{Lesson, Recipe, Teacher};
 use crate::nn::loss::KlDirection;
-use crate::nn::op::soft_tree::DEEPEST;
 use crate::spec::{KnobValue, Method, Setting};
 
 use super::student;
@@ -30,58 +30,18 @@ pub const ENTRY: Entry<dyn Compression> = Entry {
         ratio_of: None,
     },
     knobs: &[
-        Knob {
-            id: text("depth"),
-            title: text("depth"),
-            summary: text("Questions on the way from the root to a leaf."),
-            range: Range::Integer {
-                least: 1,
-                most: DEEPEST as i64,
-                default: 8,
-            },
-        },
-        Knob {
-            id: text("beta"),
-            title: text("beta"),
-            summary: text("Inverse temperature of the questions: more makes them harder."),
-            range: Range::Real {
-                least: 0.01,
-                most: 100.0,
-                step: 0.5,
-                default: 1.0,
-            },
-        },
-        Knob {
-            id: text("penalty"),
-            title: text("penalty"),
-            summary: text(
-                "Price of questions that send all images one way, halved with each level; 0 asks none.",
-            ),
-            range: Range::Real {
-                least: 0.0,
-                most: 10.0,
-                step: 0.05,
-                default: 0.1,
-            },
-        },
-        Knob {
-            id: text("prediction"),
-            title: text("prediction"),
-            summary: text(
-                "Whether the most probable leaf answers (max-path) or the mean of all leaves (expected).",
-            ),
-            range: Range::Choice {
-                options: std::borrow::Cow::Borrowed(&[text("max-path"), text("expected")]),
-                default: text("max-path"),
-            },
-        },
+        DEPTH,
+        BETA,
+        PENALTY,
+        PREDICTION,
         TEMPERATURE,
         TEACHER_WEIGHT,
         EPOCHS,
     ],
     build: |setting| {
-        let own = ["depth", "beta", "penalty", "prediction"];
-        let own = setting.0.iter().filter(|(id, _)| own.contains(&&***id));
+        let own = [DEPTH, BETA, PENALTY, PREDICTION];
+        let is_own = |id: &str| own.iter().any(|knob| knob.id == id);
+        let own = setting.0.iter().filter(|(id, _)| is_own(id));
         Box::new(TreeDistillation {
             tree: Setting(own.map(|(id, value)| (id.clone(), value.clone())).collect()),
             temperature: setting.real("temperature"),

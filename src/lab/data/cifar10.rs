@@ -43,6 +43,10 @@ const CLASSES: [&str; 10] = [
 ];
 
 impl Source for Cifar10 {
+    fn class_names(&self) -> Vec<String> {
+        CLASSES.iter().map(|&name| name.to_owned()).collect()
+    }
+
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset> {
         CifarSet {
             id: "cifar10",

@@ -44,6 +44,10 @@ const CLASSES: [&str; 100] = [
 ];
 
 impl Source for Cifar100 {
+    fn class_names(&self) -> Vec<String> {
+        CLASSES.iter().map(|&name| name.to_owned()).collect()
+    }
+
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset> {
         CifarSet {
             id: "cifar100",

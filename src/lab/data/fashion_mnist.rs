@@ -41,6 +41,10 @@ const CLASSES: [&str; 10] = [
 ];
 
 impl Source for FashionMnist {
+    fn class_names(&self) -> Vec<String> {
+        CLASSES.iter().map(|&name| name.to_owned()).collect()
+    }
+
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset> {
         IdxSet {
             id: "fashion-mnist",

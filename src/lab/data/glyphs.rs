@@ -115,6 +115,10 @@ enum Part {
 }
 
 impl Source for Glyphs {
+    fn class_names(&self) -> Vec<String> {
+        letters::NAMES.iter().map(|&name| name.to_owned()).collect()
+    }
+
     fn load(&self, _: &[PathBuf]) -> Result<Dataset> {
         Ok(Dataset {
             train: self.draw(Part::Train, TRAIN),

@@ -47,7 +47,7 @@ pub(super) const ENTRY: Entry<dyn Source> = Entry {
         Knob {
             id: text("domain"),
             title: text("Domain"),
-            summary: text("The domain's folder in it."),
+            summary: text("The domain's folder in it; nothing where there is only one."),
             range: Range::Text { default: text("") },
         },
         Knob {
@@ -68,12 +68,19 @@ pub(super) const ENTRY: Entry<dyn Source> = Entry {
         },
     ],
     build: |setting| {
-        Box::new(ImageFolder {
+        let mut folder = ImageFolder {
             root: PathBuf::from(setting.choice("root")),
             domain: setting.choice("domain").to_owned(),
             size: setting.integer("size") as usize,
             is_gray: setting.flag("gray"),
-        })
+        };
+        // Where there is only one, nobody has to name it.
+        if folder.domain.is_empty()
+            && let Ok([only]) = folder.all().as_deref()
+        {
+            folder.domain.clone_from(only);
+        }
+        Box::new(folder)
     },
 };
 
@@ -283,6 +290,11 @@ impl Source for ImageFolder {
         self.classes().map(|_| ())
     }
 
+    fn class_names(&self) -> Vec<String> {
+        let classes = self.classes().unwrap_or_default();
+        classes.into_iter().map(|class| class.name).collect()
+    }
+
     fn load(&self, _: &[PathBuf]) -> Result<Dataset> {
         let classes = self.classes()?;
         let (mut training, mut testing) = (Vec::new(), Vec::new());
@@ -412,6 +424,21 @@ mod tests {
             image[0]
         );
         assert_eq!(folder(root.path(), "shop").extent().classes, 2);
+    }
+
+    #[test]
+    fn the_only_domain_need_not_be_named() {
+        let root = tempfile::tempdir().unwrap();
+        two_classes(root.path(), "shop");
+        let text = |word: &Path| KnobValue::Choice(word.display().to_string());
+        let setting = Setting::default().with("root", text(root.path()));
+        let made = || ENTRY.made(&setting);
+        assert!(made().check().is_ok());
+        assert_eq!(made().class_names(), ["cup", "pen"]);
+        two_classes(root.path(), "street");
+        let problem = made().check().unwrap_err().to_string();
+        assert!(problem.contains("one of shop, street"), "{problem}");
+        assert!(made().class_names().is_empty());
     }
 
     #[test]

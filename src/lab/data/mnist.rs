@@ -31,6 +31,10 @@ struct Mnist;
 const CLASSES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
 impl Source for Mnist {
+    fn class_names(&self) -> Vec<String> {
+        CLASSES.iter().map(|&name| name.to_owned()).collect()
+    }
+
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset> {
         IdxSet {
             id: "mnist",

@@ -85,6 +85,10 @@ pub(super) fn trouble(folders: &[PathBuf]) -> Option<String> {
 }
 
 impl Source for Usps {
+    fn class_names(&self) -> Vec<String> {
+        CLASSES.iter().map(|&name| name.to_owned()).collect()
+    }
+
     fn load(&self, folders: &[PathBuf]) -> Result<Dataset> {
         let mut data = read(folders)?;
         if self.enlarged {

@@ -26,11 +26,11 @@ use crate::lab::probe::{Probe, When, finding};
 use crate::lab::statistics::quantile;
 use crate::lab::subject::{Kept, Subject};
 use crate::measurement::{Measurement, Metric, Score, Value};
+use crate::nn::device;
 use crate::nn::integer::{IntegerNetwork, IntegerWorkspace};
 use crate::nn::layer::Layer;
-use crate::nn::network::{Network, Workspace};
+use crate::nn::network::{Frozen, Network, Workspace};
 use crate::nn::op::to_device;
-use crate::nn::{Mode, device};
 use crate::spec::Role;
 
 pub const ENTRY: Entry<dyn Probe> = Entry {
@@ -85,10 +85,13 @@ impl Probe for Latency {
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
         let candidate = subject.candidate()?;
         let device = candidate.last.device();
-        let integers = match device {
-            Device::Cpu => integers(&candidate.last, cx)?,
-            _ => None,
+        let (integers, remark) = match device {
+            Device::Cpu => integers(&candidate.last),
+            _ => (None, None),
         };
+        if let Some(message) = remark {
+            cx.warn(Warning::Other { message })?;
+        }
         let mut pieces = vec![Piece::floats(candidate)];
         if subject.network.role == Role::Branch {
             pieces.push(Piece::floats(subject.reference()?));
@@ -97,14 +100,13 @@ impl Probe for Latency {
         let macs = macs.unwrap_or_default();
         pieces.extend(integers.as_ref().map(|integers| Piece {
             kept: candidate,
-            integers: Some(integers),
+            network: Timed::Integers(integers, IntegerWorkspace::default()),
         }));
         let (hands, computes) = match (&device, subject.threads) {
             (Device::Cpu, 1) => (1, "1 thread".to_owned()),
             (Device::Cpu, threads) => (threads, format!("{threads} threads")),
             _ => (GPU, "on the GPU".to_owned()),
         };
-        let mut workspaces = (Workspace::default(), IntegerWorkspace::default());
         for (done, size) in BATCHES.into_iter().enumerate() {
             let passes = passes(macs, size, hands);
             if passes.images < size {
@@ -120,10 +122,10 @@ impl Probe for Latency {
             let images = to_device(&batch(&subject.data.test, &indices)?, &device)?;
             let mut milliseconds = vec![Vec::new(); pieces.len()];
             for pass in 0..passes.warm_ups + repetitions {
-                for (piece, milliseconds) in pieces.iter().zip(&mut milliseconds) {
+                for (piece, milliseconds) in pieces.iter_mut().zip(&mut milliseconds) {
                     cx.checkpoint()?;
                     let began = Instant::now();
-                    piece.forward(&images, &mut workspaces)?;
+                    piece.network.forward(&images)?;
                     device::synchronize(&device)?;
                     if pass >= passes.warm_ups {
                         milliseconds.push(began.elapsed().as_secs_f64() * 1e3);
@@ -178,23 +180,26 @@ pub(crate) fn saved(
     cx: &mut Context<'_>,
 ) -> Result<f64> {
     let device = candidate.device();
-    let integers = match device {
-        Device::Cpu => integers(candidate, cx)?,
-        _ => None,
+    // By which instructions is said where its latency is stated.
+    let (integers, _) = match device {
+        Device::Cpu => integers(candidate),
+        _ => (None, None),
     };
     let hands = if device.is_cpu() { threads } else { GPU };
     let passes = passes(reference.macs().max(candidate.macs()), BATCHES[1], hands);
     let indices: Vec<usize> = (0..test.len()).cycle().take(passes.images).collect();
     let images = to_device(&batch(test, &indices)?, &device)?;
-    let (mut floats, mut of_integers) = (Workspace::default(), IntegerWorkspace::default());
+    let mut of_integers = IntegerWorkspace::default();
+    let mut frozen =
+        [reference, candidate].map(|network| Frozen::new(network, Workspace::default()));
     let mut milliseconds = [Vec::new(), Vec::new()];
     for pass in 0..passes.warm_ups + passes.repetitions {
-        for (network, milliseconds) in [reference, candidate].iter().zip(&mut milliseconds) {
+        for (network, milliseconds) in frozen.iter_mut().zip(&mut milliseconds) {
             cx.checkpoint()?;
             let began = Instant::now();
-            match (&integers, std::ptr::eq(*network, candidate)) {
+            match (&integers, std::ptr::eq(network.network(), candidate)) {
                 (Some(integers), true) => _ = integers.forward(&images, &mut of_integers)?,
-                _ => _ = network.forward(&images, Mode::Eval, &mut floats)?,
+                _ => _ = network.forward(&images)?,
             }
             device::synchronize(&device)?;
             if pass >= passes.warm_ups {
@@ -209,44 +214,49 @@ pub(crate) fn saved(
     Ok(1.0 - of_candidate / of_reference)
 }
 
-/// What is timed: a network as it is, or the integers that it stands for.
+/// A network that is timed, in one of its forms.
 struct Piece<'a> {
     kept: &'a Kept,
-    integers: Option<&'a IntegerNetwork>,
+    network: Timed<'a>,
+}
+
+/// What is timed: a network as it is, its weights packed once as an inference engine would, or the integers that it
+/// stands for.
+enum Timed<'a> {
+    Floats(Frozen<'a>),
+    Integers(&'a IntegerNetwork, IntegerWorkspace),
+}
+
+impl Timed<'_> {
+    fn forward(&mut self, images: &Tensor) -> Result<()> {
+        match self {
+            Self::Floats(network) => _ = network.forward(images)?,
+            Self::Integers(network, workspace) => _ = network.forward(images, workspace)?,
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Piece<'a> {
     fn floats(kept: &'a Kept) -> Self {
         Self {
             kept,
-            integers: None,
+            network: Timed::Floats(Frozen::new(&kept.last, Workspace::default())),
         }
-    }
-
-    fn forward(
-        &self,
-        images: &Tensor,
-        (floats, integers): &mut (Workspace, IntegerWorkspace),
-    ) -> Result<()> {
-        match self.integers {
-            Some(network) => _ = network.forward(images, integers)?,
-            None => _ = self.kept.last.forward(images, Mode::Eval, floats)?,
-        }
-        Ok(())
     }
 
     /// Under which its times are stated.
     fn condition(&self, images: usize) -> String {
-        match self.integers {
-            Some(_) => format!("batch-{images}-int8"),
-            None => format!("batch-{images}"),
+        match self.network {
+            Timed::Integers(..) => format!("batch-{images}-int8"),
+            Timed::Floats(_) => format!("batch-{images}"),
         }
     }
 }
 
-/// The integers of a network that is rounded to at most 8 bits; says by which instructions they are computed if not by those
+/// The integers of a network that is rounded to at most 8 bits; and by which instructions they are computed if not by those
 /// made for it, or why there are none.
-fn integers(network: &Network, cx: &mut Context<'_>) -> Result<Option<IntegerNetwork>> {
+fn integers(network: &Network) -> (Option<IntegerNetwork>, Option<String>) {
     let levels = network.nodes().iter().filter_map(|node| match node.layer {
         Layer::FakeQuant { .. } => node.layer.levels(),
         _ => None,
@@ -256,14 +266,14 @@ fn integers(network: &Network, cx: &mut Context<'_>) -> Result<Option<IntegerNet
     let is_small =
         levels.peek().is_some() && levels.all(|of| fits(i64::from(of.q_max) - i64::from(of.q_min)));
     if !is_small {
-        return Ok(None);
+        return (None, None);
     }
-    let (network, message) = match IntegerNetwork::lower(network) {
+    match IntegerNetwork::lower(network) {
         Ok(integers) if integers.path().has_vnni() => (Some(integers), None),
         Ok(integers) => {
             let by = integers.path().remark();
-            let message = format!("latency under batch-1-int8 and batch-256-int8: {by}");
-            (Some(integers), Some(message))
+            let remark = format!("latency under batch-1-int8 and batch-256-int8: {by}");
+            (Some(integers), Some(remark))
         }
         Err(error) => (
             None,
@@ -271,11 +281,7 @@ fn integers(network: &Network, cx: &mut Context<'_>) -> Result<Option<IntegerNet
                 "latency is that of the simulation in floats alone: {error}"
             )),
         ),
-    };
-    if let Some(message) = message {
-        cx.warn(Warning::Other { message })?;
     }
-    Ok(network)
 }
 
 /// How a batch size is timed.

@@ -6,7 +6,9 @@ use super::feature_matching::FeatureMatching;
 use super::{Lesson, Objective, Teacher, Training};
 use crate::lab::error::Result;
 use crate::nn::loss::{self, Found, Labels};
-use crate::nn::network::{BatchStatistics, Gradients, Keep, Network, Trace, Wanted, Workspace};
+use crate::nn::network::{
+    BatchStatistics, Frozen, Gradients, Keep, Network, Trace, Wanted, Workspace,
+};
 use crate::nn::op::gather::{Pick, Source};
 use crate::nn::op::{tensor, to_device};
 use crate::nn::optimizer::Optimizer;
@@ -27,11 +29,11 @@ pub(super) struct Batch<'a> {
 const MOST_ASKED: usize = loss::MOST_UNREAD / 2;
 
 /// The loop's own machinery, reused from step to step.
-pub(super) struct Machinery {
+pub(super) struct Machinery<'t> {
     pub(super) optimizer: Optimizer,
     pub(super) workspace: Workspace,
-    /// The teacher's.
-    teacher: Workspace,
+    /// The network that is asked in every step and never learns.
+    teacher: Option<Frozen<'t>>,
     /// The attack's.
     attack: Workspace,
     features: Option<FeatureMatching>,
@@ -99,12 +101,16 @@ struct Sum {
     gradients: Option<Gradients>,
 }
 
-impl Machinery {
-    pub(super) fn new(optimizer: Optimizer, features: Option<FeatureMatching>) -> Self {
+impl<'t> Machinery<'t> {
+    pub(super) fn new(
+        optimizer: Optimizer,
+        features: Option<FeatureMatching>,
+        teacher: Option<&'t Network>,
+    ) -> Self {
         Self {
             optimizer,
             workspace: Workspace::default(),
-            teacher: Workspace::default(),
+            teacher: teacher.map(|network| Frozen::new(network, Workspace::default())),
             attack: Workspace::default(),
             features,
             parts: 1,
@@ -153,7 +159,8 @@ impl Machinery {
     /// Gives back all memory that is not in use.
     fn release(&mut self, device: &Device) -> Result<()> {
         self.workspace = Workspace::default();
-        self.teacher = Workspace::default();
+        let teacher = self.teacher.as_ref().map(Frozen::network);
+        self.teacher = teacher.map(|network| Frozen::new(network, Workspace::default()));
         self.attack = Workspace::default();
         Ok(device::release(device)?)
     }
@@ -263,8 +270,8 @@ impl Machinery {
         } else {
             Keep::Nothing
         };
-        let trace = match lesson.asked() {
-            Some(network) => Some(network.trace(clean, Mode::Eval, keep, teacher)?),
+        let trace = match teacher {
+            Some(network) => Some(network.trace(clean, keep)?),
             None => None,
         };
         let logits = match (&trace, lesson.teacher) {

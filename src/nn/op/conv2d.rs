@@ -133,8 +133,12 @@ impl Conv2d {
         let batch = x.len() / g.image();
         let (height, width) = self.end();
         let parts = parts(batch * height);
-        let (shared, buffers) = scratch.lend(parts.len());
-        let packed = pack::by_output(self, operands.w, operands.scale, shared);
+        let size = panels::size(g.depth(), self.outputs);
+        let (packed, buffers) = scratch.lend_packed(parts.len(), size);
+        if !packed.is_made {
+            pack::by_output(self, operands.w, operands.scale, packed.values);
+        }
+        let packed = &*packed.values;
         let line = width * self.outputs;
         let pools = matches!(self.then, Then::ReluMaxPool(_));
         let ys = shares(y, &parts, line);

@@ -251,9 +251,17 @@ impl Form {
         // A knob of theirs may be turned by a flag.
         let (name, note) = match set {
             Some((name, _)) if attacks.is_empty() => {
-                ((*name).to_owned(), "robustness (7) shows them".to_owned())
+                (name.clone(), "robustness (7) shows them".to_owned())
             }
-            Some((name, _)) => ((*name).to_owned(), ids.join(", ")),
+            Some((name, _)) if ids.as_slice() == [name.as_str()] => {
+                let found = catalog
+                    .attacks
+                    .iter()
+                    .find(|attack| attack.info.id == *name);
+                let title = found.map_or(String::new(), |attack| attack.info.title.to_string());
+                (name.clone(), title)
+            }
+            Some((name, _)) => (name.clone(), ids.join(", ")),
             None => (format!("{} chosen", ids.len()), ids.join(", ")),
         };
         if !catalog.attacks.is_empty() {

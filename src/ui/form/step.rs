@@ -252,11 +252,10 @@ fn turn_limit(limit: &mut Option<u32>, by: i64) {
     *limit = u32::try_from(next).ok().filter(|n| *n > 0);
 }
 
-/// Round the devices that can be asked for on any machine; a numbered one counts as `cuda`.
-/// The next set of corruptions, round at its ends; before the first stand the usual ones. A choice of one's own is left.
-/// The sets of attacks that the form offers, from none to the strongest; only those that the catalog knows.
-pub(super) fn attack_sets(catalog: &Catalog) -> Vec<(&'static str, Vec<Method>)> {
-    let sets: [(&str, &[&str]); 5] = [
+/// The sets of attacks that the form offers, from none to the strongest, and each attack by itself; only those that the
+/// catalog knows.
+pub(super) fn attack_sets(catalog: &Catalog) -> Vec<(String, Vec<Method>)> {
+    let sets: [(&str, &[&str]); 4] = [
         ("none", &[]),
         ("pgd", &["pgd"]),
         ("fgsm + pgd", &["fgsm", "pgd"]),
@@ -270,15 +269,21 @@ pub(super) fn attack_sets(catalog: &Catalog) -> Vec<(&'static str, Vec<Method>)>
                 "uniform-noise",
             ],
         ),
-        ("autoattack", &["autoattack"]),
     ];
-    let is_known = |id: &&str| catalog.attacks.iter().any(|attack| attack.info.id == **id);
-    sets.into_iter()
-        .filter(|(_, ids)| ids.iter().all(is_known))
-        .map(|(name, ids)| (name, ids.iter().map(|id| Method::plain(*id)).collect()))
+    let ids = catalog.attacks.iter().map(|attack| &*attack.info.id);
+    let is_known = |id: &&str| ids.clone().any(|known| known == *id);
+    let methods = |ids: &[&str]| ids.iter().map(|id| Method::plain(*id)).collect();
+    let several = sets
+        .into_iter()
+        .filter(|(_, members)| members.iter().all(is_known))
+        .map(|(name, members)| (name.to_owned(), methods(members)));
+    let alone = ids.clone().filter(|id| *id != "pgd");
+    several
+        .chain(alone.map(|id| (id.to_owned(), methods(&[id]))))
         .collect()
 }
 
+/// The next set of corruptions, round at its ends; before the first stand the usual ones. A choice of one's own is left.
 fn turn_corruptions(chosen: &mut Vec<Method>, catalog: &Catalog, by: i64) {
     let sets = &catalog.corruption_sets;
     let at = sets.iter().position(|set| set.members == *chosen);
@@ -290,6 +295,7 @@ fn turn_corruptions(chosen: &mut Vec<Method>, catalog: &Catalog, by: i64) {
         .map_or_else(Vec::new, |set| set.members.clone());
 }
 
+/// Round the devices that can be asked for on any machine; a numbered one counts as `cuda`.
 fn turn_device(device: &mut String, by: i64) {
     const DEVICES: [&str; 3] = ["cpu", "auto", "cuda"];
     let at = DEVICES

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::knob;
+use super::{knob, robustness};
 use crate::event::Trial;
 use crate::measurement::{MapPoint, Verdict};
 use crate::spec::NetworkId;
@@ -68,7 +68,12 @@ fn map(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, tried: Option<(f64, f6
     let middle = pen.height() / 2;
     let landscape = scene.landscape(view);
     let Some(map) = landscape.map(method).filter(|map| map.points.len() > 1) else {
-        let words = if landscape.points.is_empty() {
+        let left_out = scene.state().study.as_ref();
+        let left_out =
+            left_out.and_then(|study| robustness::left_out(study, "functional-landscape"));
+        let words = if let Some(words) = left_out.filter(|_| landscape.points.is_empty()) {
+            words
+        } else if landscape.points.is_empty() {
             "waits for the first epoch's answers on the test images".to_owned()
         } else if landscape.maps.iter().any(|map| map.method != method) {
             let least = if method == "t-sne" {

@@ -12,6 +12,7 @@
 use ratatui::style::Style;
 
 use super::live;
+use super::robustness::left_out;
 use crate::event::{Picture, View as Seen};
 use crate::spec::NetworkId;
 use crate::state::{Mode, NetworkState};
@@ -199,8 +200,11 @@ pub(super) fn empty(pen: &mut Pen<'_>, scene: &Scene<'_>, words: &str) {
 }
 
 fn waiting(scene: &Scene<'_>) -> String {
-    if scene.state().study.is_none() {
+    let Some(study) = &scene.state().study else {
         return "no study yet: 1 makes one, o opens a saved one".to_owned();
+    };
+    if let Some(words) = left_out(study, "gallery") {
+        return words;
     }
     if scene.state().is_running() {
         return "waits for the first measured network".to_owned();

@@ -14,6 +14,7 @@ use ratatui::style::Style;
 
 use super::gallery::empty;
 use super::live;
+use crate::spec::Study;
 use crate::state::Mode;
 use crate::ui::keymap::Source;
 use crate::ui::pen::Pen;
@@ -146,6 +147,15 @@ fn waiting(panel: Panel, scene: &Scene<'_>) -> String {
         Panel::Domains => (!study.suite.domains.is_empty(), "--domains all"),
         _ => (!study.suite.attacks.is_empty(), "--attacks pgd"),
     };
+    let probe = match panel {
+        Panel::Attacks => "adversarial-accuracy",
+        Panel::Gradients => "gradient-masking",
+        Panel::Domains => domains::PROBE,
+        Panel::Transfer => "transfer",
+    };
+    if is_asked && let Some(words) = left_out(study, probe) {
+        return words;
+    }
     if is_asked && state.is_running() {
         return "waits for the first measured network".to_owned();
     }
@@ -156,6 +166,13 @@ fn waiting(panel: Panel, scene: &Scene<'_>) -> String {
         Panel::Transfer => "no attack was asked of another network",
     };
     format!("{what}: {flag} does it, or the row in the form (1)")
+}
+
+/// Where a study names its probes and this one is none of them.
+pub(super) fn left_out(study: &Study, probe: &str) -> Option<String> {
+    let named = &study.suite.probes;
+    let is_named = named.is_empty() || named.iter().any(|method| method.id == probe);
+    (!is_named).then(|| format!("this study names its probes, and {probe} is none of them"))
 }
 
 /// Within noise a difference is grey, whatever its sign.

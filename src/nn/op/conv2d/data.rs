@@ -78,17 +78,17 @@ pub(super) fn backward(
     }
     let batch = dx.len() / g.image();
     let parts = parts(batch * g.height);
-    let (shared, buffers) = scratch.lend(parts.len());
     let phases = phases(g);
     let sizes: Vec<usize> = phases
         .iter()
         .map(|phase| panels::size(phase.taps.len() * conv.outputs, g.channels))
         .collect();
-    let mut packed = grown(shared, sizes.iter().sum());
+    let (lent, buffers) = scratch.lend_packed(parts.len(), sizes.iter().sum());
+    let mut packed = lent.values;
     let mut of_phases: Vec<&[f32]> = Vec::new();
     for (phase, size) in phases.iter().zip(&sizes) {
         let (of_phase, rest) = packed.split_at_mut(*size);
-        if *size > 0 {
+        if *size > 0 && !lent.is_made {
             pack::by_channel(conv, saved.w, saved.scale, &phase.taps, of_phase);
         }
         of_phases.push(of_phase);
@@ -309,10 +309,11 @@ fn narrow(conv: &Conv2d, saved: Saved<'_>, dx: &mut [f32], adds: bool, scratch: 
     let (depth, outputs) = (g.depth(), conv.outputs);
     let batch = dx.len() / g.image();
     let parts = parts(batch);
-    let (shared, buffers) = scratch.lend(parts.len());
-    let packed = grown(shared, panels::size(outputs, depth));
-    pack::by_weight(conv, saved.w, saved.scale, packed);
-    let packed = &*packed;
+    let (packed, buffers) = scratch.lend_packed(parts.len(), panels::size(outputs, depth));
+    if !packed.is_made {
+        pack::by_weight(conv, saved.w, saved.scale, packed.values);
+    }
+    let packed = &*packed.values;
     let dxs = shares(dx, &parts, g.image());
     parts
         .into_par_iter()

@@ -3,19 +3,12 @@
 use rayon::prelude::*;
 
 use super::Conv2d;
-use super::panels::{size, width};
-use crate::nn::op::grown;
+use super::panels::width;
 
 /// For the forward pass: columns are outputs, rows (ky, kx, c).
-pub(super) fn by_output<'a>(
-    conv: &Conv2d,
-    w: &[f32],
-    scale: Option<&[f32]>,
-    buffer: &'a mut Vec<f32>,
-) -> &'a [f32] {
+pub(super) fn by_output(conv: &Conv2d, w: &[f32], scale: Option<&[f32]>, packed: &mut [f32]) {
     let g = &conv.geometry;
     let depth = g.depth();
-    let packed = grown(buffer, size(depth, conv.outputs));
     packed
         .par_chunks_mut(depth * width())
         .enumerate()
@@ -38,7 +31,6 @@ pub(super) fn by_output<'a>(
                 }
             }
         });
-    packed
 }
 
 /// For the gradient of x: columns are channels, rows (tap, o) for some taps (ky, kx) in the order given.

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::panels::{self, Finish, Left, Segment, product};
 use super::{Conv2d, Operands, Saved, Then, lines};
-use crate::nn::op::{Scratch, grown, parts};
+use crate::nn::op::{Packed, Scratch, grown, parts};
 
 mod transforms;
 mod weights;
@@ -106,13 +106,14 @@ pub(super) fn forward(
         let at = (o * g.channels + c) * 9;
         std::array::from_fn(|tap| operands.w[at + tap])
     };
-    let (shared, buffers) = scratch.lend(rayon::current_num_threads());
+    let size = FREQUENCIES * panels::size(g.channels, conv.outputs);
+    let (packed, buffers) = scratch.lend_packed(rayon::current_num_threads(), size);
     let kernels = transformed(
         g.channels,
         conv.outputs,
         operands.scale.map(Scale::Column),
         kernel,
-        shared,
+        packed,
     );
     let filter = Filter {
         height: g.out_height(),
@@ -158,13 +159,14 @@ pub(super) fn data(
         let at = (o * g.channels + c) * 9;
         std::array::from_fn(|tap| saved.w[at + 8 - tap])
     };
-    let (shared, buffers) = scratch.lend(rayon::current_num_threads());
+    let size = FREQUENCIES * panels::size(conv.outputs, g.channels);
+    let (packed, buffers) = scratch.lend_packed(rayon::current_num_threads(), size);
     let kernels = transformed(
         conv.outputs,
         g.channels,
         saved.scale.map(Scale::Row),
         kernel,
-        shared,
+        packed,
     );
     let filter = Filter {
         height: g.height,
@@ -210,12 +212,15 @@ fn transformed<'a>(
     to: usize,
     scale: Option<Scale<'_>>,
     kernel: impl Fn(usize, usize) -> [f32; 9] + Sync,
-    buffer: &'a mut Vec<f32>,
+    packed: Packed<'a>,
 ) -> &'a [f32] {
+    let kernels = packed.values;
+    if packed.is_made {
+        return kernels;
+    }
     let width = panels::width();
     let size = panels::size(from, to);
     let panel = from * width;
-    let kernels = grown(buffer, FREQUENCIES * size);
     // Panels are divided among the threads; each lies at 36 places.
     let mut of_panels: Vec<Vec<&mut [f32]>> = (0..size / panel).map(|_| Vec::new()).collect();
     for frequency in kernels.chunks_exact_mut(size) {

@@ -1,5 +1,6 @@
 //! Accuracy against the budget of an attack: one attack of candidate and reference, or all attacks of the candidate.
 
+use super::super::gallery::empty;
 use super::difference_style;
 use crate::measurement::{Measurement, Metric};
 use crate::spec::NetworkId;
@@ -142,7 +143,12 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
         cursor: None,
         theme: scene.theme(),
     };
-    plot.draw(&mut pen.part(0, 0, chart.0, chart.1));
+    let mut part = pen.part(0, 0, chart.0, chart.1);
+    if plot.lines.iter().all(|line| line.points.is_empty()) {
+        empty(&mut part, scene, "waits for its first attack");
+    } else {
+        plot.draw(&mut part);
+    }
     let mut part = pen.part(table.0, table.1, table.2, table.3);
     if part.height() >= 2 {
         if is_all {

@@ -12,7 +12,7 @@ use crate::ui::text;
 use crate::ui::view::View;
 
 /// The probe that asks other domains.
-const PROBE: &str = "domain-accuracy";
+pub(super) const PROBE: &str = "domain-accuracy";
 
 /// What the domain is called that a network learned: the knob of its data set, or the data set.
 fn own_domain(scene: &Scene<'_>, network: &NetworkState) -> String {
