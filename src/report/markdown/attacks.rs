@@ -258,7 +258,7 @@ mod tests {
             "| reference | 94.0 % [89.8, 96.5] | 37.5 % [31.1, 44.4] |",
             "| reference, rounded to bytes | the same | 38.0 % [31.6, 44.9] |",
             "Asked as `{ id = \"pgd\", epsilons = [], norm = \"linf\", space = \"pixel\", step-size = 0.1, steps = 20 }`, \
-             `epsilons = []` being the usual budgets of the data set.",
+             `epsilons = []` being the usual ones, which are the table's.",
             "Of magnitude pruning 50 %: gradients went straight through rounded activations, as if nothing were rounded.",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

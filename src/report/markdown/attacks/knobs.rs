@@ -147,7 +147,7 @@ impl<'a> Asked<'a> {
         let left_out = if is_published { &FIXED[..] } else { &[] };
         let mut sentence = format!("Asked as {}", self.written(left_out));
         if self.setting.0.get("epsilons") == Some(&KnobValue::List(Vec::new())) {
-            sentence += ", `epsilons = []` being the usual budgets of the data set";
+            sentence += ", `epsilons = []` being the usual ones, which are the table's";
         }
         if is_published {
             sentence += ", which is as in arXiv:2403.09441: 20 steps of 0.01 in pixels stretched to -1 to 1, from the image \
