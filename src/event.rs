@@ -151,7 +151,8 @@ pub struct Tally {
     pub n: u64,
 }
 
-/// The share that a compression removed of each of the five sizes of what it was given; negative where one grew.
+/// The share of each of the five sizes that is gone after a compression, of what the branch began with; negative where one
+/// grew. Sessions of earlier versions say it of what that compression was given.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Removed {
     /// Outputs of convolutions; without any, of the linear layers before the last.

@@ -9,6 +9,7 @@ use crate::event::{Event, Outcome, Record, Tally};
 use crate::lab::statistics::wilson;
 use crate::measurement::{CheckOutcome, Masking, MaskingCheck, Measurement, Metric, Unit, Value};
 use crate::session::codec;
+use crate::state::suspicion::said;
 use crate::state::{State, closing_sentence, counted, say};
 use crate::ui::figure;
 
@@ -239,7 +240,11 @@ impl Words {
                     let shares = removed
                         .named()
                         .map(|(of, share)| format!("{of} {:.2} %", share * 100.0));
-                    text = format!("{text}\n  removed: {}", shares.join(", "));
+                    // With what compressions before it removed.
+                    let done = self.state.network(*network);
+                    let several = done.is_some_and(|network| network.compressions.len() > 1);
+                    let in_all = if several { " in all" } else { "" };
+                    text = format!("{text}\n  removed{in_all}: {}", shares.join(", "));
                 }
                 for remark in remarks {
                     text = format!("{text}\n  {remark}");
@@ -277,7 +282,8 @@ impl Words {
         })
     }
 
-    /// `gradients masked: one step is stronger than many (broken by FGSM 0.4, broken by PGD 0.1)`.
+    /// `gradients masked`, and a line for each check that says why: `One step is stronger than many (broken by FGSM 0.4, broken
+    /// by PGD 0.1)`.
     fn masking(&self, found: &Measurement, verdict: Masking, checks: &[MaskingCheck]) -> String {
         let mut text = format!(
             "  {} gradients {}",
@@ -288,14 +294,12 @@ impl Words {
             text = format!("{text} ({})", estimator.word());
         }
         for check in checks {
-            let word = match check.outcome {
-                CheckOutcome::Passed => continue,
-                CheckOutcome::Failed => "fails",
-                CheckOutcome::Unclear => "unclear",
-            };
+            if check.outcome == CheckOutcome::Passed {
+                continue;
+            }
             let [a, b] = &check.names;
             let [x, y] = check.numbers.map(|number| figure::plain(number.0, 3));
-            text = format!("{text}\n    {word}: {} ({a} {x}, {b} {y})", check.title);
+            text = format!("{text}\n    {} ({a} {x}, {b} {y})", said(check));
         }
         text
     }

@@ -9,11 +9,11 @@
 //! | `parameters` | numbers that are trained, zeros too |
 //! | `nonzero` | weights of convolutions and linear layers that are not 0, beside all of them before |
 //! | `macs` | multiply-accumulates of one image; a zero is multiplied like any other number |
-//! | `bytes` | the smallest way to write it: each tensor dense, with a bitmask or in compressed rows |
+//! | `bytes` | the file as it is written: each tensor dense, with a bitmask or in compressed rows, with names and graph |
 
 use crate::catalog::{Knob, Range, Text, text};
 use crate::lab::error::{Error, Result};
-use crate::lab::storage::{Layout, network_bytes};
+use crate::lab::storage::written_bytes;
 use crate::nn::layer::Layer;
 use crate::nn::network::Network;
 use crate::nn::parameters::ParameterRole;
@@ -115,6 +115,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// All but the bytes, which are 0 here.
     pub fn of(network: &Network) -> Self {
         let weights = || {
             let parameters = network.parameters().iter();
@@ -128,7 +129,29 @@ impl Sizes {
                 .map(crate::nn::parameters::Parameter::nonzero)
                 .sum(),
             macs: network.macs(),
-            bytes: network_bytes(network, Layout::Smallest),
+            bytes: 0,
+        }
+    }
+
+    /// With the bytes of the file, which has to be written for that.
+    ///
+    /// # Errors
+    /// candle's.
+    pub fn written(network: &Network) -> Result<Self> {
+        Ok(Self {
+            bytes: written_bytes(network)?,
+            ..Self::of(network)
+        })
+    }
+
+    /// Those that a ratio asks for: the file is written only where it counts bytes.
+    ///
+    /// # Errors
+    /// candle's.
+    pub fn counted(network: &Network, of: RatioOf) -> Result<Self> {
+        match of {
+            RatioOf::Bytes => Self::written(network),
+            _ => Ok(Self::of(network)),
         }
     }
 
@@ -189,8 +212,9 @@ pub struct Solved {
     pub reached: f64,
 }
 
-/// How far from what was asked a compression's strongest setting may end before it counts as unable: half a point.
-const TOLERANCE: f64 = 0.005;
+/// How far from what was asked a compression's strongest setting may end before it counts as unable: half a point, and a tenth
+/// of what was to be left, where that is less.
+const TOLERANCE: (f64, f64) = (0.005, 0.1);
 
 /// Halvings of the search; 2^-24 is finer than one weight of the largest network here.
 const HALVINGS: u32 = 24;
@@ -202,7 +226,8 @@ const NEAR: f64 = 1e-4;
 /// allow. `make` compresses at a strength; what it removes must not fall as that rises.
 ///
 /// # Errors
-/// [`Error::Impossible`] when even the strongest setting ends more than half a point below what was asked.
+/// [`Error::Impossible`] when even the strongest setting ends more than half a point below what was asked, or leaves a tenth
+/// more.
 pub fn solve(
     of: RatioOf,
     asked: f64,
@@ -212,7 +237,8 @@ pub fn solve(
 ) -> Result<Solved> {
     let mut at = |strength| make(strength).map(|after| before.removed(of, &after));
     let strongest = at(most)?;
-    if strongest + TOLERANCE < asked {
+    let tolerance = TOLERANCE.0.min(TOLERANCE.1 * (1.0 - asked));
+    if strongest + tolerance < asked {
         let percent = |share: f64| (share * 1e4).floor() / 100.0;
         let problem = format!(
             "{} % of the {} cannot be removed in this way; at most {} %",

@@ -197,7 +197,7 @@ impl Compression for ChannelPruning {
     ) -> Result<Compressed> {
         cx.checkpoint()?;
         let groups = self.groups(start.network)?;
-        let before = Sizes::of(start.network);
+        let before = Sizes::counted(start.network, self.of)?;
         let squares = match self.criterion {
             Criterion::Taylor => Some(Squares::of(start.network, start, self.images, cx)?),
             _ => None,
@@ -214,7 +214,7 @@ impl Compression for ChannelPruning {
         } else {
             let smaller = |strength| {
                 let network = start.network.with_channels(&kept(&groups, &at(strength)))?;
-                Ok(Sizes::of(&network))
+                Sizes::counted(&network, self.of)
             };
             ratio::solve(self.of, self.ratio, MOST, &before, smaller)?.strength
         };
@@ -257,13 +257,14 @@ impl Compression for ChannelPruning {
         } else {
             network.duplicate()?
         };
-        let reached = before.removed(self.of, &Sizes::of(&smaller));
+        let after = Sizes::counted(&smaller, self.of)?;
+        let reached = before.removed(self.of, &after);
         Ok(Compressed {
             network,
             best,
             asked: Some(self.ratio),
             reached: Some(reached),
-            remarks: self.remarks(&groups, &taken, &before, &Sizes::of(&smaller)),
+            remarks: self.remarks(&groups, &taken, &before, &after),
             cost,
             life,
         })

@@ -86,7 +86,7 @@ impl Compression for LowRank {
         cx: &mut Context<'_>,
     ) -> Result<Compressed> {
         let network = start.network;
-        let before = Sizes::of(network);
+        let before = Sizes::counted(network, self.of)?;
         let mut factors = Vec::new();
         let nodes = network.nodes();
         for (at, node) in nodes.iter().enumerate() {
@@ -109,7 +109,7 @@ impl Compression for LowRank {
         // Searched for on shapes alone where they decide; what is written depends on the values.
         let at = |strength| {
             let made = factorized(network, &factors, &ranks(strength))?;
-            Ok(Sizes::of(&made))
+            Sizes::counted(&made, self.of)
         };
         let solved = ratio::solve(self.of, self.ratio, MOST, &before, at)?;
         let chosen = ranks(solved.strength);

@@ -147,14 +147,14 @@ impl Compression for MagnitudePruning {
         cx: &mut Context<'_>,
     ) -> Result<Compressed> {
         cx.checkpoint()?;
-        let before = Sizes::of(start.network);
+        let before = Sizes::counted(start.network, self.of)?;
         let strength = match self.of {
             RatioOf::Nonzero => self.ratio,
             of => {
                 let pruned = |strength| {
                     let mut network = start.network.duplicate()?;
                     self.prune(&mut network, strength)?;
-                    Ok(Sizes::of(&network))
+                    Sizes::counted(&network, of)
                 };
                 ratio::solve(of, self.ratio, MOST, &before, pruned)?.strength
             }
@@ -191,7 +191,7 @@ impl Compression for MagnitudePruning {
                 let (zeros, all) = zeros(&network, self.has_all)?;
                 zeros as f64 / all as f64
             }
-            of => before.removed(of, &Sizes::of(&network)),
+            of => before.removed(of, &Sizes::counted(&network, of)?),
         };
         Ok(Compressed {
             network,

@@ -110,11 +110,14 @@ impl Workbench<'_> {
             }
             None => branch,
         };
+        let whole = Sizes::written(&piece.network)?;
         for (index, stage) in branch.stages.iter().enumerate() {
             *at = index as u32;
             let cost;
             (piece, cost) = match stage {
-                Stage::Compress(method) => self.compressed(plan, *at, method, piece, recipe, cx)?,
+                Stage::Compress(method) => {
+                    self.compressed(plan, (*at, &whole), method, piece, recipe, cx)?
+                }
                 Stage::FineTune(setting) => self.fine_tuned(plan, *at, setting, piece, cx)?,
             };
             self.shelve(plan, piece)?;
@@ -125,10 +128,11 @@ impl Workbench<'_> {
         self.shelve(plan, piece)
     }
 
+    /// `whole` is what the branch began with: sizes are shares of it, however many compressions came before.
     fn compressed(
         &mut self,
         plan: &NetworkPlan,
-        stage: u32,
+        (stage, whole): (u32, &Sizes),
         method: &Method,
         piece: Piece,
         recipe: &Recipe,
@@ -154,7 +158,6 @@ impl Workbench<'_> {
             answers: &self.answers,
             threads: rayon::current_num_threads(),
         };
-        let before = Sizes::of(&piece.network);
         let start = Start {
             subject: &subject,
             network: &piece.network,
@@ -170,8 +173,8 @@ impl Workbench<'_> {
             self.landscape.as_mut(),
         );
         let made = compression.compress(&start, &mut keeper, cx)?;
-        let after = Sizes::of(&made.network);
-        let share = |of| Score(before.removed(of, &after));
+        let after = Sizes::written(&made.network)?;
+        let share = |of| Score(whole.removed(of, &after));
         let removed = Removed {
             channels: share(RatioOf::Channels),
             parameters: share(RatioOf::Parameters),

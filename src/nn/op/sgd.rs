@@ -38,10 +38,11 @@ vectorized! {
 }
 
 vectorized! {
-    /// What a mask leaves.
+    /// What a mask leaves. A weight below 0 times 0 would be -0, which is another bit pattern than the 0 that layouts for
+    /// zeros leave out.
     pub(super) fn keep<V>(mask: &[f32], p: &mut [f32]) {
         for (p, m) in p.iter_mut().zip(mask) {
-            *p *= m;
+            *p = if *m == 0.0 { 0.0 } else { *p };
         }
     }
 }

@@ -28,7 +28,7 @@ KERNEL sgd_step(const Stepped *table, const int *chunks, const int *halt, float 
     for (int i = first + threadIdx.x; i < end; i += blockDim.x) {
         float v = momentum * of.a[i] + (of.g[i] + decay * of.p[i]), p = of.p[i] - rate * v;
         of.a[i] = v;
-        of.p[i] = of.mask ? p * of.mask[i] : p;
+        of.p[i] = of.mask && of.mask[i] == 0.0f ? 0.0f : p;
     }
 }
 
@@ -43,7 +43,7 @@ KERNEL adamw_step(const Stepped *table, const int *chunks, const int *halt, floa
         float p = keep * of.p[i] - length * m / (sqrtf(v) * unbias + epsilon);
         of.a[i] = m;
         of.b[i] = v;
-        of.p[i] = of.mask ? p * of.mask[i] : p;
+        of.p[i] = of.mask && of.mask[i] == 0.0f ? 0.0f : p;
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn write(
     text: &mut String,
 ) -> fmt::Result {
     writeln!(text, "## {}\n", words(&branch.plan.name))?;
-    for done in &branch.compressions {
+    for (at, done) in branch.compressions.iter().enumerate() {
         write!(text, "{}", words(&done.method.id))?;
         if let Some(asked) = done.asked {
             write!(text, ", asked {}", percent(asked))?;
@@ -31,7 +31,8 @@ pub(super) fn write(
             let shares = removed
                 .named()
                 .map(|(of, share)| format!("{} of {of}", percent(share)));
-            writeln!(text, "- removed: {}", shares.join(", "))?;
+            let in_all = if at > 0 { " in all" } else { "" };
+            writeln!(text, "- removed{in_all}: {}", shares.join(", "))?;
         }
         for remark in &done.remarks {
             writeln!(text, "- {}", words(remark))?;

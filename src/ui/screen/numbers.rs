@@ -260,15 +260,12 @@ fn lines(of: &NetworkState, comparison: &Comparison, theme: Theme) -> Vec<Line> 
     }
     for compressed in &of.compressions {
         if let Some(removed) = &compressed.removed {
-            let shares = removed
-                .named()
-                .map(|(of, share)| format!("{of} {} %", figure::percent(share)));
-            for some in [&shares[..3], &shares[3..]] {
+            for (of, share) in removed.named() {
                 lines.push(Line {
                     what: "removed".to_owned(),
                     reference: String::new(),
-                    candidate: String::new(),
-                    change: some.join(", "),
+                    candidate: format!("{} %", figure::percent(share)),
+                    change: of.to_owned(),
                     style: theme.dim(),
                 });
             }
