@@ -34,14 +34,7 @@ fn measured(records: &[(String, Value)], network: u64) -> Vec<(String, Value)> {
 
 #[test]
 fn a_compressed_network_is_saved_and_another_study_begins_from_it() {
-    let sandbox = Sandbox::new();
-    let flags = [
-        "--twins",
-        "0",
-        "--save",
-        "nets",
-        "--session",
-        "made.jsonl",
+    saved_and_begun_from(&[
         "--compress",
         "channel-pruning",
         "--ratio",
@@ -58,8 +51,71 @@ fn a_compressed_network_is_saved_and_another_study_begins_from_it() {
         "post-training-quantization",
         "--set",
         "bits=4",
-    ];
-    sandbox.run(&[&TINY[..], &flags].concat()).well();
+    ]);
+}
+
+/// What was trained while it was compressed, or after it, is measured as it is kept.
+#[test]
+fn a_network_that_learned_while_it_was_compressed_is_saved_as_it_was_measured() {
+    let first = saved_and_begun_from(&[
+        "--compress",
+        "quantization-aware-training",
+        "--set",
+        "bits=4",
+        "--set",
+        "epochs=1",
+        "--compress",
+        "quantization-aware-training",
+        "--set",
+        "bits=3",
+        "--set",
+        "epochs=1",
+        "--set",
+        "steps=learned-step",
+        "--compress",
+        "magnitude-pruning",
+        "--ratio",
+        ".9",
+        "--fine-tune-epochs",
+        "1",
+        "--compress",
+        "magnitude-pruning",
+        "--ratio",
+        ".8",
+        "--set",
+        "schedule=gradual",
+        "--set",
+        "epochs=1",
+    ]);
+    // Zeros are left out of the file, after a training too; beside the weights it has names and the graph.
+    for network in [3, 4] {
+        let all = measured(&first, network);
+        let last = |metric: &str| {
+            let found = all.iter().rfind(|(name, _)| name == metric).unwrap();
+            found.1["scalar"].as_f64().unwrap()
+        };
+        let (written, bitmask) = (last("bytes_written"), last("bytes_bitmask"));
+        assert!(written < bitmask + 4000.0, "{written} beside {bitmask}");
+        // The share of bytes is that of the files.
+        let whole = measured(&first, 0);
+        let whole = whole.iter().rfind(|(name, _)| name == "bytes_written");
+        let whole = whole.unwrap().1["scalar"].as_f64().unwrap();
+        let mut made = first
+            .iter()
+            .rev()
+            .filter(|(kind, facts)| kind == "network-compressed" && facts["network"] == network);
+        let (_, made) = made.next().unwrap();
+        let share = made["removed"]["bytes"].as_f64().unwrap();
+        assert!((share - (1.0 - written / whole)).abs() < 0.01, "{share}");
+    }
+}
+
+/// Saves the networks of a tiny study with these branches, and holds each against one that begins from its file; the
+/// records of the first study.
+fn saved_and_begun_from(branches: &[&str]) -> Vec<(String, Value)> {
+    let sandbox = Sandbox::new();
+    let base = ["--twins", "0", "--save", "nets", "--session", "made.jsonl"];
+    sandbox.run(&[&TINY[..], &base, branches].concat()).well();
     let first = records(&sandbox.path("made.jsonl"));
     let files = saved(&sandbox, "nets");
     assert_eq!(files.len(), 5, "{files:?}");
@@ -101,7 +157,7 @@ fn a_compressed_network_is_saved_and_another_study_begins_from_it() {
         let (before, after) = (measured(&first, network), measured(&second, 0));
         // Every size, and what is right on every image.
         for (metric, value) in &after {
-            let same = before.iter().find(|(name, _)| name == metric);
+            let same = before.iter().rfind(|(name, _)| name == metric);
             if metric != "bytes_written" {
                 assert_eq!(
                     same.map(|(_, value)| value),
@@ -119,6 +175,7 @@ fn a_compressed_network_is_saved_and_another_study_begins_from_it() {
             "{after:?}"
         );
     }
+    first
 }
 
 #[test]

@@ -14,8 +14,9 @@
 //! the first and the last layer at 8 bits, and here weights are restricted to ±q_max as everywhere.
 
 use crate::catalog::{Entry, Info, Knob, Range, completed, text};
+use crate::event::Event;
 use crate::lab::compression::{Compressed, Compression, Start};
-use crate::lab::context::{Context, Observer};
+use crate::lab::context::{Context, Halfway, HalfwayMut, Observer, Restored};
 use crate::lab::error::{Error, Result};
 use crate::lab::quantization::calibration::Sample;
 use crate::lab::quantization::knobs::{self, Bits};
@@ -24,6 +25,7 @@ use crate::lab::quantization::places::{parameter, stored, weighted};
 use crate::lab::quantization::ranges::{Rule, Seen};
 use crate::lab::quantization::{Activations, begun, round_biases};
 use crate::lab::train::{Objective, Recipe, Training, train};
+use crate::nn::network::Network;
 use crate::nn::op::fake_quant::{LEAST_SCALE, Levels};
 use crate::nn::parameters::{Moves, ParameterRole, RowLevels};
 
@@ -161,10 +163,9 @@ impl Compression for QuantizationAwareTraining {
             life: start.life,
             adjust: None,
         };
-        let mut trained = train(&mut network, &training, observer, cx)?;
+        let mut trained = train(&mut network, &training, &mut Settled(observer), cx)?;
         for network in [&mut network, &mut trained.best] {
-            network.settle_steps()?;
-            round_biases(network)?;
+            settle(network)?;
         }
         remarks.push(
             "biases were rounded after the training; gradients passed roundings straight through inside their ranges"
@@ -189,6 +190,36 @@ impl Compression for QuantizationAwareTraining {
     fn epochs(&self) -> u32 {
         self.epochs
     }
+}
+
+/// Looks at the network of each epoch as it would be kept: with its steps settled and its biases rounded.
+struct Settled<'o>(&'o mut dyn Observer);
+
+impl Observer for Settled<'_> {
+    fn epoch_ended(&mut self, network: &Network, epoch: u32, cx: &mut Context<'_>) -> Result<()> {
+        let mut network = network.duplicate()?;
+        settle(&mut network)?;
+        self.0.epoch_ended(&network, epoch, cx)
+    }
+
+    fn epoch_restored(&mut self, epoch: u32, cx: &mut Context<'_>) -> Result<()> {
+        self.0.epoch_restored(epoch, cx)
+    }
+
+    fn save(&mut self, at: &Halfway<'_>, facts: &[Event]) -> Result<()> {
+        self.0.save(at, facts)
+    }
+
+    fn restore(&mut self, into: &mut HalfwayMut<'_>) -> Result<Option<Restored>> {
+        self.0.restore(into)
+    }
+}
+
+/// As the network is kept.
+fn settle(network: &mut Network) -> Result<()> {
+    network.settle_steps()?;
+    round_biases(network)?;
+    Ok(())
 }
 
 impl QuantizationAwareTraining {
