@@ -95,7 +95,8 @@ impl Workbench<'_> {
                             (pair.lowest(), holds)
                         }
                         (_, Some(of)) => {
-                            let removed = yardstick.sizes.removed(of, &Sizes::of(network));
+                            let after = Sizes::counted(network, of)?;
+                            let removed = yardstick.sizes.removed(of, &after);
                             (removed, removed < asked.value)
                         }
                         (_, None) => {
@@ -158,7 +159,7 @@ impl Workbench<'_> {
         Ok(Yardstick {
             hits: right(&seen, &labels),
             outputs: seen,
-            sizes: Sizes::of(&reference.last),
+            sizes: Sizes::written(&reference.last)?,
         })
     }
 
