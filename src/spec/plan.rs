@@ -274,7 +274,9 @@ impl Branch {
         if self.checkpoint == Checkpoint::Best {
             remarks.push("best epoch");
         }
-        if !is_usual && !is_tuned {
+        let learns =
+            |stage: &Stage| matches!(stage, Stage::Compress(method) if trains(method, catalog));
+        if !is_usual && !is_tuned && !self.stages.iter().any(learns) {
             remarks.push("not tuned");
         }
         if self.stages.iter().any(is_adversarial) {
@@ -342,6 +344,16 @@ fn epochs_label(epochs: u32) -> String {
 
 fn percent(ratio: f64) -> String {
     format!("{} %", (ratio * 1e4).round() / 100.0)
+}
+
+/// Whether a compression trains the network itself: one with epochs, unless a schedule prunes at once.
+fn trains(method: &Method, catalog: &Catalog) -> bool {
+    let described = catalog.find(&method.id);
+    let is_at_once = || match method.setting.0.get("schedule") {
+        Some(schedule) => schedule.to_string() == "one-shot",
+        None => described.is_some_and(|described| described.knob("schedule").is_some()),
+    };
+    described.is_some_and(|described| described.knob("epochs").is_some()) && !is_at_once()
 }
 
 /// The title and the knobs that are not where they stand by themselves; ratio and bits always.

@@ -69,6 +69,12 @@ pub struct Sweep {
     pub bases: Vec<Base>,
 }
 
+/// Whether a knob says anything of a network: the ratio of a student of another architecture does not.
+fn counts(network: &NetworkState, id: &str) -> bool {
+    let mut done = network.compressions.iter();
+    id != "ratio" || network.compressions.is_empty() || done.any(|done| done.asked.is_some())
+}
+
 /// Per cent by which a value lies above another's: 100 · (A_c / A_b - 1).
 pub fn deviation(candidate: f64, reference: f64) -> Option<f64> {
     let percent = 100.0 * (candidate / reference - 1.0);
@@ -102,7 +108,10 @@ impl Sweep {
                 continue;
             };
             let (place, method) = match across {
-                Across::Knob(id) => (branch.number(id), branch.without(id)),
+                Across::Knob(id) => {
+                    let place = branch.number(id).filter(|_| counts(network, id));
+                    (place, branch.without(id))
+                }
                 Across::Size(_) => {
                     let strength = branch.strength().unwrap_or_default();
                     (size, branch.without(strength))
@@ -162,11 +171,15 @@ impl Sweep {
 
     /// Whether some method was tried at more than one place.
     pub fn is_swept(&self) -> bool {
-        let differs = |strand: &Strand| {
-            let first = strand.marks.first().map(|mark| mark.across);
-            strand.marks.iter().any(|mark| Some(mark.across) != first)
-        };
-        self.strands.iter().any(differs)
+        self.strands.iter().any(Strand::is_swept)
+    }
+}
+
+impl Strand {
+    /// Whether it has more than one place.
+    pub fn is_swept(&self) -> bool {
+        let first = self.marks.first().map(|mark| mark.across);
+        self.marks.iter().any(|mark| Some(mark.across) != first)
     }
 }
 

@@ -21,6 +21,18 @@ fn quantize(bits: &str, activations: &str) -> Stage {
     })
 }
 
+/// What trains while it prunes needs no tuning afterwards.
+fn gradually() -> Stage {
+    let Stage::Compress(method) = prune(0.8) else {
+        unreachable!("a compression")
+    };
+    let schedule = KnobValue::Choice("gradual".to_owned());
+    Stage::Compress(Method {
+        setting: method.setting.with("schedule", schedule),
+        ..method
+    })
+}
+
 fn tune(epochs: i64) -> Stage {
     Stage::FineTune(Setting::default().with("epochs", KnobValue::Integer(epochs)))
 }
@@ -60,6 +72,14 @@ fn branches_that_differ_are_called_differently() {
         (
             vec![quantize("4", "floats"), tune(1)],
             "post-training quantization 4-bit weights, float activations + 1 epoch",
+        ),
+        (vec![gradually()], "magnitude pruning 80 % schedule gradual"),
+        (
+            vec![
+                prune(0.5),
+                Stage::Compress(Method::plain("self-distillation")),
+            ],
+            "magnitude pruning 50 % + self-distillation",
         ),
         (vec![tune(1)], "fine-tuned"),
         (vec![tune(4)], "fine-tuned + 4 epochs"),

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::super::Chapter;
 use super::{count, estimate, relative, words};
 use crate::measurement::{Measurement, Metric};
-use crate::spec::NetworkId;
+use crate::spec::{NetworkId, STRENGTHS};
 use crate::state::State;
 use crate::state::comparison::{Estimate, FOOTPRINT};
 use crate::state::sweep::{Across, Quantity, Sweep, acrosses};
@@ -60,7 +60,10 @@ pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
                 text,
             )?;
         }
-        for strand in &sweep.strands {
+        // Beside the strength of each method, only what was turned.
+        let is_strength = STRENGTHS.contains(&knob.as_str());
+        let strands = sweep.strands.iter();
+        for strand in strands.filter(|strand| is_strength || strand.is_swept()) {
             let label = words(&strand.method.label(&chapter.header.catalog));
             for mark in &strand.marks {
                 let found = (mark.network, &mark.found);
