@@ -175,7 +175,8 @@ impl Knob {
             ..Trial::default()
         };
         let severity = severity(wish);
-        for place in 0..self.conditions.len() {
+        // Others may have been made for smaller networks.
+        for place in 0..self.conditions.len().min(self.fitting(&network)) {
             let Some(condition) = self.conditions.get(place) else {
                 continue;
             };

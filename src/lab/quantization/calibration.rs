@@ -9,8 +9,7 @@ use crate::lab::data::Examples;
 use crate::lab::error::{Error, Result};
 use crate::lab::outputs::batch;
 use crate::lab::quantization::ranges::{Rule, Seen};
-use crate::nn::Mode;
-use crate::nn::network::Network;
+use crate::nn::network::{Frozen, Network};
 use crate::nn::op::values;
 use crate::nn::trace::{Keep, Trace};
 use crate::nn::workspace::Workspace;
@@ -54,12 +53,12 @@ impl<'a> Sample<'a> {
         cx: &mut Context<'_>,
         look: &mut dyn FnMut(&Trace<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut workspace = Workspace::default();
+        let mut network = Frozen::new(network, Workspace::default());
         let total = self.indices.len();
         let mut seen = 0;
         for indices in self.indices.chunks(BATCH) {
             let images = batch(self.examples, indices)?;
-            let trace = network.trace(&images, Mode::Eval, Keep::Activations, &mut workspace)?;
+            let trace = network.trace(&images, Keep::Activations)?;
             look(&trace)?;
             seen += indices.len();
             if seen == total || seen.is_multiple_of(REPORT_EVERY) {
