@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(conditions(&[many]), ["pgd:steps=50"]);
         // Other images, another name; only where they differ.
         let few = turned("images", 100);
-        assert_eq!(conditions(&[few.clone()]), ["pgd"]);
+        assert_eq!(conditions(std::slice::from_ref(&few)), ["pgd"]);
         assert_eq!(
             conditions(&[few, usual]),
             ["pgd:images=100", "pgd:images=1000"]

@@ -34,7 +34,7 @@ pub enum Error {
     Impossible { knob: String, problem: String },
     /// An attack moved an image farther than it may, or out of the pixels' range: a fault of the attack.
     #[error(
-        "{attack} moved image {image} by {distance} where {budget} are allowed, or out of the range of pixels; its numbers are left out"
+        "{attack} moved image {image} by {distance:.6} where {budget:.6} are allowed, or out of the range of pixels; its numbers are left out"
     )]
     BudgetExceeded {
         attack: String,

@@ -147,7 +147,7 @@ fn accuracy_against_the_budget_is_a_curve() {
                 .map(|point| (point.budget.unwrap().0, point.scalar().unwrap()))
                 .collect()
         };
-        let pgd = curve("pgd");
+        let pgd = curve("pgd:steps=5");
         assert_eq!(pgd.len(), 5);
         assert_eq!((pgd[0].0, pgd[3].0), (0.0, 0.3));
         assert!(pgd.windows(2).all(|pair| pair[1].1 <= pair[0].1), "{pgd:?}");

@@ -202,6 +202,7 @@ fn write_estimators(
 
 #[cfg(test)]
 mod tests {
+    use crate::catalog::{Described, Info, text};
     use crate::measurement::{Measurement, Metric, Score, Through, wilson};
     use crate::report::markdown::tests::{rendered, with};
     use crate::session::{Header, sample};
@@ -302,6 +303,17 @@ mod tests {
         };
         let mut header = header();
         header.study.suite.attacks = vec![Method::plain("deepfool")];
+        header.catalog.attacks = vec![Described {
+            info: Info {
+                id: text("deepfool"),
+                title: text("DeepFool"),
+                summary: text(""),
+                reference: text(""),
+                family: text("minimal"),
+                ratio_of: None,
+            },
+            knobs: Vec::new(),
+        }];
         let text = rendered(
             &header,
             with(vec![

@@ -203,10 +203,10 @@ fn waiting(scene: &Scene<'_>) -> String {
     let Some(study) = &scene.state().study else {
         return "no study yet: 1 makes one, o opens a saved one".to_owned();
     };
-    if let Some(words) = left_out(study, "gallery") {
-        return words;
-    }
     if scene.state().is_running() {
+        if let Some(words) = left_out(study, "gallery") {
+            return words;
+        }
         return "waits for the first measured network".to_owned();
     }
     "this session has no pictures: the probe gallery makes them, and --attacks pgd adds attacked ones".to_owned()

@@ -16,8 +16,8 @@ pub(super) struct Asked<'a> {
 /// Knobs that a name says in its own way, or does not say: they tell on what an attack is used.
 const SAID: [&str; 5] = ["epsilons", "images", "norm", "space", "gradient"];
 
-/// Attacks that take no norm, since they look for what is nearest in this one.
-const EUCLIDEAN: [&str; 3] = ["deepfool", "carlini-wagner", "salt-and-pepper"];
+/// The family of attacks that look for what is nearest: those of them that take no norm go by the Euclidean one.
+const MINIMAL: &str = "minimal";
 
 /// What is fixed in the published space, whatever the knobs say.
 const FIXED: [&str; 4] = ["steps", "step-size", "restarts", "start"];
@@ -121,7 +121,10 @@ impl<'a> Asked<'a> {
         match self.word("norm") {
             Some("linf") => Some("L-infinity"),
             Some("l2") => Some("Euclidean"),
-            _ => EUCLIDEAN.contains(&&*self.method.id).then_some("Euclidean"),
+            _ => {
+                let is_minimal = self.described?.info.family == MINIMAL;
+                is_minimal.then_some("Euclidean")
+            }
         }
     }
 
