@@ -9,12 +9,13 @@ use clap::ArgMatches;
 
 use super::{RunArguments, UsageError};
 use crate::catalog::Catalog;
-use crate::lab::feasibility::{problems, spelled_out};
+use crate::lab::feasibility::{left_out, problems, spelled_out};
 use crate::lab::saved;
 use crate::spec::{
     Branch, CheckedStudy, Checkpoint, KnobValue, Match, Method, Reference, Setting, SpecError,
     Stage, Study, Suite, Weights,
 };
+use crate::state::counted;
 
 /// Where each flag stood on the command line, in order of appearance.
 #[derive(Clone, Debug, Default)]
@@ -207,6 +208,14 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
     if !arguments.corruptions.is_empty() {
         let named = arguments.corruptions.iter();
         study.suite.corruptions = named.map(|id| Method::plain(id.trim())).collect();
+    }
+    let left_out = left_out(&study);
+    if !left_out.is_empty() {
+        eprintln!(
+            "shrinklab: the images have no color, and {} of what was asked for are left out: {}",
+            counted(left_out.len() as u64, "corruption"),
+            left_out.join(", ")
+        );
     }
     Ok(spelled_out(study))
 }

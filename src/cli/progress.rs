@@ -9,7 +9,7 @@ use crate::event::{Event, Outcome, Record, Tally};
 use crate::lab::statistics::wilson;
 use crate::measurement::{CheckOutcome, Masking, MaskingCheck, Measurement, Metric, Unit, Value};
 use crate::session::codec;
-use crate::state::suspicion::said;
+use crate::state::suspicion::{said, through};
 use crate::state::{State, closing_sentence, counted, say};
 use crate::ui::figure;
 
@@ -291,7 +291,7 @@ impl Words {
             verdict.word()
         );
         if let Some(estimator) = &found.estimator {
-            text = format!("{text} ({})", estimator.word());
+            text = format!("{text}; {}", through(*estimator));
         }
         for check in checks {
             if check.outcome == CheckOutcome::Passed {

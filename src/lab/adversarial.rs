@@ -118,6 +118,17 @@ impl Adversarial {
         for asked in self.asked().unwrap_or_default() {
             let remark = asked.attack.remark(classes);
             remarks.extend(remark.map(|remark| format!("{}: {remark}", asked.condition)));
+            let unit = asked.attack.published().unwrap_or(1.0);
+            let largest = asked.epsilons.last().copied().unwrap_or(0.0);
+            // Sums of steps are not exact.
+            let farthest = asked.attack.farthest();
+            if let Some(farthest) = farthest.filter(|farthest| largest > farthest * (1.0 + 1e-9)) {
+                remarks.push(format!(
+                    "{}: its steps reach no farther than {} in pixels, and larger budgets say nothing more of a network",
+                    asked.condition,
+                    farthest * unit
+                ));
+            }
         }
         remarks
     }
@@ -184,11 +195,24 @@ pub fn estimator(network: &Network, gradient: Option<Estimator>) -> Option<Throu
     })
 }
 
-/// What keeps attacks from being used on so many classes, in one sentence.
+/// What keeps attacks from being used, or from being used on so many classes, in one sentence.
 pub fn impossible(attacks: &[Method], classes: usize) -> Option<String> {
     attacks.iter().find_map(|method| {
         let entry = attack::find(&method.id).ok()?;
-        let fewest = entry.made(&method.setting).fewest_classes();
+        let made = entry.made(&method.setting);
+        let is_turned = |id: &&&str| {
+            let knob = entry.knobs.iter().find(|knob| knob.id == **id);
+            let stands = method.setting.0.get(**id);
+            knob.zip(stands).is_some_and(|(knob, value)| knob.range.default() != *value)
+        };
+        if let Some(knob) = made.fixed().iter().find(is_turned) {
+            return Some(format!(
+                "{knob} of {}{} is turned, and this attack has its own; it stays where it stands by itself",
+                method.id,
+                made.variant()
+            ));
+        }
+        let fewest = made.fewest_classes();
         (classes < fewest).then(|| {
             format!(
                 "{} needs {fewest} classes or more for its loss, and there are {classes}",
@@ -303,6 +327,31 @@ mod tests {
             Adversarial::new("mnist", &[method("autoattack", &[])])
                 .remarks(4)
                 .is_empty()
+        );
+    }
+
+    #[test]
+    fn an_attack_as_published_takes_no_other_steps_and_says_how_far_it_goes() {
+        let published = |knobs: &[(&str, KnobValue)]| {
+            let mut method = method("pgd", knobs);
+            let word = KnobValue::Choice("published".to_owned());
+            method.setting = method.setting.with("space", word);
+            method
+        };
+        let steps = published(&[("steps", KnobValue::Integer(50))]);
+        assert_eq!(
+            impossible(&[steps], 10).unwrap(),
+            "steps of pgd:published is turned, and this attack has its own; it stays where it stands by itself"
+        );
+        assert_eq!(impossible(&[published(&[])], 10), None);
+        // 20 steps of 0.01 are 0.2 of its units, 0.1 in pixels: Fashion-MNIST's curve goes to twice 0.1 of its units.
+        let of = |dataset: &str| Adversarial::new(dataset, &[published(&[])]).remarks(10);
+        assert!(of("fashion-mnist").is_empty(), "{:?}", of("fashion-mnist"));
+        assert_eq!(
+            of("mnist"),
+            [
+                "pgd:published: its steps reach no farther than 0.1 in pixels, and larger budgets say nothing more of a network"
+            ]
         );
     }
 

@@ -93,6 +93,16 @@ pub trait Attack: Send + Sync {
         1.0
     }
 
+    /// Knobs that count for nothing as the others stand; one of them that is turned is refused.
+    fn fixed(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// How far it can go at all, in the units of its budgets, where that is not as far as they say.
+    fn farthest(&self) -> Option<f64> {
+        None
+    }
+
     /// What it leaves out or does otherwise on so many classes, in words.
     fn remark(&self, _classes: usize) -> Option<String> {
         None

@@ -13,9 +13,15 @@ use crate::lab::train::Recipe;
 use crate::lab::worker::available_threads;
 use crate::spec::{CheckedStudy, Reference, Stage, Study};
 
-/// Multiply-accumulates a second and thread that small networks reach in training: `lenet5` (1.1 M a forward pass) at
-/// 9,000 images/s on two threads.
-const RATE: f64 = 1.5e10;
+/// Multiply-accumulates a second and thread that networks of so many reach in training: `lenet5` (1.1 M a forward pass) at
+/// 9,000 images/s on two threads, `cnn8` (13.7 M) at 1,860, `resnet18` (555 M) at 83.
+fn rate(macs: f64) -> f64 {
+    match macs {
+        ..5e6 => 1.5e10,
+        ..1e8 => 3.8e10,
+        _ => 6.9e10,
+    }
+}
 
 /// Seconds per network for measuring latencies, which run for a time and not for a number of images.
 const LATENCY: f64 = 2.5;
@@ -103,7 +109,7 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     }
     let threads = f64::from(study.threads.unwrap_or_else(available_threads));
     let networks = trained + reference.branches.len() as f64;
-    let seconds = images * macs / (RATE * threads) + networks * LATENCY;
+    let seconds = images * macs / (rate(macs) * threads) + networks * LATENCY;
     // A record of ten steps has about 170 bytes; every point of the map states all points again.
     let steps = images / (64.0 * 10.0) / 3.0 * 170.0;
     Some((

@@ -61,6 +61,23 @@ pub fn spelled_out(mut study: Study) -> Study {
     study
 }
 
+/// Members of the sets of corruptions that [`spelled_out`] leaves out of a study, since its images have no color.
+pub fn left_out(study: &Study) -> Vec<String> {
+    let whole = |study: &Study| -> Vec<Method> {
+        let mut colored = study.clone();
+        for reference in &mut colored.references {
+            reference.dataset = Method::plain("cifar10");
+        }
+        spelled_out(colored).suite.corruptions
+    };
+    let kept = spelled_out(study.clone()).suite.corruptions;
+    let gone = whole(study)
+        .into_iter()
+        .filter(|method| !kept.contains(method));
+    gone.filter_map(|method| Some(named(&method).ok()?.condition))
+        .collect()
+}
+
 /// The images of a reference as its data set has them; nothing where the data set is not known.
 fn shape_of(reference: &Reference) -> Option<ImageShape> {
     Some(domain::source(&reference.dataset)?.extent().shape)
@@ -369,6 +386,22 @@ mod tests {
                 "fog"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_set_leaves_out_is_named() {
+        let asked = |dataset: &str, word: &str| {
+            let mut study = Study::default();
+            study.references[0].dataset = Method::plain(dataset);
+            study.suite.corruptions = vec![Method::plain(word)];
+            left_out(&study)
+        };
+        assert_eq!(
+            asked("mnist", "document-000"),
+            ["iso-noise:published", "rgb-shift:published"]
+        );
+        assert!(asked("cifar10", "document-000").is_empty());
+        assert!(asked("mnist", "cifar-10-c").is_empty());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Tables for people. No accuracy stands without its n and its interval.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use super::{Chapter, Format, Report};
 use crate::event::Outcome;
 use crate::measurement::{Measurement, Metric};
+use crate::spec::Role;
 use crate::state::comparison::{Comparison, Estimate};
-use crate::state::{State, Status, closing_sentence, counted, plain, rounded, say};
+use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, rounded, say};
 
 mod attacks;
 mod comparison;
@@ -144,7 +146,26 @@ fn write_networks(state: &State, text: &mut String) -> fmt::Result {
             estimate(accuracy.as_ref())
         )?;
     }
-    writeln!(text)
+    writeln!(text)?;
+    let references = state.study.iter().flat_map(|study| &study.references);
+    for (index, reference) in references.enumerate() {
+        let of = |network: &&Arc<NetworkState>| {
+            network.plan.role == Role::Reference && network.plan.reference as usize == index
+        };
+        let Some(network) = state.networks.iter().find(of) else {
+            continue;
+        };
+        let knobs = reference.training.0.iter();
+        let knobs: Vec<String> = knobs.map(|(id, value)| format!("{id} = {value}")).collect();
+        writeln!(
+            text,
+            "{} was trained with seed {}: {}\n",
+            words(&network.plan.name),
+            network.plan.init_seed,
+            code(&knobs.join(", "))
+        )?;
+    }
+    Ok(())
 }
 
 /// Under what networks were asked, in words: `clean images`, `contrast`, `pgd within 8/255`.

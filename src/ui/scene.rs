@@ -188,6 +188,8 @@ impl<'a> Scene<'a> {
         };
         of(|role| role == Role::Branch)
             .chain(of(|role| matches!(role, Role::Twin | Role::SameStartTwin)))
+            // The first reference is on screen by itself; another one stands beside itself.
+            .chain(of(|role| role == Role::Reference).skip(1))
             .collect()
     }
 

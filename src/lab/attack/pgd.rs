@@ -128,6 +128,19 @@ impl Attack for Projected {
         self.published.then_some(PUBLISHED_UNIT)
     }
 
+    fn fixed(&self) -> &'static [&'static str] {
+        if self.published {
+            &["steps", "step-size", "restarts", "start", "norm"]
+        } else {
+            &[]
+        }
+    }
+
+    fn farthest(&self) -> Option<f64> {
+        let (step, steps) = PUBLISHED;
+        self.published.then_some(step * f64::from(steps))
+    }
+
     fn gradient(&self) -> Option<Estimator> {
         Some(self.gradient)
     }

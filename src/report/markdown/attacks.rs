@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::super::Chapter;
 use super::{budget, share, words};
-use crate::measurement::{Measurement, Metric, Through};
+use crate::measurement::{Masking, Measurement, Metric, Through, Value};
 use crate::state::suspicion::through;
 use crate::state::{NetworkState, State, rounded};
 
@@ -33,7 +33,9 @@ pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
         "## Attacks\n\n\
          Share of the images that are right as they are and after the attack, with its 95 % Wilson interval; an image that is \
          wrong as it is counts as not robust. Budgets are in pixels from 0 to 1: the largest change of a pixel (L-infinity), \
-         or the length of all changes together (Euclidean).\n"
+         or the length of all changes together (Euclidean). An attack leaves an image where the network first errs on it, just \
+         beyond the boundary: rounding to bytes undoes some of that, and an attack made for image files would break more than \
+         those rows say.\n"
     )?;
     text.push_str(&told);
     Ok(())
@@ -60,6 +62,18 @@ fn common_n<'a>(found: impl IntoIterator<Item = &'a Measurement>) -> Option<u64>
     let mut all = found.into_iter().map(|found| found.n);
     let first = all.next()??;
     all.all(|n| n == Some(first)).then_some(first)
+}
+
+/// Whether attacks by gradients cannot be believed.
+fn is_masked(network: &NetworkState) -> bool {
+    let found = network.masking.as_ref().map(|found| &found.value);
+    matches!(
+        found,
+        Some(Value::Masking {
+            verdict: Masking::Masked,
+            ..
+        })
+    )
 }
 
 /// What stands under an attack: a row per network, and another one after rounding to bytes where that was stated.
@@ -110,7 +124,8 @@ fn write_curve(chapter: &Chapter<'_>, condition: &str, text: &mut String) -> fmt
     let columns = budgets.len() + if is_minimal { 3 } else { 0 };
     writeln!(text, "|---|{}", "---|".repeat(columns))?;
     for (network, found) in &rows {
-        write!(text, "| {} |", words(&network.plan.name))?;
+        let mark = if is_masked(network) { " (†)" } else { "" };
+        write!(text, "| {}{mark} |", words(&network.plan.name))?;
         for found in found {
             write!(text, " {} |", share(found.as_ref(), n))?;
         }
@@ -121,6 +136,13 @@ fn write_curve(chapter: &Chapter<'_>, condition: &str, text: &mut String) -> fmt
         write_rounded(network, &curve(network, Metric::AccuracyRounded), n, text)?;
     }
     writeln!(text)?;
+    if rows.iter().any(|(network, _)| is_masked(network)) {
+        writeln!(
+            text,
+            "† Its gradients are masked (see below): accuracy under attacks by gradients is too high to be believed, and so are \
+             differences from it.\n"
+        )?;
+    }
     for asked in &asked {
         writeln!(text, "{}\n", asked.sentence())?;
     }
