@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use clap::ArgMatches;
 
-use super::{RunArguments, UsageError};
+use super::{RunArguments, UsageError, print};
 use crate::catalog::Catalog;
 use crate::lab::feasibility::{left_out, problems, spelled_out};
 use crate::lab::saved;
@@ -210,12 +210,12 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         study.suite.corruptions = named.map(|id| Method::plain(id.trim())).collect();
     }
     let left_out = left_out(&study);
-    if !left_out.is_empty() {
-        eprintln!(
-            "shrinklab: the images have no color, and {} of what was asked for are left out: {}",
+    if !(left_out.is_empty() || arguments.quiet || arguments.json) {
+        print(&format!(
+            "warning: the images have no color, and {} of what was asked for are left out: {}\n",
             counted(left_out.len() as u64, "corruption"),
             left_out.join(", ")
-        );
+        ))?;
     }
     Ok(spelled_out(study))
 }
