@@ -33,49 +33,48 @@ pub fn of_shapes(study: &CheckedStudy) -> Vec<SpecError> {
 /// The study with sets of corruptions (`cifar-10-c`) spelled out, and variants behind a colon (`random-fog:published`)
 /// turned into knobs. Of a set, what needs color is left out where a data set has none.
 pub fn spelled_out(mut study: Study) -> Study {
-    let is_gray = study.references.iter().any(|reference| {
-        let shape = shape_of(reference);
-        shape.is_some_and(|shape| shape.channels != 3)
-    });
-    let is_left_out = |method: &Method| {
-        is_gray && named(method).is_ok_and(|named| named.corruption.needs_color())
-    };
-    let mut methods: Vec<Method> = Vec::new();
-    for method in std::mem::take(&mut study.suite.corruptions) {
-        let set = corruption::SETS.iter().find(|set| set.id == method.id);
-        let several = match set {
-            Some(set) if method.setting.0.is_empty() => {
-                let members = set.members.iter().map(|member| corruption::parse(member));
-                members.filter(|member| !is_left_out(member)).collect()
-            }
-            _ if method.setting.0.is_empty() => vec![corruption::parse(&method.id)],
-            _ => vec![method],
-        };
-        for method in several {
-            if !methods.contains(&method) {
-                methods.push(method);
-            }
-        }
-    }
-    study.suite.corruptions = methods;
+    (study.suite.corruptions, _) = members(&study);
     study
 }
 
 /// Members of the sets of corruptions that [`spelled_out`] leaves out of a study, since its images have no color.
 pub fn left_out(study: &Study) -> Vec<String> {
-    let whole = |study: &Study| -> Vec<Method> {
-        let mut colored = study.clone();
-        for reference in &mut colored.references {
-            reference.dataset = Method::plain("cifar10");
+    let (_, left_out) = members(study);
+    let conditions = left_out.iter().filter_map(|method| named(method).ok());
+    conditions.map(|named| named.condition).collect()
+}
+
+/// The corruptions that a study's words stand for, each once, and what is left out of them.
+fn members(study: &Study) -> (Vec<Method>, Vec<Method>) {
+    let is_gray = study.references.iter().any(|reference| {
+        let shape = shape_of(reference);
+        shape.is_some_and(|shape| shape.channels != 3)
+    });
+    let is_colored =
+        |method: &Method| named(method).is_ok_and(|named| named.corruption.needs_color());
+    let (mut kept, mut left_out): (Vec<Method>, Vec<Method>) = (Vec::new(), Vec::new());
+    for method in &study.suite.corruptions {
+        let is_plain = method.setting.0.is_empty();
+        let set = corruption::SETS.iter().find(|set| set.id == method.id);
+        let several = match set.filter(|_| is_plain) {
+            Some(set) => set
+                .members
+                .iter()
+                .map(|member| corruption::parse(member))
+                .collect(),
+            None if is_plain => vec![corruption::parse(&method.id)],
+            None => vec![method.clone()],
+        };
+        for member in several {
+            // What is asked for by its own name is refused, and not left out.
+            let gone = is_gray && is_plain && set.is_some() && is_colored(&member);
+            let into = if gone { &mut left_out } else { &mut kept };
+            if !into.contains(&member) {
+                into.push(member);
+            }
         }
-        spelled_out(colored).suite.corruptions
-    };
-    let kept = spelled_out(study.clone()).suite.corruptions;
-    let gone = whole(study)
-        .into_iter()
-        .filter(|method| !kept.contains(method));
-    gone.filter_map(|method| Some(named(&method).ok()?.condition))
-        .collect()
+    }
+    (kept, left_out)
 }
 
 /// The images of a reference as its data set has them; nothing where the data set is not known.
