@@ -336,6 +336,10 @@ mod tests {
             .err()
             .unwrap();
         assert!(error.to_string().ends_with("at most 0 %"), "{error}");
+        // Half a point short of nearly everything leaves several times what was asked for: 0.16 % and not 0.1.
+        let error = solve(RatioOf::Macs, 0.999, 0.96, &BEFORE, make).err();
+        assert!(error.unwrap().to_string().contains("at most 99.8"));
+        assert!(solve(RatioOf::Macs, 0.754, 0.5, &BEFORE, make).is_ok());
     }
 
     #[test]

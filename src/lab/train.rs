@@ -434,3 +434,31 @@ fn validate(
 ) -> Result<Tally> {
     Ok(outputs(network, validation, workspace, &mut || cx.checkpoint())?.tally(&validation.labels))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Setting;
+
+    #[test]
+    fn a_training_that_taught_nothing_says_so() {
+        let recipe = Recipe::new(&Setting::default());
+        let said = |correct, n| {
+            let tally = Tally {
+                loss: Score(2.3),
+                correct,
+                n,
+            };
+            not_learned(&tally, 10, &recipe)
+        };
+        let words = said(205, 2000).unwrap();
+        assert!(
+            words.contains("10.2 % of 2000 validation images"),
+            "{words}"
+        );
+        assert!(words.contains("guessing has 10.0 %"), "{words}");
+        // Better than guessing for certain, and too few images to tell.
+        assert_eq!(said(300, 2000), None);
+        assert_eq!(said(2, 20), None);
+    }
+}

@@ -225,7 +225,7 @@ fn write_estimators(
 #[cfg(test)]
 mod tests {
     use crate::catalog::{Described, Info, text};
-    use crate::measurement::{Measurement, Metric, Score, Through, wilson};
+    use crate::measurement::{Masking, Measurement, Metric, Score, Through, Value, wilson};
     use crate::report::markdown::tests::{rendered, with};
     use crate::session::{Header, sample};
     use crate::spec::{KnobValue, Method, NetworkId};
@@ -308,6 +308,29 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn accuracy_of_a_network_whose_gradients_are_masked_is_marked() {
+        let verdict = |verdict| Measurement {
+            value: Value::Masking {
+                verdict,
+                checks: Vec::new(),
+            },
+            ..sample::scalar(NetworkId(0), 0, Metric::GradientMasking, 0.0)
+        };
+        let said = |of| {
+            let right = found(0, Metric::Accuracy, 188, 0.1);
+            rendered(&header(), with(vec![right, verdict(of)]))
+        };
+        let masked = said(Masking::Masked);
+        assert!(masked.contains("| reference (†) | 94.0 % ["), "{masked}");
+        assert!(masked.contains("† Its gradients are masked"), "{masked}");
+        assert!(!said(Masking::NotMasked).contains('†'));
+        assert!(
+            masked.contains("reference was trained with seed "),
+            "{masked}"
+        );
     }
 
     #[test]
