@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::{DataFacts, Event, Outcome, Picture, Record, Trial, Warning};
-use crate::measurement::{Measurement, Value};
-use crate::spec::{Branch, NetworkId, NetworkPlan, Role, StageKind, Study};
+use crate::event::{DataFacts, Outcome, Picture, Record, Trial, Warning};
+use crate::spec::{NetworkId, Role, Study};
 
+mod apply;
 mod chunks;
 pub mod comparison;
 pub mod knob;
@@ -26,8 +26,10 @@ mod summary;
 pub mod suspicion;
 pub mod sweep;
 pub mod timeline;
+pub mod transfer;
+mod wording;
 
-pub use comparison::{Comparison, closing_sentence};
+pub use comparison::{Comparison, closing_sentence, closing_sentences};
 pub use knob::Sensed;
 pub use landscape::{Landscape, Map, NOBODY, Nearness, Point};
 pub use measurements::Measurements;
@@ -36,6 +38,7 @@ pub use pace::Pace;
 pub use series::{Block, Series, Smoothing};
 pub use summary::{counted, is_steering, plain, rounded};
 pub use timeline::{Mode, Timeline};
+pub use wording::{doing, say};
 
 /// Words of a user, at their place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,326 +161,6 @@ impl State {
         self.study.is_some() && self.outcome.is_none()
     }
 
-    /// Adds one fact.
-    pub fn apply(&mut self, record: &Record) {
-        self.records += 1;
-        if record.at < self.at {
-            self.odd(record, "time runs backward");
-        }
-        self.at = self.at.max(record.at);
-        match &record.event {
-            Event::StudyStarted { study, networks } => self.start(record, study, networks),
-            Event::BranchAdded {
-                reference,
-                branch,
-                network,
-            } => self.add_branch(record, *reference, branch, network),
-            Event::DataReady(facts) => {
-                match self
-                    .data
-                    .iter_mut()
-                    .find(|known| known.reference == facts.reference)
-                {
-                    Some(known) => known.clone_from(facts),
-                    None => self.data.push(facts.clone()),
-                }
-            }
-            Event::StageStarted {
-                network,
-                stage,
-                kind,
-                title,
-                steps,
-            } => {
-                self.current = Some((*network, *stage));
-                self.pace.start();
-                self.at_stage(record, *network, *stage, |network, at| {
-                    network.start_stage(*stage, *kind, title, *steps, at)
-                });
-            }
-            Event::NetworkBuilt {
-                network,
-                architecture,
-                parameters,
-                layers,
-            } => self.at_network(record, *network, |network| {
-                network.architecture.clone_from(architecture);
-                network.parameters = *parameters;
-                network.layers.clone_from(layers);
-            }),
-            Event::Progressed {
-                network,
-                stage,
-                done,
-                total,
-                what,
-            } => self.at_stage(record, *network, *stage, |network, _| {
-                network.progress(*stage, *done, *total, what)
-            }),
-            Event::StepsTrained {
-                network,
-                stage,
-                step,
-                count,
-                images,
-                loss_mean,
-                loss_min,
-                loss_max,
-                learning_rate,
-            } => {
-                self.pace.trained(record.at, *images);
-                let sample = series::Sample {
-                    last: *step,
-                    steps: *count,
-                    mean: loss_mean.0,
-                    min: loss_min.0,
-                    max: loss_max.0,
-                };
-                self.at_stage(record, *network, *stage, |network, _| {
-                    network.train(*stage, sample, *images, learning_rate.0)
-                });
-            }
-            Event::EpochEnded {
-                network,
-                stage,
-                epoch,
-                step,
-                train,
-                validation,
-                best,
-            } => {
-                let row = Epoch {
-                    stage: *stage,
-                    epoch: *epoch,
-                    step: *step,
-                    at: record.at,
-                    train: *train,
-                    validation: *validation,
-                    is_best: *best,
-                };
-                self.at_stage(record, *network, *stage, |network, _| {
-                    network.end_epoch(row)
-                });
-            }
-            // It says why the stage ends, which the stage's own end then counts; nothing is drawn from it.
-            Event::StoppedEarly { network, stage, .. } => {
-                self.at_stage(record, *network, *stage, |_, _| None);
-            }
-            Event::NetworkCompressed {
-                network,
-                stage,
-                method,
-                counts,
-                asked,
-                reached,
-                removed,
-                remarks,
-            } => {
-                let facts = Compressed {
-                    stage: *stage,
-                    method: method.clone(),
-                    counts: counts.clone(),
-                    asked: asked.map(|ratio| ratio.0),
-                    reached: reached.map(|ratio| ratio.0),
-                    removed: *removed,
-                    remarks: remarks.clone(),
-                };
-                self.at_stage(record, *network, *stage, |network, _| {
-                    network.compressed(facts)
-                });
-            }
-            Event::Pictured(picture) => self.pictures.push(Arc::new(picture.clone())),
-            Event::NetworkSaved {
-                network,
-                file,
-                bytes,
-            } => {
-                let saved = Some((file.clone(), *bytes));
-                self.at_network(record, *network, |network| network.saved = saved);
-            }
-            Event::Measured(measurement) => self.measured(record, measurement),
-            Event::Warned { network, warning } => self.warnings.push(Warned {
-                seq: record.seq,
-                network: *network,
-                warning: warning.clone(),
-            }),
-            Event::NoteAdded { text } => self.notes.push(Note {
-                seq: record.seq,
-                at: record.at,
-                text: text.clone(),
-            }),
-            Event::Tried(trial) => self.trials.push(Arc::new(trial.clone())),
-            Event::Sensed {
-                reference,
-                layer,
-                ratio,
-                n,
-                hits,
-                base,
-            } => {
-                let found = Sensed {
-                    ratio: ratio.0,
-                    n: *n,
-                    hits: *hits,
-                    base: *base,
-                };
-                self.sensed.insert((*reference, layer.clone()), found);
-            }
-            Event::Paused => self.set_paused(record, true),
-            Event::Resumed => self.set_paused(record, false),
-            Event::StageEnded {
-                network,
-                stage,
-                outcome,
-                cost,
-            } => {
-                if self.current == Some((*network, *stage)) {
-                    self.current = None;
-                }
-                self.pace.start();
-                self.at_stage(record, *network, *stage, |network, at| {
-                    network.end_stage(*stage, outcome, *cost, at)
-                });
-            }
-            Event::StudyEnded { outcome } => self.end(record, outcome),
-            Event::Continued => {
-                self.continued += 1;
-                self.outcome = None;
-                for network in &mut self.networks {
-                    Arc::make_mut(network).open_again();
-                }
-                self.is_paused = false;
-                self.pace.start();
-            }
-            Event::Unknown { kind, .. } => *self.unknown.entry(kind.clone()).or_default() += 1,
-        }
-    }
-
-    fn start(&mut self, record: &Record, study: &Study, networks: &[NetworkPlan]) {
-        if self.study.is_some() {
-            self.odd(record, "the study starts a second time");
-            return;
-        }
-        self.study = Some(study.clone());
-        for plan in networks {
-            self.add_network(record, plan);
-        }
-    }
-
-    fn add_branch(
-        &mut self,
-        record: &Record,
-        reference: u32,
-        branch: &Branch,
-        network: &NetworkPlan,
-    ) {
-        let reference = self
-            .study
-            .as_mut()
-            .and_then(|study| study.references.get_mut(reference as usize));
-        match reference {
-            Some(reference) => reference.branches.push(branch.clone()),
-            None => self.odd(
-                record,
-                "a branch is added to a reference that the study does not have",
-            ),
-        }
-        self.outcome = None;
-        self.add_network(record, network);
-    }
-
-    fn add_network(&mut self, record: &Record, plan: &NetworkPlan) {
-        if self.place(plan.id).is_some() {
-            self.odd(record, format!("network {} is planned twice", plan.id));
-        } else {
-            self.networks
-                .push(Arc::new(NetworkState::new(plan.clone())));
-        }
-    }
-
-    fn measured(&mut self, record: &Record, measurement: &Measurement) {
-        if let Value::Scalar(_) = measurement.value {
-            self.at_network(record, measurement.network, |network| {
-                network.measurements.insert(measurement.clone());
-            });
-            return;
-        }
-        if let Value::Masking { .. } = measurement.value {
-            self.at_network(record, measurement.network, |network| {
-                network.masking = Some(Arc::new(measurement.clone()));
-            });
-            return;
-        }
-        let Some(reference) = self
-            .network(measurement.network)
-            .map(|network| network.plan.reference)
-        else {
-            let problem = format!("network {} was never planned", measurement.network);
-            return self.odd(record, problem);
-        };
-        let landscape = self.landscapes.entry(reference).or_default();
-        let problem = match &measurement.value {
-            Value::Scalar(_) | Value::Masking { .. } => None,
-            Value::Row(distances) => landscape.join(measurement, distances),
-            Value::Scatter { method, points } => {
-                landscape.draw(record.seq, method, points);
-                None
-            }
-            Value::Verdict {
-                verdict,
-                difference,
-                twins,
-            } => {
-                landscape.judge(measurement, *verdict, *difference, *twins);
-                None
-            }
-        };
-        if let Some(problem) = problem {
-            self.odd(record, problem);
-        }
-    }
-
-    fn set_paused(&mut self, record: &Record, paused: bool) {
-        self.is_paused = paused;
-        self.pace.start();
-        if let Some((id, stage)) = self.current {
-            self.at_stage(record, id, stage, |network, at| {
-                network.hold(stage, paused, at)
-            });
-        }
-    }
-
-    fn end(&mut self, record: &Record, outcome: &Outcome) {
-        if self.outcome.is_some() {
-            self.odd(record, "the study ends a second time");
-        }
-        self.outcome = Some(outcome.clone());
-        self.current = None;
-        self.is_paused = false;
-        self.pace.start();
-        let is_complete = *outcome == Outcome::Completed;
-        let mut unfinished = Vec::new();
-        for network in &mut self.networks {
-            if network.status.is_running() {
-                let network = Arc::make_mut(network);
-                network.status = match outcome {
-                    Outcome::Completed | Outcome::Cancelled => Status::Cancelled,
-                    Outcome::Failed { message } => Status::Failed(message.clone()),
-                };
-                unfinished.push(network.plan.id);
-            }
-        }
-        if is_complete && !unfinished.is_empty() {
-            self.odd(
-                record,
-                format!(
-                    "the study is complete, though network {} is not",
-                    unfinished[0]
-                ),
-            );
-        }
-    }
-
     fn place(&self, id: NetworkId) -> Option<usize> {
         let usual = id.0 as usize;
         let is_there = |place: &usize| self.networks.get(*place).is_some_and(|n| n.plan.id == id);
@@ -485,135 +168,15 @@ impl State {
             .filter(is_there)
             .or_else(|| self.networks.iter().position(|n| n.plan.id == id))
     }
-
-    fn at_network(
-        &mut self,
-        record: &Record,
-        id: NetworkId,
-        change: impl FnOnce(&mut NetworkState),
-    ) {
-        match self.place(id) {
-            Some(place) => change(Arc::make_mut(&mut self.networks[place])),
-            None => self.odd(record, format!("network {id} was never planned")),
-        }
-    }
-
-    /// Changes a network at one of its stages; the change may answer what is odd about it.
-    fn at_stage(
-        &mut self,
-        record: &Record,
-        id: NetworkId,
-        stage: u32,
-        change: impl FnOnce(&mut NetworkState, u64) -> Option<String>,
-    ) {
-        let at = self.at;
-        let mut problem = None;
-        let mut goes_on = false;
-        self.at_network(record, id, |network| {
-            problem = if (stage as usize) < network.stages.len() {
-                goes_on = network.goes_on(stage, at);
-                change(network, at)
-            } else {
-                Some(format!("network {id} has no stage {stage}"))
-            };
-            goes_on &= network.status.is_running();
-        });
-        if goes_on {
-            self.current = Some((id, stage));
-        }
-        if let Some(problem) = problem {
-            self.odd(record, problem);
-        }
-    }
-
-    fn odd(&mut self, record: &Record, problem: impl Into<String>) {
-        self.oddities_in_all += 1;
-        if self.oddities.len() < ODDITIES_KEPT {
-            self.oddities.push(Oddity {
-                seq: record.seq,
-                problem: problem.into(),
-            });
-        }
-    }
-}
-
-/// What a stage is called in a sentence about what happens now.
-pub fn doing(kind: StageKind) -> &'static str {
-    match kind {
-        StageKind::Train => "training",
-        StageKind::Compress => "compressing",
-        StageKind::FineTune => "fine-tuning",
-        StageKind::Measure => "measuring",
-    }
-}
-
-/// A warning as one sentence.
-pub fn say(warning: &Warning) -> String {
-    match warning {
-        Warning::DataIncomplete {
-            dataset,
-            found,
-            official,
-        } => format!("{dataset} has {found} of the official {official} training images here"),
-        Warning::BudgetExceeded {
-            attack,
-            distance,
-            budget,
-        } => {
-            // As many digits as tell them apart: an excess is often no more than the dust of rounding.
-            let (distance, budget) = (distance.0, budget.0);
-            let written = |digits| [distance, budget].map(|value| rounded(value, digits));
-            let apart = (4..=17).map(written).find(|[a, b]| a != b);
-            let [moved, allowed] = apart.unwrap_or_else(|| written(4));
-            format!(
-                "{attack} moved an image by {moved} where {allowed} are allowed, in pixels from 0 to 1, or out of their range; its numbers are left out"
-            )
-        }
-        Warning::LossNotFinite { step } => format!("the loss was not finite at step {step}"),
-        Warning::CorruptionWithoutEffect {
-            corruption,
-            severity,
-            mean_absolute_change,
-        } => {
-            let strength = match severity {
-                0 => String::new(),
-                severity => format!(" at severity {severity}"),
-            };
-            let change = mean_absolute_change.0;
-            if change == 0.0 {
-                format!("{corruption}{strength} changes nothing at all: no value of any image")
-            } else {
-                format!(
-                    "{corruption}{strength} hardly changes the images: {} grey levels of 255 on average",
-                    rounded(change, 2)
-                )
-            }
-        }
-        Warning::FilesSkipped {
-            dataset,
-            skipped,
-            files,
-        } => {
-            let named = files.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
-            let more = match files.len() {
-                0..=3 => "",
-                _ => "; and others, all named in the session",
-            };
-            format!(
-                "{dataset}: {} skipped: {named}{more}",
-                counted(*skipped, "file")
-            )
-        }
-        Warning::Other { message } => message.clone(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Cost;
-    use crate::measurement::Metric;
+    use crate::event::{Cost, Event};
+    use crate::measurement::{Measurement, Metric, Value};
     use crate::session::sample;
+    use crate::spec::StageKind;
 
     fn story() -> State {
         State::fold(&sample::records(sample::story()))
@@ -864,33 +427,6 @@ mod tests {
         assert_eq!(state.remaining(), Some(300 + 400 + 200));
         assert_eq!(story().remaining(), None);
         assert_eq!(State::default().remaining(), None);
-    }
-
-    #[test]
-    fn numbers_in_warnings_are_written_as_people_write_them() {
-        let exceeded = |distance: f64, budget: f64| {
-            say(&Warning::BudgetExceeded {
-                attack: "pgd".to_owned(),
-                distance: distance.into(),
-                budget: budget.into(),
-            })
-        };
-        assert!(
-            exceeded(0.312_345_678, 8.0 / 255.0)
-                .contains("by 0.3123 where 0.03137 are allowed, in pixels from 0 to 1")
-        );
-        assert!(exceeded(0.300_001_2, 0.3).contains("by 0.300001 where 0.3 are"));
-        assert!(exceeded(0.3, 0.3).contains("by 0.3 where 0.3 are"));
-        assert!(exceeded(f64::NAN, 0.3).contains("by NaN where 0.3 are"));
-        let change = Warning::CorruptionWithoutEffect {
-            corruption: "pixel-dropout".to_owned(),
-            severity: 1,
-            mean_absolute_change: 0.333_639_030_612_244_9.into(),
-        };
-        assert_eq!(
-            say(&change),
-            "pixel-dropout at severity 1 hardly changes the images: 0.33 grey levels of 255 on average"
-        );
     }
 
     #[test]

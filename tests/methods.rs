@@ -256,6 +256,7 @@ impl Bench {
             seed: 7,
             data: &self.data,
             networks: &self.networks,
+            elsewhere: &[],
             network,
             corrupted: &self.corrupted,
             corruptions: &self.corruptions,

@@ -312,6 +312,7 @@ impl Knob {
             seed: self.seed,
             data: &self.data,
             networks: &self.networks,
+            elsewhere: &[],
             network: &self.plan,
             corrupted: &corrupted,
             corruptions: &self.corruptions,

@@ -19,6 +19,7 @@ use crate::lab::data::official_corruptions::{self, OfficialCorruptions};
 use crate::lab::data::{Dataset, Source};
 use crate::lab::domain;
 use crate::lab::error::{Error, Result};
+use crate::lab::subject::Kept;
 use crate::lab::workbench::Workbench;
 use crate::nn::device::{self, Precision};
 use crate::spec::{Branch, CheckedStudy, Method, NetworkPlan, Role};
@@ -78,7 +79,7 @@ impl<'a> Running<'a> {
     }
 
     fn all(mut self, sink: &mut dyn Sink, control: &mut Control) -> Result<Outcome> {
-        let study = self.study.study().clone();
+        let study = Box::new(self.study.study().clone());
         sink.state(Event::StudyStarted {
             study,
             networks: self.networks.clone(),
@@ -162,14 +163,19 @@ impl<'a> Running<'a> {
             self.benches.insert(plan.reference, bench);
         }
         let name = &plan.name;
-        let Some(Some(bench)) = self.benches.get_mut(&plan.reference) else {
+        // Off the shelf while it is worked on, beside those that stay there.
+        let Some(Some(mut bench)) = self.benches.insert(plan.reference, None) else {
             let why = format!("{name} was not begun: its data set could not be loaded");
             return self.failed(plan, 0, Error::Internal(why), sink, false);
         };
         let mut stage = 0;
         let worked = catch_unwind(AssertUnwindSafe(|| {
-            bench.work(plan, branch, &mut stage, sink, control)
+            let others = self.benches.values().flatten();
+            let alike = others.filter(|other| other.is_like(&bench));
+            let elsewhere: Vec<&Kept> = alike.flat_map(Workbench::networks).collect();
+            bench.work(plan, branch, &elsewhere, &mut stage, (sink, control))
         }));
+        self.benches.insert(plan.reference, Some(bench));
         match worked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => self.failed(plan, stage, error, sink, false),
@@ -305,6 +311,11 @@ impl<'a> Running<'a> {
             self.means,
         )
         .with_official(official);
+        let mut others = self.benches.values().flatten();
+        let bench = match others.find(|other| other.is_like(&bench)) {
+            Some(other) => bench.beside(other),
+            None => bench,
+        };
         let (data, shape) = (&bench.data, bench.data.train.shape);
         sink.state(Event::DataReady(DataFacts {
             reference,

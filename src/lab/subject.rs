@@ -149,6 +149,8 @@ pub struct Subject<'a> {
     pub data: &'a Data,
     /// Networks of the same reference that have been made, by id.
     pub networks: &'a BTreeMap<NetworkId, Kept>,
+    /// Networks of other references that are asked the same images.
+    pub elsewhere: &'a [&'a Kept],
     /// The network in question. A compression's is not among `networks` yet.
     pub network: &'a NetworkPlan,
     /// Test images under every corruption, a fixed stratified subset.

@@ -49,9 +49,11 @@ pub struct Workbench<'a> {
     digest: String,
     /// Mean and deviation of the training images.
     normalization: (Vec<f32>, Vec<f32>),
-    corrupted: CorruptedSets,
+    /// Shared likewise: made once for all networks that are asked them.
+    corrupted: Rc<CorruptedSets>,
     corrupted_subset: Vec<usize>,
-    adversarial: Adversarial,
+    /// Shared with the benches of the same images, so that what was made against a network is made once.
+    adversarial: Rc<Adversarial>,
     answers: Answers,
     networks: BTreeMap<NetworkId, Kept>,
     /// The hash of what determines each network so far, for the cache.
@@ -116,11 +118,11 @@ impl<'a> Workbench<'a> {
             }),
             digest: digest.to_owned(),
             normalization,
-            corrupted: CorruptedSets::default(),
-            adversarial: Adversarial::new(
+            corrupted: Rc::default(),
+            adversarial: Rc::new(Adversarial::new(
                 &study.references[reference as usize].dataset.id,
                 &study.suite.attacks,
-            ),
+            )),
             answers: Answers::default(),
             networks: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -134,7 +136,8 @@ impl<'a> Workbench<'a> {
         }
     }
 
-    /// Makes one network: every stage of its plan, each with its facts. `at` says how far it came.
+    /// Makes one network: every stage of its plan, each with its facts. `at` says how far it came; `elsewhere` are the
+    /// networks of benches that are like this one.
     ///
     /// # Errors
     /// Whatever a stage says; the stages before it stand.
@@ -142,9 +145,9 @@ impl<'a> Workbench<'a> {
         &mut self,
         plan: &NetworkPlan,
         branch: Option<&Branch>,
+        elsewhere: &[&Kept],
         at: &mut u32,
-        sink: &mut dyn Sink,
-        control: &mut Control,
+        (sink, control): (&mut dyn Sink, &mut Control),
     ) -> Result<()> {
         let mut cx = Context::new(sink, control, plan.id);
         let recipe = Recipe::new(&self.reference.training);
@@ -156,7 +159,7 @@ impl<'a> Workbench<'a> {
             _ => self.trained(plan, &recipe, &mut cx)?,
         }
         *at = plan.stages.len() as u32 - 1;
-        self.measured(plan, *at, &mut cx)?;
+        self.measured(plan, *at, elsewhere, &mut cx)?;
         self.save(plan, &mut cx)?;
         self.offer(plan, cx.control());
         Ok(())
@@ -213,7 +216,7 @@ impl<'a> Workbench<'a> {
 
     /// With files of images that others have corrupted.
     pub fn with_official(mut self, official: Option<OfficialCorruptions>) -> Self {
-        self.corrupted = CorruptedSets::with(official);
+        self.corrupted = Rc::new(CorruptedSets::with(official));
         self
     }
 
@@ -222,11 +225,30 @@ impl<'a> Workbench<'a> {
         self.corrupted.official()
     }
 
+    /// Whether networks of both are asked the same images, clean, corrupted, attacked and of other domains.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.reference.dataset == other.reference.dataset
+    }
+
+    /// With the images of another bench that is like this one, and what was made of them.
+    pub fn beside(mut self, other: &Self) -> Self {
+        self.data = Rc::clone(&other.data);
+        self.corrupted = Rc::clone(&other.corrupted);
+        self.adversarial = Rc::clone(&other.adversarial);
+        self
+    }
+
+    /// The networks that stand on it.
+    pub fn networks(&self) -> impl Iterator<Item = &Kept> {
+        self.networks.values()
+    }
+
     fn subject<'s>(&'s self, plan: &'s NetworkPlan) -> Subject<'s> {
         Subject {
             seed: self.study.seed,
             data: &self.data,
             networks: &self.networks,
+            elsewhere: &[],
             network: plan,
             corrupted: &self.corrupted,
             corruptions: &self.study.suite.corruptions,

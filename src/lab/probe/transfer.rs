@@ -1,4 +1,5 @@
-//! Transfer: images that were made against one network are asked of another, for all pairs of a reference's networks.
+//! Transfer: images that were made against one network are asked of another, for all pairs of networks of a study that are
+//! asked the same images, whatever reference they belong to.
 //!
 //! PGD (20 steps, the data set's usual budget, L-infinity) against A, accuracy of B on what came out; images that A has wrong
 //! as they are stay as they are. A growing matrix: when a network is made, it joins all before it, in both directions, and
@@ -61,7 +62,7 @@ impl Probe for Transfer {
 
     fn parts(&self, subject: &Subject<'_>) -> u64 {
         let own = u64::from(!subject.networks.contains_key(&subject.network.id));
-        subject.networks.len() as u64 + own
+        (subject.networks.len() + subject.elsewhere.len()) as u64 + own
     }
 
     fn measure(&self, subject: &Subject<'_>, stage: u32, cx: &mut Context<'_>) -> Result<()> {
@@ -69,7 +70,11 @@ impl Probe for Transfer {
         let images = subject
             .adversarial
             .images(&subject.data.test, self.images, subject.seed);
-        for (done, other) in subject.networks.values().enumerate() {
+        let all = subject
+            .networks
+            .values()
+            .chain(subject.elsewhere.iter().copied());
+        for (done, other) in all.enumerate() {
             let is_own = other.plan.id == own.plan.id;
             let asked = ask(&images, other, own, subject, stage, cx);
             or_warned(asked, cx)?;

@@ -150,6 +150,7 @@ impl Workbench<'_> {
             seed: self.study.seed,
             data: &self.data,
             networks: &self.networks,
+            elsewhere: &[],
             network: plan,
             corrupted: &self.corrupted,
             corruptions: &self.study.suite.corruptions,

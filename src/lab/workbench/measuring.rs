@@ -8,6 +8,7 @@ use crate::lab::domain::Domain;
 use crate::lab::error::Result;
 use crate::lab::probe::{Probe, When};
 use crate::lab::run::cache_trouble;
+use crate::lab::subject::{Kept, Subject};
 use crate::spec::{NetworkPlan, Role};
 
 impl Workbench<'_> {
@@ -35,9 +36,13 @@ impl Workbench<'_> {
         &mut self,
         plan: &NetworkPlan,
         stage: u32,
+        elsewhere: &[&Kept],
         cx: &mut Context<'_>,
     ) -> Result<()> {
-        let subject = self.subject(plan);
+        let subject = Subject {
+            elsewhere,
+            ..self.subject(plan)
+        };
         let probes: Vec<&Box<dyn Probe>> = self
             .probes
             .iter()
@@ -125,7 +130,7 @@ impl Workbench<'_> {
         let reference = self.keys.get(&plan.against).map_or("", Key::text);
         let role = plan.role.name();
         Ok(Key::of(&[
-            "measure with answers and means",
+            "measure with answers, means and bytes",
             own,
             reference,
             role,

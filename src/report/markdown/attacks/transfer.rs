@@ -1,4 +1,4 @@
-//! Images that were made against one network, asked of the others of the same reference.
+//! Images that were made against one network, asked of the others.
 
 use std::fmt::{self, Write as _};
 
@@ -6,33 +6,15 @@ use super::super::super::Chapter;
 use super::super::{budget, share, words};
 use super::common_n;
 use super::knobs::Asked;
-use crate::measurement::{Measurement, Metric};
 use crate::spec::Method;
 use crate::state::NetworkState;
+use crate::state::transfer::{asked, matrices};
 
-/// What was found of `to` on images made against `from`.
-fn asked<'a>(to: &'a NetworkState, from: &NetworkState) -> Option<&'a Measurement> {
-    let mut found = to.measurements.iter();
-    found.rfind(|found| {
-        found.metric == Metric::TransferAccuracy && found.against == Some(from.plan.id)
-    })
-}
-
-/// A matrix for each reference: a row is whom the images were made against, a column who was asked.
+/// A matrix for all networks that were asked the same images: a row is whom they were made against, a column who was asked.
 pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
-    let state = &chapter.state;
-    let mut references: Vec<u32> = state.networks.iter().map(|n| n.plan.reference).collect();
-    references.sort_unstable();
-    references.dedup();
-    for reference in references {
-        let is_in = |network: &&NetworkState| {
-            network.plan.reference == reference && asked(network, network).is_some()
-        };
-        let all = state.networks.iter().map(|network| &**network);
-        let networks: Vec<&NetworkState> = all.filter(is_in).collect();
-        if networks.len() > 1 {
-            write_matrix(chapter, &networks, text)?;
-        }
+    let matrices = matrices(&chapter.state);
+    for networks in matrices.iter().filter(|networks| networks.len() > 1) {
+        write_matrix(chapter, networks, text)?;
     }
     Ok(())
 }
@@ -67,13 +49,24 @@ fn write_matrix(
         ", asked of the network of a column: the share of all images that it has right{}.\n",
         n.map_or(String::new(), |n| format!(", n = {n}"))
     )?;
+    // Names above so many columns would be longer than what stands below them.
+    let is_numbered = networks.len() > 4;
     write!(text, "| made against, asked of |")?;
-    for network in networks {
-        write!(text, " {} |", words(&network.plan.name))?;
+    for (number, network) in networks.iter().enumerate() {
+        if is_numbered {
+            write!(text, " {} |", number + 1)?;
+        } else {
+            write!(text, " {} |", words(&network.plan.name))?;
+        }
     }
     writeln!(text, "\n|---|{}", "---|".repeat(networks.len()))?;
-    for from in networks {
-        write!(text, "| {} |", words(&from.plan.name))?;
+    for (number, from) in networks.iter().enumerate() {
+        let number = if is_numbered {
+            format!("{}: ", number + 1)
+        } else {
+            String::new()
+        };
+        write!(text, "| {number}{} |", words(&from.plan.name))?;
         for to in networks {
             write!(text, " {} |", share(asked(to, from), n))?;
         }
