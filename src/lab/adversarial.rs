@@ -10,7 +10,7 @@ use crate::lab::error::Result;
 use crate::measurement::Through;
 use crate::nn::network::Network;
 use crate::nn::op::fake_quant::Estimator;
-use crate::spec::{KnobValue, Method, NetworkId, Setting};
+use crate::spec::{KnobValue, Method, NetworkId, Setting, attack_name, attack_variant};
 
 /// Attacked images, one after another.
 type Pixels = Rc<[f32]>;
@@ -23,9 +23,6 @@ pub struct Adversarial {
     /// By network and number of images.
     made: RefCell<BTreeMap<(NetworkId, usize), Pixels>>,
 }
-
-/// Knobs that are no part of an attack's name: its variant says them, or they say on what it is used.
-const SAID: [&str; 5] = ["epsilons", "images", "norm", "space", "gradient"];
 
 /// Bytes of attacked images that are kept in memory; more are made again when they are asked for.
 const MADE_BUDGET: usize = 256 << 20;
@@ -93,13 +90,7 @@ impl Adversarial {
         let named = |method: &Method| -> Result<(String, i64)> {
             let entry = attack::find(&method.id)?;
             let setting = crate::catalog::completed(&method.setting, entry.knobs);
-            let mut name = format!("{}{}", method.id, (entry.build)(&setting).variant());
-            for knob in entry.knobs.iter().filter(|knob| !SAID.contains(&&*knob.id)) {
-                let value = setting.0.get(&*knob.id);
-                if let Some(value) = value.filter(|value| **value != knob.range.default()) {
-                    name = format!("{name}:{}={value}", knob.id);
-                }
-            }
+            let name = attack_name(&method.id, &setting, entry.knobs);
             Ok((name, setting.integer("images")))
         };
         let (name, images) = named(method)?;
@@ -200,6 +191,8 @@ pub fn impossible(attacks: &[Method], classes: usize) -> Option<String> {
     attacks.iter().find_map(|method| {
         let entry = attack::find(&method.id).ok()?;
         let made = entry.made(&method.setting);
+        let setting = crate::catalog::completed(&method.setting, entry.knobs);
+        let name = format!("{}{}", method.id, attack_variant(&setting));
         let is_turned = |id: &&&str| {
             let knob = entry.knobs.iter().find(|knob| knob.id == **id);
             let stands = method.setting.0.get(**id);
@@ -207,9 +200,17 @@ pub fn impossible(attacks: &[Method], classes: usize) -> Option<String> {
         };
         if let Some(knob) = made.fixed().iter().find(is_turned) {
             return Some(format!(
-                "{knob} of {}{} is turned, and this attack has its own; it stays where it stands by itself",
-                method.id,
-                made.variant()
+                "{knob} of {name} is turned, and this attack has its own; it stays where it stands by itself"
+            ));
+        }
+        // A pixel that was black and is white has changed by 1.
+        let unit = made.published().unwrap_or(1.0);
+        let asked = setting.numbers("epsilons");
+        let beyond = asked.into_iter().find(|epsilon| epsilon * unit > 1.0);
+        if let Some(epsilon) = beyond.filter(|_| made.norm() == Norm::Linf) {
+            return Some(format!(
+                "epsilons of {name} has {epsilon}, and no pixel can change by more than {}, from black to white",
+                1.0 / unit
             ));
         }
         let fewest = made.fewest_classes();
@@ -352,6 +353,30 @@ mod tests {
             [
                 "pgd:published: its steps reach no farther than 0.1 in pixels, and larger budgets say nothing more of a network"
             ]
+        );
+    }
+
+    #[test]
+    fn no_budget_is_larger_than_all_that_a_pixel_can_change() {
+        let within = |epsilon: f64, knobs: &[(&str, KnobValue)]| {
+            let mut method = method("pgd", knobs);
+            let list = KnobValue::List(vec![KnobValue::Real(epsilon)]);
+            method.setting = method.setting.with("epsilons", list);
+            impossible(&[method], 10)
+        };
+        let word = |id: &'static str, word: &str| [(id, KnobValue::Choice(word.to_owned()))];
+        assert_eq!(
+            within(3.0, &[]).unwrap(),
+            "epsilons of pgd has 3, and no pixel can change by more than 1, from black to white"
+        );
+        assert_eq!(within(1.0, &[]), None);
+        assert_eq!(within(3.0, &word("norm", "l2")), None);
+        // Its own space is two units wide.
+        assert_eq!(within(2.0, &word("space", "published")), None);
+        assert!(
+            within(2.1, &word("space", "published"))
+                .unwrap()
+                .contains("more than 2,")
         );
     }
 

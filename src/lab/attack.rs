@@ -6,8 +6,6 @@
 //! nothing. Images that are done leave the batch. What an attack hands back is held against its budget and against the
 //! pixels' range before anything is concluded from it ([`strike`]).
 
-use rayon::prelude::*;
-
 use crate::catalog::Entry;
 use crate::lab::data::Examples;
 use crate::lab::error::{Error, Result};
@@ -22,6 +20,7 @@ mod autoattack;
 pub mod ball;
 pub mod boundary;
 pub mod budgets;
+mod bytes;
 mod carlini_wagner;
 mod deepfool;
 mod fab;
@@ -36,6 +35,7 @@ mod victim;
 
 pub use ball::Norm;
 pub use boundary::{Boundary, nearest};
+pub use bytes::{rounded, strike_bytes};
 pub use carlini_wagner::{from_tanh, to_tanh};
 pub use loss::Loss;
 pub use square::side;
@@ -111,21 +111,6 @@ pub trait Attack: Send + Sync {
     /// How gradients go back through rounded activations; nothing where the attack takes none.
     fn gradient(&self) -> Option<Estimator> {
         None
-    }
-
-    /// What tells its findings from those of the same attack at other knobs: `-l2`, `:published`.
-    fn variant(&self) -> String {
-        let norm = match self.norm() {
-            Norm::Linf => "",
-            Norm::L2 if self.is_minimal() => "",
-            Norm::L2 => "-l2",
-        };
-        let space = self.published().map_or("", |_| ":published");
-        let gradient = match self.gradient() {
-            Some(Estimator::Nothing) => ":gradient-none",
-            _ => "",
-        };
-        format!("{norm}{space}{gradient}")
     }
 
     /// The fewest classes that its loss can tell apart.
@@ -344,46 +329,6 @@ fn verify(
         }
     }
     Ok(())
-}
-
-/// Pixels as bytes that keep the budget and the range: the nearest ones, or those towards the clean image where the nearest
-/// would leave the budget. Always towards it would undo every attack that stops at the first error.
-pub fn rounded(images: &Images, moved: &[f32], norm: Norm, bound: f64) -> Vec<f32> {
-    let each = images.each().max(1);
-    let mut bytes = vec![0.0; moved.len()];
-    bytes
-        .par_chunks_exact_mut(each)
-        .zip(images.pixels.par_chunks_exact(each))
-        .zip(moved.par_chunks_exact(each))
-        .for_each(|((bytes, clean), moved)| {
-            let bound = bound + TOLERANCE * bound.max(1.0);
-            let far = |byte: f32, clean: f32| f64::from(byte) - f64::from(clean);
-            for ((byte, clean), moved) in bytes.iter_mut().zip(clean).zip(moved) {
-                *byte = (moved.clamp(0.0, 1.0) * 255.0).round() / 255.0;
-                if norm == Norm::Linf && far(*byte, *clean).abs() > bound {
-                    *byte = inward(*clean, *moved);
-                }
-            }
-            if norm == Norm::L2 && norm.distance(clean, bytes) > bound {
-                for ((byte, clean), moved) in bytes.iter_mut().zip(clean).zip(moved) {
-                    *byte = inward(*clean, *moved);
-                }
-            }
-        });
-    bytes
-}
-
-/// A pixel as a byte, towards the clean one.
-fn inward(clean: f32, moved: f32) -> f32 {
-    /// Below this, in grey levels, a value is the whole number that arithmetic in 32 bits missed.
-    const HAIR: f32 = 1e-3;
-    let level = moved.clamp(0.0, 1.0) * 255.0;
-    let byte = if moved > clean {
-        (level + HAIR).floor()
-    } else {
-        (level - HAIR).ceil()
-    };
-    byte.clamp(0.0, 255.0) / 255.0
 }
 
 /// The pixels of several images, one after another.

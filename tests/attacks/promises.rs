@@ -1,6 +1,6 @@
 //! What every attack of the table promises.
 
-use shrinklab::lab::attack::rounded;
+use shrinklab::lab::attack::{rounded, strike_bytes};
 use shrinklab::lab::error::{Error, Result};
 
 use super::*;
@@ -85,6 +85,35 @@ fn budgets_and_the_range_are_kept_also_as_bytes() {
             assert_eq!(struck.right[at], clean[at] && right[at], "{name} {at}");
         }
     }
+}
+
+/// An attack stops just beyond the boundary; what rounding brings back over it falls when it is attacked as bytes.
+#[test]
+fn what_rounding_saves_falls_as_bytes() {
+    let (network, images) = (network(), images(100));
+    let pgd = made("pgd", &[("step-size", KnobValue::Real(0.05))]).unwrap();
+    let (mut saved, mut fallen) = (0, 0);
+    for epsilon in [0.05, 0.1, 0.15] {
+        let struck = struck(&network, &*pgd, &images, epsilon);
+        let places: Vec<usize> = (0..images.len())
+            .filter(|at| struck.right_rounded[*at] && !struck.right[*at])
+            .collect();
+        let mut between = || Ok(());
+        let mut victim = Victim::new(&network, &mut between);
+        let again = strike_bytes(&*pgd, &mut victim, &images.select(&places), epsilon).unwrap();
+        saved += places.len();
+        fallen += again.iter().filter(|is_right| !**is_right).count();
+        // It is shown pixels again as they are.
+        let right = victim.right(&struck.pixels, &images.labels).unwrap();
+        assert!(places.iter().all(|at| !right[*at]));
+    }
+    assert!(saved >= 5, "{saved}");
+    assert!(4 * fallen >= 3 * saved, "{fallen} of {saved}");
+    // Less than a grey level moves no byte.
+    let mut between = || Ok(());
+    let mut victim = Victim::new(&network, &mut between);
+    let none = strike_bytes(&*pgd, &mut victim, &images, 0.003).unwrap();
+    assert!(none.iter().all(|is_right| *is_right));
 }
 
 #[test]

@@ -106,16 +106,6 @@ impl Attack for Fab {
         true
     }
 
-    fn variant(&self) -> String {
-        let norm = if self.norm == Norm::L2 { "-l2" } else { "" };
-        let gradient = if self.gradient == Estimator::Nothing {
-            ":gradient-none"
-        } else {
-            ""
-        };
-        format!("{norm}{gradient}")
-    }
-
     fn gradient(&self) -> Option<Estimator> {
         Some(self.gradient)
     }

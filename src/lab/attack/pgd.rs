@@ -21,6 +21,7 @@ use crate::nn::op::fake_quant::Estimator;
 use crate::nn::op::sign_step::{self, Lengths};
 use crate::nn::op::{tensor, to_device};
 use crate::nn::rng::Rng;
+use crate::spec::FIXED_AS_PUBLISHED;
 
 pub const ENTRY: Entry<dyn Attack> = Entry {
     info: Info {
@@ -130,7 +131,7 @@ impl Attack for Projected {
 
     fn fixed(&self) -> &'static [&'static str] {
         if self.published {
-            &["steps", "step-size", "restarts", "start", "norm"]
+            &FIXED_AS_PUBLISHED
         } else {
             &[]
         }

@@ -26,6 +26,8 @@ pub type Direction<'d> = dyn FnMut(usize, usize, &[f32], &mut [f32]) + 'd;
 pub struct Victim<'a> {
     network: Frozen<'a>,
     through: Estimator,
+    /// Whether it is shown every image as bytes.
+    is_rounding: bool,
     batch: usize,
     between: &'a mut dyn FnMut() -> Result<()>,
     /// Images that went forward and backward so far.
@@ -44,6 +46,7 @@ impl<'a> Victim<'a> {
         Self {
             network: Frozen::new(network, Workspace::default()),
             through: Estimator::StraightThrough,
+            is_rounding: false,
             batch: BATCH,
             between,
             passes: 0,
@@ -53,6 +56,11 @@ impl<'a> Victim<'a> {
     /// How gradients go back through rounded activations from now on.
     pub fn through(&mut self, estimator: Estimator) {
         self.through = estimator;
+    }
+
+    /// Whether it is shown images rounded to bytes from now on; gradients go back as if they were not.
+    pub fn set_rounding(&mut self, is_rounding: bool) {
+        self.is_rounding = is_rounding;
     }
 
     /// How many classes it tells apart.
@@ -139,10 +147,15 @@ impl<'a> Victim<'a> {
     ) -> candle_core::Result<(Vec<f32>, Vec<Vec<f32>>)> {
         let input = self.network.network().input();
         let n = pixels.len() / input.values();
-        let images = tensor(
-            pixels.to_vec(),
-            &[n, input.channels, input.height, input.width],
-        )?;
+        let pixels = if self.is_rounding {
+            pixels
+                .iter()
+                .map(|pixel| (pixel.clamp(0.0, 1.0) * 255.0).round() / 255.0)
+                .collect()
+        } else {
+            pixels.to_vec()
+        };
+        let images = tensor(pixels, &[n, input.channels, input.height, input.width])?;
         let keep = if times == 0 {
             Keep::Nothing
         } else {

@@ -4,12 +4,13 @@
 //! after the attack within ε; images that it has wrong as they are count as not robust. What was found within a budget counts
 //! for every larger one, unless the attack is a formula (one step, noise). Attacks that look for the nearest error run once and
 //! give the whole curve; the mean and the median distance are over the images where they found one.
-//! Pixels in [0, 1]; a document's own units are stated in pixels. Accuracy is stated again after rounding to bytes where that
-//! changes it.
+//! Pixels in [0, 1]; a document's own units are stated in pixels. Accuracy is stated again on bytes, as an image file would
+//! hold them, where that changes it: images whose rounding undoes the attack are attacked once more as the bytes that they
+//! became.
 
 use crate::catalog::{Entry, Info, text};
 use crate::lab::adversarial::{Asked, estimator};
-use crate::lab::attack::{Images, Struck, Victim, count, strike_right};
+use crate::lab::attack::{Images, Struck, Victim, count, strike_bytes, strike_right};
 use crate::lab::context::Context;
 use crate::lab::error::Result;
 use crate::lab::probe::{Probe, When, answered, finding, interval, or_warned};
@@ -92,7 +93,19 @@ fn curve(
         let struck = {
             let mut between = || cx.checkpoint();
             let mut victim = Victim::new(network, &mut between);
-            strike_right(attack, &asked.id, &mut victim, images, before, *epsilon)?
+            let mut struck =
+                strike_right(attack, &asked.id, &mut victim, images, before, *epsilon)?;
+            // What rounding saved is attacked as the bytes that it became.
+            let saved: Vec<usize> = (0..images.len())
+                .filter(|at| struck.right_rounded[*at] && !struck.right[*at])
+                .collect();
+            if !saved.is_empty() {
+                let again = strike_bytes(attack, &mut victim, &images.select(&saved), *epsilon)?;
+                for (at, is_right) in saved.into_iter().zip(again) {
+                    struck.right_rounded[at] = is_right;
+                }
+            }
+            struck
         };
         // An image that no longer stands an attack is not asked again, and stays so.
         let carried = |own: &[bool], known: &[bool]| -> Vec<bool> {

@@ -34,8 +34,8 @@ pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
          Share of the images that are right as they are and after the attack, with its 95 % Wilson interval; an image that is \
          wrong as it is counts as not robust. Budgets are in pixels from 0 to 1: the largest change of a pixel (L-infinity), \
          or the length of all changes together (Euclidean). An attack leaves an image where the network first errs on it, just \
-         beyond the boundary: rounding to bytes undoes some of that, and an attack made for image files would break more than \
-         those rows say.\n"
+         beyond the boundary, where rounding to bytes undoes it by chance: such images are attacked once more as bytes, and \
+         the rows rounded to bytes are what stands that, too.\n"
     )?;
     text.push_str(&told);
     Ok(())
@@ -106,11 +106,14 @@ fn write_curve(chapter: &Chapter<'_>, condition: &str, text: &mut String) -> fmt
         norm.map_or(String::new(), |norm| format!(" in the {norm} norm")),
         n.map_or(String::new(), |n| format!(", n = {n}"))
     )?;
-    let is_minimal = rows.iter().any(|(network, _)| {
-        let all = &network.measurements;
-        all.latest(Metric::DistanceMean, Some(condition), None)
-            .is_some()
-    });
+    // Where it found nothing at all, that is what it came to.
+    let is_minimal = asked.iter().any(Asked::is_minimal);
+    let is_minimal = is_minimal
+        || rows.iter().any(|(network, _)| {
+            let all = &network.measurements;
+            all.latest(Metric::DistanceMean, Some(condition), None)
+                .is_some()
+        });
     write!(text, "| network |")?;
     for at in &budgets {
         write!(text, " {} |", budget(*at))?;
@@ -133,7 +136,8 @@ fn write_curve(chapter: &Chapter<'_>, condition: &str, text: &mut String) -> fmt
             write_distances(network, condition, text)?;
         }
         writeln!(text)?;
-        write_rounded(network, &curve(network, Metric::AccuracyRounded), n, text)?;
+        let rounded = curve(network, Metric::AccuracyRounded);
+        write_rounded(network, found, &rounded, n, text)?;
     }
     writeln!(text)?;
     if rows.iter().any(|(network, _)| is_masked(network)) {
@@ -170,14 +174,14 @@ fn write_distances(network: &NetworkState, condition: &str, text: &mut String) -
         " {}{ends} | {} | {} |",
         number(mean),
         number(of(Metric::DistanceMedian)),
-        mean.and_then(|found| found.n)
-            .map_or_else(|| "-".to_owned(), |n| n.to_string())
+        mean.and_then(|found| found.n).unwrap_or(0)
     )
 }
 
 /// The accuracies after rounding to bytes. Where none is stated beside others, rounding changed no image's answer.
 fn write_rounded(
     network: &NetworkState,
+    asked: &[Option<Measurement>],
     found: &[Option<Measurement>],
     n: Option<u64>,
     text: &mut String,
@@ -186,10 +190,12 @@ fn write_rounded(
         return Ok(());
     }
     write!(text, "| {}, rounded to bytes |", words(&network.plan.name))?;
-    for found in found {
-        let written = match found {
-            Some(found) => share(Some(found), n),
-            None => "the same".to_owned(),
+    for (asked, found) in asked.iter().zip(found) {
+        let written = match (asked, found) {
+            (_, Some(found)) => share(Some(found), n),
+            (Some(_), None) => "the same".to_owned(),
+            // Not measured, or not yet.
+            (None, None) => "-".to_owned(),
         };
         write!(text, " {written} |")?;
     }

@@ -1,8 +1,8 @@
 //! How an attack's knobs stood: every one of them, those that nobody turned included, so that a reader can ask it again.
 
-use crate::catalog::{Described, Knob, completed};
+use crate::catalog::{Described, completed};
 use crate::session::Header;
-use crate::spec::{KnobValue, Method, Setting};
+use crate::spec::{FIXED_AS_PUBLISHED, KnobValue, Method, Setting, attack_name, attack_variant};
 
 use super::super::code;
 
@@ -13,14 +13,8 @@ pub(super) struct Asked<'a> {
     described: Option<&'a Described>,
 }
 
-/// Knobs that a name says in its own way, or does not say: they tell on what an attack is used.
-const SAID: [&str; 5] = ["epsilons", "images", "norm", "space", "gradient"];
-
 /// The family of attacks that look for what is nearest: those of them that take no norm go by the Euclidean one.
 const MINIMAL: &str = "minimal";
-
-/// What is fixed in the published space, whatever the knobs say.
-const FIXED: [&str; 4] = ["steps", "step-size", "restarts", "start"];
 
 impl<'a> Asked<'a> {
     /// The attacks whose findings stand under this condition: several where they differ in budgets alone, none where the
@@ -67,35 +61,9 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// The condition without what `SAID` leaves to the variant.
-    fn variant(&self) -> String {
-        let mut name = self.method.id.clone();
-        if self.word("norm") == Some("l2") {
-            name += "-l2";
-        }
-        if self.word("space") == Some("published") {
-            name += ":published";
-        }
-        if self.word("gradient") == Some("none") {
-            name += ":gradient-none";
-        }
-        name
-    }
-
     fn is_named(&self, condition: &str) -> bool {
-        let mut name = self.variant();
-        for knob in self
-            .described
-            .map_or(&[] as &[Knob], |attack| &attack.knobs)
-        {
-            let value = self.setting.0.get(&*knob.id);
-            if let Some(value) = value
-                && !SAID.contains(&&*knob.id)
-                && *value != knob.range.default()
-            {
-                name = format!("{name}:{}={value}", knob.id);
-            }
-        }
+        let knobs = self.described.map(|attack| &*attack.knobs);
+        let name = attack_name(&self.method.id, &self.setting, knobs.unwrap_or_default());
         let images = self.setting.0.get("images");
         let with_images = images.map(|images| format!("{name}:images={images}"));
         condition == name || Some(condition) == with_images.as_deref()
@@ -103,7 +71,11 @@ impl<'a> Asked<'a> {
 
     /// Whether the condition is that of this attack, as far as it says anything of its knobs.
     fn admits(&self, condition: &str) -> bool {
-        let Some(rest) = condition.strip_prefix(&self.variant()) else {
+        let Some(rest) = condition.strip_prefix(&format!(
+            "{}{}",
+            self.method.id,
+            attack_variant(&self.setting)
+        )) else {
             return false;
         };
         let holds = |part: &str| match part.split_once('=') {
@@ -114,6 +86,12 @@ impl<'a> Asked<'a> {
             None => false,
         };
         rest.is_empty() || rest.starts_with(':') && rest[1..].split(':').all(holds)
+    }
+
+    /// Whether it looks for the nearest errors.
+    pub(super) fn is_minimal(&self) -> bool {
+        let described = self.described.as_ref();
+        described.is_some_and(|attack| attack.info.family == MINIMAL)
     }
 
     /// By what its budgets are measured, where that is known.
@@ -147,7 +125,11 @@ impl<'a> Asked<'a> {
     /// Every knob, and what that leaves open.
     pub(super) fn sentence(&self) -> String {
         let is_published = self.word("space") == Some("published");
-        let left_out = if is_published { &FIXED[..] } else { &[] };
+        let left_out = if is_published {
+            &FIXED_AS_PUBLISHED[..]
+        } else {
+            &[]
+        };
         let mut sentence = format!("Asked as {}", self.written(left_out));
         if self.setting.0.get("epsilons") == Some(&KnobValue::List(Vec::new())) {
             sentence += ", `epsilons = []` being the usual ones, which are the table's";
@@ -180,7 +162,7 @@ fn value(value: &KnobValue) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Info, Range, Text, text};
+    use crate::catalog::{Info, Knob, Range, Text, text};
     use crate::session::sample;
 
     /// PGD with two knobs of its own.
