@@ -185,9 +185,14 @@ pub(crate) struct RunArguments {
     /// Also a network with the same initial weights and another data order
     #[arg(long)]
     pub same_start_twin: bool,
-    /// Everything random hangs on it
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
-    pub seed: Option<i128>,
+    /// Everything random hangs on it; several, with commas, make every network once for each, and their numbers are averaged over seeds
+    #[arg(
+        long,
+        value_name = "S[,S…]",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub seed: Vec<i128>,
     /// Threads that compute [default: all]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<i64>,

@@ -185,7 +185,8 @@ impl Removed {
 pub enum Event {
     /// The question, complete, and the networks it will make.
     StudyStarted {
-        study: Study,
+        /// By far the largest of facts, and said once.
+        study: Box<Study>,
         networks: Vec<NetworkPlan>,
     },
     /// A user added a branch. After `StudyEnded` it opens the study again.

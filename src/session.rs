@@ -93,22 +93,29 @@ impl Header {
 
     /// What the session is about, in a few words: data set, architecture, branches, seed.
     pub fn title(&self) -> String {
+        /// More branches than these are counted and not named.
+        const NAMED: usize = 3;
         let mut parts = Vec::new();
-        for reference in &self.study.references {
+        for same in self.study.repetitions() {
+            let reference = &self.study.references[same[0] as usize];
             let mut names = vec![
                 reference.dataset.id.clone(),
                 reference.architecture.id.clone(),
             ];
-            names.extend(reference.branches.iter().map(|branch| {
-                if branch.name.is_empty() {
-                    branch.label(&self.catalog)
-                } else {
-                    branch.name.clone()
-                }
-            }));
+            if reference.branches.len() > NAMED {
+                names.push(format!("{} branches", reference.branches.len()));
+            } else {
+                names.extend(reference.branches.iter().map(|branch| {
+                    if branch.name.is_empty() {
+                        branch.label(&self.catalog)
+                    } else {
+                        branch.name.clone()
+                    }
+                }));
+            }
             parts.push(names.join(" · "));
         }
-        parts.push(format!("seed {}", self.seed));
+        parts.push(self.study.seeds_in_words());
         parts.join(" · ")
     }
 }

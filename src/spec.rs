@@ -21,12 +21,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
 
+mod attack;
 mod check;
 mod matching;
 mod plan;
 mod read;
+mod repeated;
 mod sweep;
 
+pub use attack::{FIXED_AS_PUBLISHED, attack_name, attack_variant};
 pub use check::{ALL_DOMAINS, CheckedStudy, SpecError, is_device};
 pub use matching::{Alike, Match, strength};
 pub use plan::{NetworkPlan, Role, StageKind, StagePlan, usual_tuning};
@@ -332,8 +335,13 @@ impl Default for Suite {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Study {
+    /// The split of the data and all that is drawn of it hang on this one, and references that name no other.
     #[serde(default)]
     pub seed: u64,
+    /// Every reference is made once for each of them, its twins and branches too; once with `seed` when empty. Checking
+    /// spreads them over references.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<u64>,
     /// Threads that compute; part of the question, since sums depend on their number. All when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
@@ -380,6 +388,7 @@ impl Default for Study {
         let tuning = Setting::default().with("epochs", KnobValue::Integer(1));
         Self {
             seed: 7,
+            seeds: Vec::new(),
             threads: None,
             device: cpu(),
             tf32: true,

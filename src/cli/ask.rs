@@ -88,7 +88,10 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         }
     };
     let branches = typed_branches(arguments, catalog)?;
-    let seed: Option<u64> = within("--seed", arguments.seed, "0 to 18446744073709551615")?;
+    let seeds = arguments.seed.iter();
+    let seeds: Vec<u64> = seeds
+        .filter_map(|seed| within("--seed", Some(*seed), "0 to 18446744073709551615").transpose())
+        .collect::<Result<_>>()?;
     let twins = within("--twins", arguments.twins, "0 to 100")?;
     once("--attacks", &arguments.attacks)?;
     once("--corruptions", &arguments.corruptions)?;
@@ -166,7 +169,7 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         }
         reference.twins = twins.unwrap_or(reference.twins);
         reference.same_start_twin |= arguments.same_start_twin;
-        if seed.is_some() {
+        if !seeds.is_empty() {
             reference.seed = None;
         }
         for (id, value) in &knobs {
@@ -174,7 +177,11 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         }
         reference.branches.extend(branches.iter().cloned());
     }
-    study.seed = seed.unwrap_or(study.seed);
+    if let Some(first) = seeds.first() {
+        // One is the study's; of several the first splits the data of all.
+        study.seed = *first;
+        study.seeds = if seeds.len() > 1 { seeds } else { Vec::new() };
+    }
     study.threads = within("--threads", arguments.threads, "1 to 1024")?.or(study.threads);
     let images = "20 or more images";
     study.train_limit =

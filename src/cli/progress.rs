@@ -181,10 +181,10 @@ impl Words {
             Event::StudyStarted { study, networks } => {
                 let first = study.references.first()?;
                 format!(
-                    "{} · {} · seed {} · {} · {}",
+                    "{} · {} · {} · {} · {}",
                     first.dataset.id,
                     first.architecture.id,
-                    study.seed,
+                    study.seeds_in_words(),
                     counted(u64::from(study.threads.unwrap_or(1)), "thread"),
                     counted(networks.len() as u64, "network")
                 )

@@ -8,7 +8,7 @@ use crate::event::Outcome;
 use crate::measurement::{Measurement, Metric};
 use crate::spec::Role;
 use crate::state::comparison::{Comparison, Estimate};
-use crate::state::{NetworkState, State, Status, closing_sentence, counted, plain, rounded, say};
+use crate::state::{NetworkState, State, Status, closing_sentences, counted, plain, rounded, say};
 
 mod attacks;
 mod comparison;
@@ -58,19 +58,32 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
     };
     writeln!(
         text,
-        "Session {} (SHA-256 {}), seed {}, {}, {}, shrinklab {} at commit {}. {outcome}\n",
+        "Session {} (SHA-256 {}), {}, {}, {}, shrinklab {} at commit {}. {outcome}\n",
         code(&chapter.name),
         code(chapter.digest),
-        header.seed,
+        header.study.seeds_in_words(),
         counted(u64::from(header.threads), "thread"),
         words(&header.device),
         words(&header.app),
         words(&header.commit)
     )?;
-    if let Some(sentence) = closing_sentence(state) {
-        writeln!(text, "**{}**\n", words(&sentence))?;
+    match closing_sentences(state).as_slice() {
+        [] => {}
+        [sentence] => writeln!(text, "**{}**\n", words(sentence))?,
+        several => {
+            for sentence in several {
+                writeln!(text, "- **{}**", words(sentence))?;
+            }
+            writeln!(text)?;
+        }
     }
+    // References of the same data say it once.
+    let mut said: Vec<&str> = Vec::new();
     for data in &state.data {
+        if said.contains(&&*data.digest) {
+            continue;
+        }
+        said.push(&data.digest);
         writeln!(
             text,
             "Data: {}, {} training, {} validation, {} test images of {}x{}x{}, {} classes, SHA-256 {}\n",

@@ -526,7 +526,7 @@ mod tests {
         };
         assert_eq!(problem, None);
         assert_eq!(newer.as_deref(), Some(&["color".to_owned()][..]));
-        assert!(matches!(record.event, Event::StudyStarted { study, .. } if study == asked));
+        assert!(matches!(record.event, Event::StudyStarted { study, .. } if *study == asked));
     }
 
     proptest! {

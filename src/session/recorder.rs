@@ -12,10 +12,6 @@ use crate::event::{Record, Said};
 
 /// What the recorder tells the application.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are records; a box for each would cost more than the room that it saves"
-)]
 pub enum Recorded {
     /// A fact with its place and time, which the file already has unless recording failed.
     Record(Record),

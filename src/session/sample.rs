@@ -31,6 +31,7 @@ pub(crate) fn header() -> Header {
 fn study() -> Study {
     Study {
         seed: 7,
+        seeds: Vec::new(),
         threads: Some(2),
         device: "cpu".to_owned(),
         tf32: true,
@@ -239,7 +240,7 @@ fn after(event: &Event) -> Option<Event> {
 /// One of every variant.
 pub(crate) fn events() -> Vec<Event> {
     let first = Event::StudyStarted {
-        study: study(),
+        study: Box::new(study()),
         networks: plans(),
     };
     std::iter::successors(Some(first), after).collect()
@@ -335,7 +336,7 @@ pub(crate) fn scalar(network: NetworkId, stage: u32, metric: Metric, value: f64)
 pub(crate) fn story() -> Vec<Event> {
     let mut events = vec![
         Event::StudyStarted {
-            study: study(),
+            study: Box::new(study()),
             networks: plans(),
         },
         Event::DataReady(data()),

@@ -139,7 +139,13 @@ impl Study {
             (&catalog.attacks, &mut self.suite.attacks, "attack"),
         ] {
             for method in methods.iter_mut() {
-                check_method(method, table, "suite", what, &mut errors);
+                // Several methods have a knob of that name.
+                let is_known = table.iter().any(|known| known.info.id == method.id);
+                let place = match what {
+                    "attack" | "corruption" if is_known => format!("suite, {what} {}", method.id),
+                    _ => "suite".to_owned(),
+                };
+                check_method(method, table, &place, what, &mut errors);
             }
             let mut kept: Vec<Method> = Vec::new();
             for method in methods.drain(..) {
@@ -155,8 +161,10 @@ impl Study {
                 check_method(domain, &catalog.datasets, "suite", "domain", &mut errors);
             }
         }
+        errors.append(&mut self.check_seeds());
         let several = self.references.len() > 1;
         let (seed, train_limit) = (self.seed, self.train_limit);
+        let is_repeated = !self.seeds.is_empty();
         for (index, reference) in self.references.iter_mut().enumerate() {
             let place = if several {
                 format!("reference {}", index + 1)
@@ -196,7 +204,9 @@ impl Study {
             );
             check_batch(&reference.training, train_limit, &place, &mut errors);
             check_untrained(reference, &place, &mut errors);
-            reference.seed.get_or_insert(seed);
+            if !is_repeated {
+                reference.seed.get_or_insert(seed);
+            }
             if reference.twins > MOST_TWINS {
                 let problem = format!("{} is more than {MOST_TWINS}, the most", reference.twins);
                 errors.push(SpecError::new(&place, "twins", problem));
@@ -213,6 +223,7 @@ impl Study {
             }
             reference.branches = branches;
         }
+        self.spread_seeds();
         if errors.is_empty() {
             Ok(CheckedStudy(self))
         } else {

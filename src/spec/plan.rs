@@ -102,14 +102,14 @@ impl CheckedStudy {
     /// Every network, in the order of work: a reference, its twins, its branches; then the next reference.
     pub fn plan(&self, catalog: &Catalog) -> Vec<NetworkPlan> {
         let study = self.study();
-        let several = study.references.len() > 1;
         let mut networks: Vec<NetworkPlan> = Vec::new();
         for (index, reference) in study.references.iter().enumerate() {
-            let (own_number, of) = if several {
-                let number = index + 1;
-                (format!(" {number}"), format!(" of reference {number}"))
-            } else {
-                (String::new(), String::new())
+            let (own_name, of) = match study.told_apart(index as u32) {
+                None => ("reference".to_owned(), String::new()),
+                Some(told) if told.starts_with("reference") => {
+                    (told.clone(), format!(" of {told}"))
+                }
+                Some(told) => (format!("reference, {told}"), format!(" of {told}")),
             };
             let seed = reference.seed.unwrap_or(study.seed);
             let own = NetworkId(networks.len() as u32);
@@ -137,12 +137,7 @@ impl CheckedStudy {
                     stages: trained.clone(),
                 });
             };
-            push(
-                format!("reference{own_number}"),
-                Role::Reference,
-                seed,
-                seed,
-            );
+            push(own_name, Role::Reference, seed, seed);
             for twin in 1..=u64::from(reference.twins) {
                 let other = seed.wrapping_add(twin);
                 push(format!("twin {twin}{of}"), Role::Twin, other, other);
@@ -188,10 +183,9 @@ impl CheckedStudy {
         } else {
             branch.name.clone()
         };
-        let name = if study.references.len() > 1 {
-            format!("{name} of reference {}", reference + 1)
-        } else {
-            name
+        let name = match study.told_apart(reference) {
+            Some(told) => format!("{name} of {told}"),
+            None => name,
         };
         let mut stages: Vec<StagePlan> = branch
             .stages

@@ -274,6 +274,7 @@ mod tests {
         };
         Study {
             seed: 1,
+            seeds: Vec::new(),
             threads: Some(2),
             device: "cpu".into(),
             tf32: false,
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!(
             said(&text),
             [
-                "line 1: full: is not known; one of seed, threads, device, tf32, deterministic, train-limit, test-limit, references, suite",
+                "line 1: full: is not known; one of seed, seeds, threads, device, tf32, deterministic, train-limit, test-limit, references, suite",
                 "line 5: reference 2: architecture: is missing",
                 "line 6: reference 2: dataset: has no id; { id = \"…\", knob = … }",
                 "line 7: reference 2: epochs: a list is not allowed; a number, a word, true or false",

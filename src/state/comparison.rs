@@ -163,6 +163,17 @@ impl Comparison {
         self.accuracies.iter().find(|row| row.condition.is_none())
     }
 
+    /// The row under the same condition as another comparison's.
+    pub fn like(&self, row: &AccuracyRow) -> Option<&AccuracyRow> {
+        let mut rows = self.accuracies.iter();
+        rows.find(|own| {
+            own.probe == row.probe
+                && own.condition == row.condition
+                && own.severity == row.severity
+                && own.budget == row.budget
+        })
+    }
+
     /// The rows of one severity, the clean one in front, and those of corruptions without severities.
     pub fn at_severity(&self, severity: u8) -> impl Iterator<Item = &AccuracyRow> {
         self.accuracies
@@ -294,12 +305,17 @@ const NOTABLE: f64 = 0.05;
 
 /// What came out, in one plain sentence per finished branch; nothing before one is measured.
 pub fn closing_sentence(state: &State) -> Option<String> {
-    let sentences: Vec<String> = state
+    let sentences = closing_sentences(state);
+    (!sentences.is_empty()).then(|| sentences.join("; "))
+}
+
+/// The same, each by itself.
+pub fn closing_sentences(state: &State) -> Vec<String> {
+    state
         .branches()
         .filter(|branch| branch.status == Status::Done)
         .filter_map(|branch| Comparison::of(state, branch.plan.id)?.sentence(state))
-        .collect();
-    (!sentences.is_empty()).then(|| sentences.join("; "))
+        .collect()
 }
 
 /// Whether a name itself says for how long it was trained further: `… + 2 epochs`.

@@ -1,46 +1,57 @@
-//! The same networks from several seeds: how much of a number is the seed's.
+//! The same networks from several seeds: how much of a number, and of a difference, is the seed's.
 //!
-//! References that differ in their seed alone are repetitions of one another, and so are their branches of the same name.
+//! References that differ in their seed alone are repetitions of one another, and so are their branches of the same place.
 //! Seeds are then the units of doubt: the mean over k seeds with Student's interval, mean ± t(0.975, k - 1) s / √k, beside
-//! which the intervals over images, which hold for one seed, say nothing about another. Student 1908,
+//! which the intervals over images, which hold for one seed, say nothing about another. A difference is taken within each
+//! seed first, of a branch and its own reference, so that what a seed does to both falls out. Student 1908,
 //! doi:10.1093/biomet/6.1.1.
 
+use super::comparison::{AccuracyRow, Comparison, Difference, Estimate};
 use super::{NetworkState, State};
-use crate::measurement::{Measurement, Metric};
-use crate::spec::{Reference, Role};
+use crate::spec::{NetworkId, Role};
 
-/// A number of the same network from several seeds.
+/// One number for each seed, two or more.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Repeated {
-    /// What the network is called in the first of its studies.
-    pub name: String,
-    pub metric: Metric,
-    pub condition: Option<String>,
-    pub severity: Option<u8>,
-    pub budget: Option<f64>,
-    /// One number for each seed.
-    pub values: Vec<f64>,
-    /// How many examples each rests on, where that is the same for all.
-    pub n: Option<u64>,
-}
+pub struct Sample(Vec<f64>);
 
-impl Repeated {
+impl Sample {
+    /// Nothing where fewer than two seeds have it.
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.collect();
+        (values.len() > 1).then_some(Self(values))
+    }
+
+    /// How many seeds.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn mean(&self) -> f64 {
-        self.values.iter().sum::<f64>() / self.values.len() as f64
+        self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
     /// Of one seed to another, with k - 1 below.
     pub fn deviation(&self) -> f64 {
         let mean = self.mean();
-        let squares = self.values.iter().map(|value| (value - mean).powi(2));
-        (squares.sum::<f64>() / (self.values.len() as f64 - 1.0)).sqrt()
+        let squares = self.0.iter().map(|value| (value - mean).powi(2));
+        (squares.sum::<f64>() / (self.0.len() as f64 - 1.0)).sqrt()
     }
 
     /// The 95 % interval of the mean over seeds.
     pub fn interval(&self) -> (f64, f64) {
-        let k = self.values.len();
+        let k = self.count();
         let half = student(k - 1) * self.deviation() / (k as f64).sqrt();
         (self.mean() - half, self.mean() + half)
+    }
+
+    /// As a share, whose interval ends where shares do: of two seeds it is wide enough to leave them.
+    fn share(&self, n: Option<u64>) -> Estimate {
+        let (low, high) = self.interval();
+        Estimate {
+            value: self.mean(),
+            interval: Some((low.max(0.0), high.min(1.0))),
+            n,
+        }
     }
 }
 
@@ -59,132 +70,230 @@ fn student(freedom: usize) -> f64 {
         .unwrap_or(crate::measurement::Z_95)
 }
 
-/// References that differ in their seed alone, by number; those without another are left out.
-fn repetitions(references: &[Reference]) -> Vec<Vec<u32>> {
-    let plain = |reference: &Reference| Reference {
-        seed: None,
-        ..reference.clone()
-    };
-    let mut groups: Vec<(Reference, Vec<u32>)> = Vec::new();
-    for (number, reference) in references.iter().enumerate() {
-        let plain = plain(reference);
-        match groups.iter_mut().find(|(known, _)| *known == plain) {
-            Some((_, numbers)) => numbers.push(number as u32),
-            None => groups.push((plain, vec![number as u32])),
-        }
-    }
-    let groups = groups.into_iter().map(|(_, numbers)| numbers);
-    groups.filter(|numbers| numbers.len() > 1).collect()
+/// A network as it came out from several seeds.
+#[derive(Clone, Debug)]
+pub struct Repeated {
+    /// The network of the first seed.
+    pub first: NetworkId,
+    /// What it is called in every repetition.
+    pub name: String,
+    pub rows: Vec<Row>,
 }
 
-/// Accuracies that were measured of networks from several seeds, in the order of the first seed's.
+/// Accuracy under one condition from several seeds.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// As the shown seed has it, which names the condition.
+    shown: AccuracyRow,
+    /// The accuracies of those seeds that have one.
+    pub accuracy: Option<Sample>,
+    /// The same of the references.
+    reference: Option<Sample>,
+    /// Less the reference of the same seed.
+    pub difference: Option<Sample>,
+    /// How many examples each rests on, where that is the same for all.
+    pub n: Option<u64>,
+}
+
+impl Row {
+    /// Under what it was measured.
+    pub fn condition(&self) -> &AccuracyRow {
+        &self.shown
+    }
+
+    /// As a row whose intervals are over seeds. A test over images has no place in it.
+    fn over_seeds(&self) -> AccuracyRow {
+        let share = |sample: &Option<Sample>| sample.as_ref().map(|sample| sample.share(self.n));
+        AccuracyRow {
+            reference: share(&self.reference),
+            candidate: share(&self.accuracy),
+            difference: self.difference.as_ref().map(|sample| Difference {
+                value: sample.mean(),
+                interval: Some(sample.interval()),
+            }),
+            bootstrap: None,
+            p: None,
+            adjusted: None,
+            ..self.shown.clone()
+        }
+    }
+}
+
+/// The networks that repeat one another with other seeds, the given one among them; those of the same place in the plans
+/// of references that differ in their seed alone. Nothing where it is the only one.
+fn siblings(state: &State, id: NetworkId) -> Option<Vec<&NetworkState>> {
+    let plan = &state.network(id)?.plan;
+    let groups = state.study.as_ref()?.repetitions();
+    let group = groups.iter().find(|group| group.contains(&plan.reference));
+    let of = |reference: u32| {
+        let own = state.networks.iter().map(|network| &**network);
+        own.filter(move |network| network.plan.reference == reference)
+    };
+    let place = of(plan.reference).position(|network| network.plan.id == id)?;
+    let all: Vec<&NetworkState> = group?
+        .iter()
+        .filter_map(|reference| of(*reference).nth(place))
+        .filter(|network| network.plan.role == plan.role)
+        .collect();
+    (all.len() > 1).then_some(all)
+}
+
+/// Accuracies of a network from several seeds, under every condition that two of them have.
+fn rows(state: &State, id: NetworkId) -> Option<Vec<Row>> {
+    let siblings = siblings(state, id)?;
+    let all: Vec<Comparison> = siblings
+        .iter()
+        .filter_map(|network| Comparison::of(state, network.plan.id))
+        .collect();
+    let shown = all.iter().find(|found| found.candidate == id)?;
+    let is_alone = shown.candidate == shown.reference;
+    let rows = shown.accuracies.iter().map(|row| {
+        let same: Vec<&AccuracyRow> = all.iter().filter_map(|found| found.like(row)).collect();
+        let of = |share: &dyn Fn(&AccuracyRow) -> Option<f64>| {
+            Sample::of(same.iter().filter_map(|row| share(row)))
+        };
+        let mut counts = same.iter().filter_map(|row| row.candidate?.n);
+        let n = row.candidate.and_then(|found| found.n);
+        Row {
+            shown: row.clone(),
+            accuracy: of(&|row| Some(row.candidate?.value)),
+            reference: of(&|row| Some(row.reference?.value)),
+            difference: of(&|row| Some(row.difference?.value)).filter(|_| !is_alone),
+            n: n.filter(|n| counts.all(|count| count == *n)),
+        }
+    });
+    let rows: Vec<Row> = rows.filter(|row| row.accuracy.is_some()).collect();
+    (!rows.is_empty()).then_some(rows)
+}
+
+/// A network beside its reference as [`Comparison::of`] has it, but every accuracy and difference is the mean over seeds
+/// with its interval; how many seeds there are goes with it. Nothing where fewer than two were measured.
+pub fn over_seeds(state: &State, id: NetworkId) -> Option<(Comparison, usize)> {
+    let rows = rows(state, id)?;
+    let count = |row: &Row| row.accuracy.as_ref().map_or(0, Sample::count);
+    let seeds = rows.iter().map(count).max()?;
+    let comparison = Comparison {
+        accuracies: rows.iter().map(Row::over_seeds).collect(),
+        ..Comparison::of(state, id)?
+    };
+    Some((comparison, seeds))
+}
+
+/// Every network that was made from several seeds, in the order of the first seed's.
 pub fn repeated(state: &State) -> Vec<Repeated> {
     let Some(study) = &state.study else {
         return Vec::new();
     };
-    let mut all = Vec::new();
-    for numbers in repetitions(&study.references) {
-        let of = |reference: u32| {
-            let own = state.networks.iter();
-            own.filter(move |network| {
-                network.plan.reference == reference
-                    && matches!(network.plan.role, Role::Reference | Role::Branch)
-            })
-        };
-        for (place, first) in of(numbers[0]).enumerate() {
-            let same: Vec<&NetworkState> = numbers
-                .iter()
-                .filter_map(|number| of(*number).nth(place).map(|network| &**network))
-                .collect();
-            all.extend(of_network(first, &same));
-        }
-    }
-    all
-}
-
-fn of_network(first: &NetworkState, same: &[&NetworkState]) -> Vec<Repeated> {
-    let last = |found: &&Measurement| {
-        let latest = first.measurements.within(
-            found.metric,
-            found.condition.as_deref(),
-            found.severity,
-            found.budget.map(|budget| budget.0),
-        );
-        found.metric == Metric::Accuracy && latest == Some(*found)
+    let is_shown = |network: &&NetworkState| {
+        let is_first = study
+            .repetitions()
+            .iter()
+            .any(|group| group[0] == network.plan.reference);
+        is_first && matches!(network.plan.role, Role::Reference | Role::Branch)
     };
-    let found = first.measurements.iter().filter(last);
-    let repeated = found.map(|found| {
-        let budget = found.budget.map(|budget| budget.0);
-        let of = |network: &&NetworkState| {
-            let own = network.measurements.within(
-                found.metric,
-                found.condition.as_deref(),
-                found.severity,
-                budget,
-            )?;
-            Some((own.scalar()?, own.n))
-        };
-        let numbers: Vec<(f64, Option<u64>)> = same.iter().filter_map(of).collect();
-        let is_common = numbers.iter().all(|(_, n)| *n == found.n);
-        Repeated {
-            name: first.plan.name.clone(),
-            metric: found.metric,
-            condition: found.condition.clone(),
-            severity: found.severity,
-            budget,
-            n: found.n.filter(|_| is_common),
-            values: numbers.into_iter().map(|(value, _)| value).collect(),
-        }
+    let all = state.networks.iter().map(|network| &**network);
+    let repeated = all.filter(is_shown).filter_map(|network| {
+        Some(Repeated {
+            first: network.plan.id,
+            name: study.name_over_seeds(&network.plan),
+            rows: rows(state, network.plan.id)?,
+        })
     });
-    repeated
-        .filter(|repeated| repeated.values.len() > 1)
-        .collect()
+    repeated.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Event, Record};
+    use crate::measurement::{Measurement, Metric};
+    use crate::session::sample;
 
     /// SciPy 1.17.1: `t.interval(0.95, 2, mean, sem)` of 0.91, 0.93, 0.92.
     #[test]
     fn the_interval_over_seeds_is_students() {
-        let repeated = Repeated {
-            name: "reference".to_owned(),
-            metric: Metric::Accuracy,
-            condition: None,
-            severity: None,
-            budget: None,
-            values: vec![0.91, 0.93, 0.92],
-            n: Some(1_000),
-        };
-        let (low, high) = repeated.interval();
+        let sample = Sample::of([0.91, 0.93, 0.92].into_iter()).unwrap();
+        let (low, high) = sample.interval();
         assert!((low - 0.895_158_62).abs() < 1e-7, "{low}");
         assert!((high - 0.944_841_38).abs() < 1e-7, "{high}");
-        assert!((repeated.deviation() - 0.01).abs() < 1e-12);
+        assert!((sample.deviation() - 0.01).abs() < 1e-12);
         // The same of 0.91 and 0.93 with one degree of freedom.
-        let two = Repeated {
-            values: vec![0.91, 0.93],
-            ..repeated
-        };
+        let two = Sample::of([0.91, 0.93].into_iter()).unwrap();
         let (low, high) = two.interval();
         assert!((low - 0.792_937_953).abs() < 1e-6, "{low}");
         assert!((high - 1.047_062_047).abs() < 1e-6, "{high}");
         assert!((two.deviation() - 0.014_142_136).abs() < 1e-9);
+        assert_eq!(two.share(None).interval.unwrap().1, 1.0);
+        assert_eq!(Sample::of([0.91].into_iter()), None);
+    }
+
+    /// Three seeds of the sample's reference and branch: 0.91, 0.93, 0.92 and 0.90, 0.90, 0.91.
+    fn state() -> State {
+        let mut story = sample::story();
+        let Some(Event::StudyStarted { study, networks }) = story.first_mut() else {
+            panic!("a story begins with its study");
+        };
+        let (reference, branch) = (networks[0].clone(), networks[2].clone());
+        networks.truncate(0);
+        let mut found = Vec::new();
+        for (number, (own, changed)) in [(0.91, 0.90), (0.93, 0.90), (0.92, 0.91)]
+            .into_iter()
+            .enumerate()
+        {
+            if number > 0 {
+                let mut again = study.references[0].clone();
+                again.seed = Some(100 + number as u64);
+                study.references.push(again);
+            }
+            let against = NetworkId(2 * number as u32);
+            for (at, (plan, value)) in [(&reference, own), (&branch, changed)]
+                .into_iter()
+                .enumerate()
+            {
+                let mut plan = plan.clone();
+                plan.id = NetworkId(against.0 + at as u32);
+                (plan.against, plan.reference) = (against, number as u32);
+                let one = sample::scalar(plan.id, 0, Metric::Accuracy, value);
+                networks.push(plan);
+                found.push(Event::Measured(Measurement {
+                    n: Some(1_000),
+                    ..one
+                }));
+            }
+        }
+        story.truncate(1);
+        story.extend(found);
+        let records: Vec<Record> = sample::records(story);
+        State::fold(&records)
+    }
+
+    /// SciPy 1.17.1: `t.interval(0.95, 2, mean, sem)` of -0.01, -0.03, -0.01 is -0.04535 to 0.01202; of 0.90, 0.90, 0.91
+    /// it is 0.88899 to 0.91768.
+    #[test]
+    fn differences_are_taken_within_each_seed() {
+        let state = state();
+        for id in [1, 3, 5] {
+            let (found, seeds) = over_seeds(&state, NetworkId(id)).unwrap();
+            assert_eq!((seeds, found.candidate), (3, NetworkId(id)));
+            let row = found.clean().unwrap();
+            let (low, high) = row.candidate.unwrap().interval.unwrap();
+            assert!((low - 0.888_991_16).abs() < 1e-6 && (high - 0.917_675_51).abs() < 1e-6);
+            assert!((row.reference.unwrap().value - 0.92).abs() < 1e-12);
+            let (low, high) = row.difference.unwrap().interval.unwrap();
+            assert!((low + 0.045_351_02).abs() < 1e-6, "{low}");
+            assert!((high - 0.012_017_69).abs() < 1e-6, "{high}");
+            assert_eq!(row.is_within_noise(), Some(true));
+        }
+        let all = repeated(&state);
+        let names: Vec<&str> = all.iter().map(|found| &*found.name).collect();
+        assert_eq!(names, ["reference", "magnitude pruning 50 %"]);
+        assert!(all[0].rows[0].difference.is_none() && all[1].rows[0].difference.is_some());
     }
 
     #[test]
-    fn references_are_repetitions_where_only_the_seed_differs() {
-        let reference = |seed, twins| Reference {
-            seed: Some(seed),
-            twins,
-            ..crate::spec::Study::default().references.remove(0)
-        };
-        let all = [
-            reference(1, 0),
-            reference(2, 1),
-            reference(3, 0),
-            reference(4, 0),
-        ];
-        assert_eq!(repetitions(&all), [[0, 2, 3]]);
+    fn one_seed_has_no_mean() {
+        let state = State::fold(&sample::records(sample::story()));
+        assert!(over_seeds(&state, NetworkId(2)).is_none());
+        assert!(repeated(&state).is_empty());
     }
 }

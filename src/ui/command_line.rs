@@ -136,7 +136,12 @@ fn flags(study: &Study, catalog: &Catalog) -> Option<Vec<String>> {
         say("--epochs", epochs.to_string());
     }
     say("--twins", reference.twins.to_string());
-    say("--seed", reference.seed.unwrap_or(study.seed).to_string());
+    let seeds: Vec<String> = study.seeds.iter().map(u64::to_string).collect();
+    if seeds.is_empty() {
+        say("--seed", reference.seed.unwrap_or(study.seed).to_string());
+    } else {
+        say("--seed", seeds.join(","));
+    }
     for (flag, limit) in [
         ("--threads", study.threads),
         ("--train-limit", study.train_limit),

@@ -62,6 +62,11 @@ pub fn percent(share: f64) -> String {
     plain(share * 100.0, 1)
 }
 
+/// What stands behind a share as its doubt, ` ±1.9`: the longer arm of its interval, which near 0 and 100 % has two lengths.
+pub fn margin(share: f64, (low, high): (f64, f64)) -> String {
+    format!(" ±{}", percent((share - low).max(high - share)))
+}
+
 /// A difference of shares in points, with its sign: `-1.3`, `+0.4`, `0.0`.
 pub fn points(difference: f64) -> String {
     signed(difference * 100.0, 1)

@@ -107,6 +107,7 @@ impl Form {
         };
         let study = Study {
             seed: 7,
+            seeds: Vec::new(),
             threads: None,
             device: "cpu".to_owned(),
             tf32: true,
@@ -269,6 +270,7 @@ impl Form {
                 in_reference(id)
             }
             Place::ProbeKnob(_, id) => format!("suite: {id}"),
+            Place::Seed if !self.study.seeds.is_empty() => "seeds".to_owned(),
             Place::Seed => in_reference("seed"),
             Place::Twins => in_reference("twins"),
             Place::SameStartTwin => in_reference("same-start-twin"),

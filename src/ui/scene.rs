@@ -9,6 +9,8 @@ use super::theme::{self, Theme};
 use super::view::View;
 use crate::catalog::Catalog;
 use crate::spec::{NetworkId, NetworkPlan, Role};
+use crate::state::comparison::Comparison;
+use crate::state::seeds::over_seeds;
 use crate::state::{Landscape, NOBODY, NetworkState, State, Timeline};
 
 /// Whether somebody writes a session.
@@ -105,6 +107,44 @@ impl<'a> Scene<'a> {
     /// How meanings look.
     pub fn theme(&self) -> Theme {
         Theme::new(self.mono)
+    }
+
+    /// Whether networks were made from several seeds.
+    pub fn is_repeated(&self) -> bool {
+        let study = self.state().study.as_ref();
+        study.is_some_and(|study| study.repetitions().iter().any(|group| group.len() > 1))
+    }
+
+    /// A network beside its reference: its own numbers, or where that was asked for and can be had, means over seeds.
+    pub fn comparison(&self, view: &View, id: NetworkId) -> Option<Comparison> {
+        match self.over_seeds(view, id) {
+            Some((found, _)) => Some(found),
+            None => Comparison::of(self.state(), id),
+        }
+    }
+
+    /// Over how many seeds its numbers are means, as the title line says it: ` · 3 seeds`; nothing where they are its own.
+    pub fn seeds(&self, view: &View, id: NetworkId) -> String {
+        let found = self.over_seeds(view, id);
+        found.map_or(String::new(), |(_, seeds)| format!(" · {seeds} seeds"))
+    }
+
+    /// What people call a network; where its numbers are means over seeds, without its own.
+    pub fn told(&self, view: &View, id: NetworkId) -> String {
+        let state = self.state();
+        let network = state
+            .network(id)
+            .filter(|_| self.over_seeds(view, id).is_some());
+        match (network, &state.study) {
+            (Some(network), Some(study)) => study.name_over_seeds(&network.plan),
+            _ => self.name(id),
+        }
+    }
+
+    fn over_seeds(&self, view: &View, id: NetworkId) -> Option<(Comparison, usize)> {
+        view.over_seeds
+            .then(|| over_seeds(self.state(), id))
+            .flatten()
     }
 
     /// The plans of all networks, in their order.

@@ -163,6 +163,8 @@ pub struct View {
     pub severity: u8,
     /// Whether the bars are of that severity, of all five, or of their mean.
     pub spread: Spread,
+    /// Whether accuracies are means over seeds, where networks were made from several.
+    pub over_seeds: bool,
     /// Place in [`MAPS`].
     pub map: usize,
     pub smoothing: Smoothing,
@@ -200,6 +202,7 @@ impl View {
             candidate: None,
             severity: 3,
             spread: Spread::default(),
+            over_seeds: false,
             map: 0,
             smoothing: Smoothing::default(),
             is_logarithmic: false,

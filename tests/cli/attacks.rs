@@ -113,15 +113,19 @@ fn what_is_wrong_with_an_attack_is_said_before_anything_runs() {
     );
     refused(
         &["--attacks", "pgd", "--set", "epsilons=0.1,-0.1"],
-        &["suite: epsilons", "-0.1", "numbers from 0 to 1000"],
+        &[
+            "suite, attack pgd: epsilons",
+            "-0.1",
+            "numbers from 0 to 1000",
+        ],
     );
     refused(
         &["--attacks", "pgd", "--set", "epsilons=many"],
-        &["suite: epsilons", "many is not allowed"],
+        &["suite, attack pgd: epsilons", "many is not allowed"],
     );
     refused(
         &["--attacks", "pgd", "--set", "norm=l1"],
-        &["suite: norm", "l1", "linf, l2"],
+        &["suite, attack pgd: norm", "l1", "linf, l2"],
     );
     refused(
         &["--set", "epsilons=0.1"],
@@ -138,5 +142,83 @@ fn what_is_wrong_with_an_attack_is_said_before_anything_runs() {
     refused(
         &["--domains", "usps"],
         &["domains: usps has none of the classes A"],
+    );
+}
+
+#[test]
+fn seeds_repeat_every_network_and_all_that_see_the_same_images_attack_one_another() {
+    let sandbox = Sandbox::new();
+    sandbox.file(
+        "study.toml",
+        r#"
+seeds = [3, 4]
+train-limit = 200
+test-limit = 60
+[[references]]
+dataset = "glyphs"
+architecture = "lenet5"
+training = { epochs = 1 }
+[[references]]
+dataset = { id = "glyphs", domain = "chalk" }
+architecture = "lenet5"
+training = { epochs = 1 }
+[suite]
+probes = ["accuracy", { id = "transfer", transfer-images = 20 }]
+corruptions = ["contrast"]
+attacks = [{ id = "fgsm", images = 20 }]
+"#,
+    );
+    let printed = sandbox
+        .run(&["run", "study.toml", "--session", "made.jsonl"])
+        .well();
+    for words in [
+        "seeds 3, 4",
+        "reference 1, seed 3",
+        "reference 2, seed 4 transfer_accuracy pgd within 0.1000 made against reference 2, seed 3",
+    ] {
+        assert!(printed.contains(words), "{words} is missing: {printed}");
+    }
+    let records = records(&sandbox.path("made.jsonl"));
+    let number = |value: &Value| value.as_u64().unwrap();
+    let mut pairs: Vec<(u64, u64)> = records
+        .iter()
+        .filter(|(kind, facts)| kind == "measured" && facts["metric"] == "transfer_accuracy")
+        .map(|(_, facts)| (number(&facts["against"]), number(&facts["network"])))
+        .collect();
+    pairs.sort_unstable();
+    // 0 and 2 are of one data set, 1 and 3 of the other.
+    assert_eq!(
+        pairs,
+        [
+            (0, 0),
+            (0, 2),
+            (1, 1),
+            (1, 3),
+            (2, 0),
+            (2, 2),
+            (3, 1),
+            (3, 3)
+        ]
+    );
+    // One split for all seeds, and first weights of their own.
+    let of = |id: &str| {
+        let found = records.iter().filter(|(kind, _)| kind == id);
+        found
+            .map(|(_, facts)| facts.clone())
+            .collect::<Vec<Value>>()
+    };
+    assert_eq!(of("study-started")[0]["study"]["seed"], 0);
+    let seeds: Vec<u64> = of("study-started")[0]["networks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|plan| number(&plan["init_seed"]))
+        .collect();
+    assert_eq!(seeds, [3, 3, 4, 4]);
+    let report = sandbox.run(&["report", "made.jsonl"]).well();
+    assert_eq!(report.matches("**Transfer**").count(), 2, "{report}");
+    assert!(
+        report.contains("| reference 1 | clean images | 2 | 60 |"),
+        "{report}"
     );
 }

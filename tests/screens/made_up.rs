@@ -202,6 +202,7 @@ pub(crate) fn study() -> Study {
     };
     Study {
         seed: 7,
+        seeds: Vec::new(),
         threads: None,
         device: "cpu".to_owned(),
         tf32: true,
@@ -271,7 +272,7 @@ impl Story {
         story.say(
             0,
             Event::StudyStarted {
-                study: study.study().clone(),
+                study: Box::new(study.study().clone()),
                 networks: study.plan(&catalog()),
             },
         );

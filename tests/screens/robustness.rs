@@ -2,7 +2,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
-use shrinklab::event::{Event, Picture, Pixels, Record, View};
+use shrinklab::event::{Event, Outcome, Picture, Pixels, Record, View};
 use shrinklab::measurement::{
     CheckOutcome, Masking, MaskingCheck, Measurement, Metric, Paired, Score, Unit, Value, wilson,
 };
@@ -468,4 +468,86 @@ fn the_form_asks_for_attacks_and_domains() {
     form.press("<up><left><left><down><left>");
     assert_eq!(form.view.form.study().suite.attacks, []);
     assert_eq!(form.view.form.study().suite.domains, []);
+}
+
+/// Reference and branch from three seeds, clean and under an attack. The branch loses a point on average, and its seeds
+/// scatter by more than that; under attack it loses thirty.
+fn from_three_seeds() -> Vec<Record> {
+    let mut study = made_up::study();
+    study.seeds = vec![2, 24, 42];
+    study.references[0].twins = 0;
+    study.references[0].branches.truncate(1);
+    let mut story = Story::of(study);
+    for (seed, lost) in [0.03, -0.02, 0.02].into_iter().enumerate() {
+        let reference = 2 * seed as u32;
+        for (network, lost, attacked) in [(reference, 0.0, 0.6), (reference + 1, lost, 0.3)] {
+            let clean = accuracy(network, "accuracy", "", 0.9 - lost, 1_000, 40);
+            let found = [
+                Measurement {
+                    condition: None,
+                    ..clean
+                },
+                Measurement {
+                    severity: Some(3),
+                    ..accuracy(
+                        network,
+                        "corruption-error",
+                        "gaussian-noise",
+                        0.8 - lost,
+                        1_000,
+                        40,
+                    )
+                },
+                Measurement {
+                    budget: Some(Score(0.1)),
+                    ..accuracy(
+                        network,
+                        "adversarial-accuracy",
+                        "pgd",
+                        attacked - lost,
+                        200,
+                        9,
+                    )
+                },
+            ];
+            for measurement in found {
+                story.say(5, Event::Measured(measurement));
+            }
+        }
+    }
+    let outcome = Outcome::Completed;
+    story.say(30, Event::StudyEnded { outcome });
+    story.records
+}
+
+#[test]
+fn seeds_are_a_second_level_of_doubt() {
+    let mut shown = Shown::new(from_three_seeds(), false, Screen::Live);
+    shown.view.candidate = Some(NetworkId(3));
+    let text = shown.text(100, 40);
+    assert!(text.contains("S seeds") && text.contains("92.0"), "{text}");
+    shown.press("S");
+    snapshot("over-seeds-100x40", &shown.text(100, 40));
+    let buffer = shown.draw(100, 40);
+    // SciPy 1.17.1: t.interval(0.95, 2, mean, sem) of -3, 2 and -2 points.
+    let found = place(&buffer, "-1.0 ±6.6");
+    assert_eq!(
+        buffer[found].fg,
+        Color::Indexed(245),
+        "within noise of the seeds"
+    );
+    shown.press("7");
+    let text = shown.text(100, 40);
+    assert!(text.contains("n 200 · 3 seeds"), "{text}");
+    let buffer = shown.draw(100, 40);
+    let grey = Color::Indexed(245);
+    assert_ne!(buffer[place(&buffer, "-31.0 ±")].fg, grey, "{text}");
+    // Where every network has one seed, the key says how to get more.
+    let mut one = Shown::new(attacked(), false, Screen::Robustness);
+    one.press("S");
+    let text = one.text(100, 30);
+    assert!(
+        text.contains("--seed 1,2,3") && !text.contains("S seeds"),
+        "{text}"
+    );
 }

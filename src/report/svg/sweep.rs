@@ -79,13 +79,10 @@ fn legend(
             canvas.mark(Look::of(state, *network), x, y);
             x += 18.0;
         }
-        let several = state
-            .study
-            .as_ref()
-            .is_some_and(|study| study.references.len() > 1);
         let mut label = strand.method.label(catalog);
-        if several {
-            label = format!("{label} of reference {}", strand.reference + 1);
+        let study = state.study.as_ref();
+        if let Some(told) = study.and_then(|study| study.told_apart(strand.reference)) {
+            label = format!("{label} of {told}");
         }
         canvas.text(x, y + 4.0, "label", "start", &label);
         told.push((strand.reference, strand.method.clone(), networks));

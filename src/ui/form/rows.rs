@@ -169,9 +169,18 @@ impl Form {
         }
         push(Row {
             label: "Seed".to_owned(),
-            value: asked.seed.unwrap_or(study.seed).to_string(),
+            value: match study.seeds.as_slice() {
+                [] => asked.seed.unwrap_or(study.seed).to_string(),
+                several => {
+                    let several: Vec<String> = several.iter().map(u64::to_string).collect();
+                    several.join(",")
+                }
+            },
             kind: Kind::Number { slider: None },
-            note: "of weights and data order".to_owned(),
+            note: match study.seeds.len() {
+                0 | 1 => "of weights and data order".to_owned(),
+                several => format!("every network {several} times"),
+            },
             ..plain(Place::Seed)
         });
         push(Row {

@@ -167,7 +167,20 @@ impl Form {
         }
     }
 
+    /// One, or several of which each makes every network once more.
+    fn put_seeds(&mut self, seeds: Vec<u64>) {
+        if let [seed] = seeds.as_slice() {
+            return self.put_seed(*seed);
+        }
+        for reference in &mut self.study.references {
+            reference.seed = None;
+        }
+        self.study.seed = seeds.first().copied().unwrap_or(self.study.seed);
+        self.study.seeds = seeds;
+    }
+
     fn put_seed(&mut self, seed: u64) {
+        self.study.seeds.clear();
         let only_one = self.study.references.len() == 1;
         if only_one {
             self.study.seed = seed;
@@ -205,7 +218,11 @@ impl Form {
         let whole = typed.parse::<u64>().ok();
         let small = whole.and_then(|n| u32::try_from(n).ok());
         let taken = match place {
-            Place::Seed => whole.map(|seed| self.put_seed(seed)).is_some(),
+            Place::Seed => {
+                let seeds: Option<Vec<u64>> =
+                    typed.split(',').map(|one| one.parse().ok()).collect();
+                seeds.map(|seeds| self.put_seeds(seeds)).is_some()
+            }
             Place::Twins => small.map(|n| self.asked_mut().twins = n).is_some(),
             Place::TrainLimit => take_limit(&mut self.study.train_limit, typed, small),
             Place::TestLimit => take_limit(&mut self.study.test_limit, typed, small),

@@ -33,8 +33,8 @@ impl Form {
         let Some(row) = self.rows(catalog).into_iter().nth(self.cursor) else {
             return false;
         };
-        // Only a compression's knob takes several values, a branch of each.
-        let is_swept = matches!(row.place, Place::Knob(..));
+        // A compression's knob takes several values, a branch of each, and the seed, a repetition of each; nothing else.
+        let is_swept = matches!(row.place, Place::Knob(..) | Place::Seed);
         if !matches!(row.kind, Kind::Number { .. }) || (c == ',' && !is_swept) {
             return false;
         }

@@ -13,6 +13,10 @@ use crate::ui::theme::Theme;
 use crate::ui::view::View;
 use crate::ui::widget::bar;
 
+mod full;
+
+pub use full::draw as draw_full;
+
 /// What the bars are of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spread {
@@ -40,7 +44,7 @@ impl Spread {
 /// screen of their own.
 fn rows(scene: &Scene<'_>, view: &View) -> Option<Comparison> {
     let of = scene.candidate(view).or_else(|| scene.reference(view))?;
-    let mut found = Comparison::of(scene.state(), of.plan.id)?;
+    let mut found = scene.comparison(view, of.plan.id)?;
     let others = ["adversarial-accuracy", "domain-accuracy"];
     found
         .accuracies
@@ -84,7 +88,11 @@ fn remark(
 }
 
 /// The means over all corruptions, with their intervals, in pieces that may stand on several lines.
-fn means(scene: &Scene<'_>, comparison: &Comparison) -> Vec<String> {
+fn means(scene: &Scene<'_>, view: &View, comparison: &Comparison) -> Vec<String> {
+    // Those of one seed would stand among means over seeds.
+    if !scene.seeds(view, comparison.candidate).is_empty() {
+        return Vec::new();
+    }
     let latest = |id: NetworkId, metric| {
         let network = scene.state().network(id)?;
         network.measurements.latest(metric, None, None)
@@ -99,10 +107,11 @@ fn means(scene: &Scene<'_>, comparison: &Comparison) -> Vec<String> {
     let mut pieces = Vec::new();
     let error = |id: NetworkId| {
         let found = latest(id, Metric::MeanCorruptionError)?;
+        let share = found.scalar()?;
         let margin = found.interval.map_or(String::new(), |(low, high)| {
-            format!(" ±{}", figure::percent((high.0 - low.0) / 2.0))
+            figure::margin(share, (low.0, high.0))
         });
-        let value = figure::percent(found.scalar()?);
+        let value = figure::percent(share);
         Some(format!(" {} {value}{margin}", scene.glyph(id)))
     };
     let is_alone = comparison.reference == comparison.candidate;
@@ -145,7 +154,11 @@ fn packed(pieces: &[String], most: usize) -> Vec<String> {
 
 /// What the title line says on the right: how many images, how strong.
 pub fn note(scene: &Scene<'_>, view: &View, width: u16) -> String {
-    let n = rows(scene, view).and_then(|comparison| {
+    let found = rows(scene, view);
+    let seeds = found
+        .as_ref()
+        .map_or(String::new(), |found| scene.seeds(view, found.candidate));
+    let n = found.and_then(|comparison| {
         comparison
             .at_severity(view.severity)
             .filter(|row| row.condition.is_some())
@@ -160,10 +173,10 @@ pub fn note(scene: &Scene<'_>, view: &View, width: u16) -> String {
     match n {
         Some(n) if width >= 72 => {
             let images = figure::count(n);
-            format!("{severity} · n {images}{}", source(scene))
+            format!("{severity} · n {images}{}{seeds}", source(scene))
         }
-        Some(n) => format!("{severity} · n {}", figure::count(n)),
-        None => severity,
+        Some(n) => format!("{severity} · n {}{seeds}", figure::count(n)),
+        None => severity + &seeds,
     }
 }
 
@@ -222,7 +235,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let rows = lines(&comparison, view);
     let each = if is_alone { 1 } else { 2 };
     let wide = usize::from(pen.width()).saturating_sub(2);
-    let mut sums = packed(&means(scene, &comparison), wide);
+    let mut sums = packed(&means(scene, view, &comparison), wide);
     sums.truncate(match pen.height() {
         0..9 => 0,
         9..12 => 1,
@@ -261,7 +274,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
             let candidate = scene.glyph(comparison.candidate).to_string();
             legend.push((format!("  {candidate}"), scene.style(comparison.candidate)));
             let room = usize::from(pen.width()).saturating_sub(if hidden > 0 { 28 } else { 17 });
-            let name = text::fit(&text::clean(&scene.name(comparison.candidate)), room);
+            let name = text::fit(&text::clean(&scene.told(view, comparison.candidate)), room);
             legend.push((format!(" {name}"), theme.dim()));
         }
         if hidden > 0 {
@@ -486,136 +499,4 @@ fn one(
             pen.put(at, y, "not measured yet", theme.dim());
         }
     }
-}
-
-/// Every corruption at every severity: one line of five bars each, with the difference under them.
-pub fn draw_full(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
-    let theme = scene.theme();
-    let Some(comparison) = rows(scene, view).filter(|found| !found.accuracies.is_empty()) else {
-        draw(pen, scene, view);
-        return;
-    };
-    let severities = comparison.severities();
-    let has_room = pen.width() >= 20 + 11 * severities.len() as u16;
-    if severities.is_empty() || !has_room || view.spread == Spread::Mean {
-        draw(pen, scene, view);
-        return;
-    }
-    let label = 19;
-    let each = (pen.width() - label) / severities.len() as u16;
-    let width = each - 8;
-    for (column, severity) in severities.iter().enumerate() {
-        let words = format!("severity {severity}");
-        let style = if *severity == view.severity {
-            theme.accent()
-        } else {
-            theme.dim()
-        };
-        pen.put(label + column as u16 * each, 0, &words, style);
-    }
-    let wide = usize::from(pen.width()).saturating_sub(2);
-    let sums = packed(&means(scene, &comparison), wide);
-    let foot = 1 + sums.len();
-    let room = usize::from(pen.height()).saturating_sub(1 + foot);
-    let is_alone = comparison.reference == comparison.candidate;
-    let lines = if is_alone { 2 } else { 4 };
-    // The clean images are a block of their own, above the others.
-    let blocks = comparison.by_condition();
-    let fits = (room / lines).max(1);
-    let skip = view.scroll.min(blocks.len().saturating_sub(fits));
-    for (place, block) in blocks.iter().skip(skip).take(fits).enumerate() {
-        let y = 1 + (place * lines) as u16;
-        let condition = block[0].condition.as_deref();
-        let title = condition.map_or("clean".to_owned(), |id| {
-            scene.title_of(id.split(':').next().unwrap_or(id))
-        });
-        pen.put(0, y, &text::fit(&text::clean(&title), 16), theme.text());
-        let strongest = severities.last().copied();
-        let severity = strongest.filter(|_| block[0].severity.is_some());
-        if let Some((words, is_loud)) = remark(scene, &comparison, condition, severity) {
-            let style = if is_loud {
-                theme.warning()
-            } else {
-                theme.dim()
-            };
-            pen.put(1, y + 1, &text::fit(&words, 15), style);
-        }
-        for (column, severity) in severities.iter().enumerate() {
-            // What has no severity stands in the first column alone, as clean images do.
-            let is_here = |row: &&&AccuracyRow| match row.severity {
-                Some(own) => own == *severity,
-                None => column == 0,
-            };
-            let Some(row) = block.iter().find(is_here) else {
-                continue;
-            };
-            let x = label + column as u16 * each;
-            let mut shown = vec![(row.reference, comparison.reference)];
-            if !is_alone {
-                shown.push((row.candidate, comparison.candidate));
-            }
-            for (line, (found, id)) in shown.into_iter().enumerate() {
-                let y = y + line as u16;
-                if column == 0 {
-                    pen.put(label - 2, y, &scene.glyph(id).to_string(), scene.style(id));
-                }
-                let Some(found) = found else {
-                    continue;
-                };
-                let place = (x, y);
-                bar::draw(
-                    pen,
-                    place,
-                    width,
-                    found.value,
-                    found.interval,
-                    scene.style(id),
-                    theme.dim(),
-                );
-                pen.put(
-                    x + width + 1,
-                    y,
-                    &text::right(&figure::percent(found.value), 5),
-                    theme.text(),
-                );
-            }
-            if let Some(difference) = row.difference.filter(|_| !is_alone) {
-                let words = difference.points();
-                let style = change_style(difference.value, row.is_within_noise(), theme);
-                pen.put_right(x + width + 6, y + 2, &words, style);
-            }
-        }
-    }
-    for (place, line) in sums.iter().enumerate() {
-        let y = pen.height().saturating_sub(foot as u16) + place as u16;
-        pen.put(1, y, line, theme.text());
-    }
-    let y = pen.height() - 1;
-    let hidden = blocks.len().saturating_sub(skip + fits);
-    let more = if hidden > 0 {
-        format!("   ↓ {hidden} more")
-    } else {
-        String::new()
-    };
-    pen.run(
-        1,
-        y,
-        &[
-            (
-                &scene.glyph(comparison.reference).to_string(),
-                scene.style(comparison.reference),
-            ),
-            (" reference   ", theme.dim()),
-            (
-                &scene.glyph(comparison.candidate).to_string(),
-                scene.style(comparison.candidate),
-            ),
-            (
-                &format!(" {}", scene.name(comparison.candidate)),
-                theme.dim(),
-            ),
-            ("   grey Δ: within noise", theme.dim()),
-            (&more, theme.dim()),
-        ],
-    );
 }

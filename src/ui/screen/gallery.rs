@@ -253,7 +253,7 @@ fn tiles<'a>(scene: &Scene<'_>, view: &View, shown: &Shown<'a>) -> Vec<Tile<'a>>
         .and_then(|(from, to)| from.difference(&to));
     let (image, factor) = apart.map_or((None, 1), |(image, factor)| (Some(image), factor));
     tiles.push(Tile {
-        heading: format!("change ×{factor}"),
+        heading: format!("change ×{factor}: {}", title(scene, chosen)),
         image,
         seen: None,
         is_chosen: true,
@@ -414,13 +414,15 @@ fn list(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, shown: &Shown<'_>) {
     let chosen = view.gallery.condition.min(others.len() - 1);
     let columns = (pen.width() / 48).max(1);
     let each = pen.width() / columns;
-    let fits = usize::from(pen.height()) * usize::from(columns);
+    let has_more = others.len() > usize::from(pen.height() * columns) && pen.height() > 1;
+    let rows = pen.height() - u16::from(has_more);
+    let fits = usize::from(rows * columns);
     // The chosen one is always in sight.
     let page = chosen / fits.max(1) * fits;
     let own = shown.network.plan.id;
     for (place, seen) in others.iter().enumerate().skip(page).take(fits) {
         let at = (place - page) as u16;
-        let (x, y) = (at / pen.height() * each, at % pen.height());
+        let (x, y) = (at / rows * each, at % rows);
         let label = 20.min(each * 2 / 5);
         let style = if place == chosen {
             theme.accent()
@@ -444,5 +446,14 @@ fn list(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, shown: &Shown<'_>) {
             pen.run(at, y, &pieces);
             at += cells;
         }
+    }
+    if has_more {
+        let last = (page + fits).min(others.len());
+        let words = format!(
+            "{} to {last} of {}: x shows the next",
+            page + 1,
+            others.len()
+        );
+        pen.put(0, rows, &words, theme.dim());
     }
 }

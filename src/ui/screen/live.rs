@@ -115,7 +115,10 @@ fn draw_panel(pen: &mut Pen<'_>, panel: Panel, scene: &Scene<'_>, view: &View) {
     let narrow = pen.width() < 46;
     let (title, note) = match panel {
         Panel::Loss => ("Loss", loss::note(view)),
-        Panel::Corruption if narrow => ("Corruption", corruption::note(scene, view, pen.width())),
+        // What the figures are means over takes the room of the title.
+        Panel::Corruption if narrow || view.over_seeds => {
+            ("Corruption", corruption::note(scene, view, pen.width()))
+        }
         Panel::Corruption => (
             "Accuracy under corruption",
             corruption::note(scene, view, pen.width()),
@@ -161,7 +164,12 @@ pub fn question(scene: &Scene<'_>, candidate: Option<&NetworkState>) -> String {
     if let Some(candidate) = candidate {
         parts.push(candidate.plan.name.clone());
     }
-    parts.push(format!("seed {}", study.seed));
+    // A name that tells a repetition from the others ends with its seed.
+    let is_told =
+        candidate.is_some_and(|network| network.plan.name != study.name_over_seeds(&network.plan));
+    if !is_told {
+        parts.push(study.seeds_in_words());
+    }
     text::clean(&parts.join(" · "))
 }
 

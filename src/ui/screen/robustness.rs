@@ -113,7 +113,7 @@ fn draw_panel(pen: &mut Pen<'_>, panel: Panel, scene: &Scene<'_>, view: &View) {
     let (title, note) = match panel {
         Panel::Attacks => attacks::heading(scene, view),
         Panel::Gradients => ("Do gradients tell the truth?".to_owned(), String::new()),
-        Panel::Domains => ("Other domains".to_owned(), domains::note(scene)),
+        Panel::Domains => ("Other domains".to_owned(), domains::note(scene, view)),
         Panel::Transfer => (
             "Made against, asked of".to_owned(),
             transfer::note(scene, view),

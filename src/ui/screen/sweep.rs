@@ -360,15 +360,10 @@ fn traced(trace: &Trace, scene: &Scene<'_>, view: &View, sweep: &Sweep) -> Line 
 /// How a strand is called: its method, and its reference where there are several.
 pub fn strand_name(scene: &Scene<'_>, strand: &Strand) -> String {
     let label = strand.method.label(scene.catalog);
-    let several = scene
-        .state()
-        .study
-        .as_ref()
-        .is_some_and(|study| study.references.len() > 1);
-    if several {
-        format!("{label} of reference {}", strand.reference + 1)
-    } else {
-        label
+    let study = scene.state().study.as_ref();
+    match study.and_then(|study| study.told_apart(strand.reference)) {
+        Some(told) => format!("{label} of {told}"),
+        None => label,
     }
 }
 

@@ -54,6 +54,11 @@ pub(super) fn act(view: &mut View, action: Action, scene: &Scene<'_>) -> Option<
             let all = &mut view.robustness.all_attacks;
             (*all, view.scroll) = (!*all, 0);
         }
+        Action::OverSeeds if !scene.is_repeated() => {
+            let words = "every network has one seed: --seed 1,2,3 makes each from several";
+            view.hint = Some(words.to_owned());
+        }
+        Action::OverSeeds => view.over_seeds = !view.over_seeds,
         Action::Spread => (view.spread, view.scroll) = (view.spread.next(), 0),
         Action::AllLayers => (view.all_layers, view.scroll) = (!view.all_layers, 0),
         Action::NextAcross => sweep::turn_across(view, 1, scene),

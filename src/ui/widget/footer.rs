@@ -5,6 +5,7 @@ use super::super::pen::Pen;
 use super::super::popup;
 use super::super::scene::Scene;
 use super::super::screen::knob;
+use super::super::screen::live::Panel;
 use super::super::text;
 use super::super::theme::Theme;
 use super::super::view::View;
@@ -21,7 +22,7 @@ const URGENT: [Action; 7] = [
 ];
 
 /// The words of keys that only the chart of sweeps, or the list of layers, has.
-const OWN: [&str; 8] = [
+const OWN: [&str; 10] = [
     "keep",
     "method",
     "axis",
@@ -30,16 +31,21 @@ const OWN: [&str; 8] = [
     "all layers",
     "condition",
     "all attacks",
+    "severities",
+    "seeds",
 ];
 
 /// Whether a key does anything now.
-fn makes_sense(action: Action, scene: &Scene<'_>) -> bool {
+fn makes_sense(action: Action, scene: &Scene<'_>, view: &View) -> bool {
     match action {
         Action::PauseTraining | Action::Stop | Action::Freeze => {
             scene.source() != Source::Lab || scene.state().is_running()
         }
         Action::Keep | Action::KnobMethod | Action::Sense => knob::turns(scene),
         Action::Warnings => !popup::warnings(scene).is_empty(),
+        // Where it turns what has the keys.
+        Action::Spread => view.panel == Panel::Corruption,
+        Action::OverSeeds => scene.is_repeated(),
         _ => true,
     }
 }
@@ -70,7 +76,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, theme: Theme) {
     let is_paused = scene.state().is_paused || scene.pausing;
     let mut words: Vec<(String, &str, bool)> = at_hand
         .into_iter()
-        .filter(|binding| !binding.footer.is_empty() && makes_sense(binding.action, scene))
+        .filter(|binding| !binding.footer.is_empty() && makes_sense(binding.action, scene, view))
         // Walking through the log is what one does with a recording; a lab has more urgent keys.
         .filter(|binding| !(binding.footer.contains('|') && scene.source() == Source::Lab))
         .map(|binding| {

@@ -80,6 +80,7 @@ pub(super) fn tell(place: &Place, form: &Form, catalog: &Catalog) -> Told {
             &[
                 "Everything that chance decides is drawn from it: first weights, data order, corruptions.",
                 "The same seed and number of threads give the same numbers, bit for bit.",
+                "Several, with commas, make every network once for each: S then shows means over seeds.",
             ],
         ),
         Place::Twins => said(

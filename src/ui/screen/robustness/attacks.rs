@@ -18,7 +18,7 @@ const PROBE: &str = "adversarial-accuracy";
 
 fn compared(scene: &Scene<'_>, view: &View) -> Option<Comparison> {
     let of = scene.candidate(view).or_else(|| scene.reference(view))?;
-    let mut found = Comparison::of(scene.state(), of.plan.id)?;
+    let mut found = scene.comparison(view, of.plan.id)?;
     found
         .accuracies
         .retain(|row| row.probe == PROBE && row.condition.is_some() && row.budget.is_some());
@@ -84,8 +84,9 @@ pub fn heading(scene: &Scene<'_>, view: &View) -> (String, String) {
     };
     let all = attacks(&found);
     if view.robustness.all_attacks {
-        let name = text::clean(&scene.name(found.candidate));
-        return (format!("{} attacks", all.len()), name);
+        let name = text::clean(&scene.told(view, found.candidate));
+        let seeds = scene.seeds(view, found.candidate);
+        return (format!("{} attacks", all.len()), name + &seeds);
     }
     let attack = chosen(&found, view);
     let place = all.iter().position(|known| *known == attack).unwrap_or(0) + 1;
@@ -98,7 +99,7 @@ pub fn heading(scene: &Scene<'_>, view: &View) -> (String, String) {
     } else {
         String::new()
     };
-    let note = of + &n;
+    let note = of + &n + &scene.seeds(view, found.candidate);
     (
         format!("Attacks: {}", name(attack)),
         note.trim_start_matches(" · ").to_owned(),
@@ -216,7 +217,7 @@ fn all_of_one(scene: &Scene<'_>, found: &Comparison) -> Vec<Line> {
         .collect()
 }
 
-/// `40.1 ±6.8`, half of the interval's width being what one can remember.
+/// `40.1 ±6.9`.
 fn estimate(found: Option<Estimate>, has_margin: bool) -> String {
     let Some(found) = found else {
         return "—".to_owned();
@@ -224,9 +225,7 @@ fn estimate(found: Option<Estimate>, has_margin: bool) -> String {
     let margin = found
         .interval
         .filter(|_| has_margin)
-        .map_or(String::new(), |(low, high)| {
-            format!(" ±{}", figure::percent((high - low) / 2.0))
-        });
+        .map_or(String::new(), |ends| figure::margin(found.value, ends));
     figure::percent(found.value) + &margin
 }
 

@@ -67,13 +67,17 @@ fn columns(scene: &Scene<'_>, networks: &[&NetworkState]) -> Vec<String> {
 }
 
 /// What the title line says on the right.
-pub fn note(scene: &Scene<'_>) -> String {
+pub fn note(scene: &Scene<'_>, view: &View) -> String {
     let networks = networks(scene);
-    match networks.first() {
+    let seeds = networks
+        .first()
+        .map_or(String::new(), |network| scene.seeds(view, network.plan.id));
+    let words = match networks.first() {
         None => String::new(),
         Some(_) if is_mixed(scene, &networks) => "* learned".to_owned(),
         Some(network) => text::clean(&format!("learned {}", own_domain(scene, network))),
-    }
+    };
+    words + &seeds
 }
 
 /// A cell of the matrix.
@@ -86,8 +90,12 @@ struct Cell {
     is_own: bool,
 }
 
-fn cell(scene: &Scene<'_>, network: &NetworkState, domain: &str) -> Option<Cell> {
-    let compared = Comparison::of(scene.state(), network.plan.id)?;
+fn cell(
+    compared: &Comparison,
+    scene: &Scene<'_>,
+    network: &NetworkState,
+    domain: &str,
+) -> Option<Cell> {
     let clean = compared.clean()?;
     let is_own = own_domain(scene, network) == domain;
     let row: &AccuracyRow = if is_own {
@@ -158,16 +166,21 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
                 (&name, name_style),
             ],
         );
+        let compared = scene.comparison(view, id);
         for (column, domain) in names.iter().enumerate().take(usize::from(shown)) {
             let end = place(column);
-            let Some(cell) = cell(scene, network, domain) else {
+            let cell = compared
+                .as_ref()
+                .and_then(|of| cell(of, scene, network, domain));
+            let Some(cell) = cell else {
                 pen.put_right(end, y, "—", theme.dim());
                 continue;
             };
             counts[column] = counts[column].or(cell.found.n);
-            let margin = cell.found.interval.map_or(String::new(), |(low, high)| {
-                format!(" ±{}", figure::percent((high - low) / 2.0))
-            });
+            let margin = cell
+                .found
+                .interval
+                .map_or(String::new(), |ends| figure::margin(cell.found.value, ends));
             let star = if cell.is_own && is_mixed { "*" } else { "" };
             let value = format!("{star}{}{margin}", figure::percent(cell.found.value));
             let style = match cell.beside {
@@ -176,11 +189,11 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
             };
             let drop = cell.drop.map(figure::points);
             if is_wide {
-                pen.put_right(end, y, drop.as_deref().unwrap_or(""), theme.dim());
+                pen.put_right(end, y, drop.as_deref().unwrap_or(""), theme.text());
                 pen.put_right(end - 7, y, &value, style);
             } else {
                 pen.put_right(end, y, &value, style);
-                pen.put_right(end, y + 1, drop.as_deref().unwrap_or(""), theme.dim());
+                pen.put_right(end, y + 1, drop.as_deref().unwrap_or(""), theme.text());
             }
         }
     }
