@@ -103,6 +103,7 @@ impl CheckedStudy {
     pub fn plan(&self, catalog: &Catalog) -> Vec<NetworkPlan> {
         let study = self.study();
         let mut networks: Vec<NetworkPlan> = Vec::new();
+        let groups = study.repetitions();
         for (index, reference) in study.references.iter().enumerate() {
             let (own_name, of) = match study.told_apart(index as u32) {
                 None => ("reference".to_owned(), String::new()),
@@ -113,6 +114,9 @@ impl CheckedStudy {
             };
             let seed = reference.seed.unwrap_or(study.seed);
             let own = NetworkId(networks.len() as u32);
+            let is_repeated = groups
+                .iter()
+                .any(|group| group.len() > 1 && group.contains(&(index as u32)));
             let epochs = epochs(&reference.training.0);
             let trained = vec![
                 StagePlan {
@@ -139,7 +143,12 @@ impl CheckedStudy {
             };
             push(own_name, Role::Reference, seed, seed);
             for twin in 1..=u64::from(reference.twins) {
-                let other = seed.wrapping_add(twin);
+                let other = if is_repeated {
+                    // The next seed may be another repetition's, whose twin would be no other network then.
+                    seed.wrapping_add(twin << 33)
+                } else {
+                    seed.wrapping_add(twin)
+                };
                 push(format!("twin {twin}{of}"), Role::Twin, other, other);
             }
             if reference.same_start_twin {

@@ -210,6 +210,16 @@ mod tests {
         let names: Vec<&str> = plan.iter().map(|plan| &*plan.name).collect();
         assert_eq!(names[0], "reference 1, seed 1");
         assert_eq!(names[3], "twin 1 of reference 2, seed 1");
+        // No network is made twice under two names.
+        let seeds = plan.iter().map(|plan| (plan.reference % 2, plan.init_seed));
+        let trained = seeds
+            .zip(&plan)
+            .filter(|(_, plan)| plan.role != crate::spec::Role::Branch);
+        let mut trained: Vec<(u32, u64)> = trained.map(|(seed, _)| seed).collect();
+        let count = trained.len();
+        trained.sort_unstable();
+        trained.dedup();
+        assert_eq!(trained.len(), count);
         assert_eq!(
             several.study().name_over_seeds(&plan[3]),
             "twin 1 of reference 2"

@@ -1,10 +1,14 @@
 //! The same networks from several seeds: how much of a number, and of a difference, is the seed's.
 //!
 //! References that differ in their seed alone are repetitions of one another, and so are their branches of the same place.
-//! Seeds are then the units of doubt: the mean over k seeds with Student's interval, mean ± t(0.975, k - 1) s / √k, beside
-//! which the intervals over images, which hold for one seed, say nothing about another. A difference is taken within each
-//! seed first, of a branch and its own reference, so that what a seed does to both falls out. Student 1908,
-//! doi:10.1093/biomet/6.1.1.
+//! Seeds are then a second level of doubt, above images. A mean over k seeds moves with other seeds by Student's
+//! t(0.975, k - 1) s / √k (Student 1908, doi:10.1093/biomet/6.1.1). With other images it moves by no more than the mean of
+//! the seeds' own arms, Wilson's for an accuracy and Newcombe's for pairs for a difference: all seeds are asked of the same
+//! images, and however their answers go together, the standard deviation of a mean is at most the mean of the standard
+//! deviations. The two are independent, so that an arm of the interval over both is the root of the sum of their squares. A
+//! difference is taken within each seed first, of a branch and its own reference, so that what a seed does to both falls out.
+//! Deviation: no bootstrap of seeds and images, since a session holds counts and not every answer, and of three seeds a
+//! bootstrap has ten samples.
 
 use super::comparison::{AccuracyRow, Comparison, Difference, Estimate};
 use super::{NetworkState, State};
@@ -12,36 +16,54 @@ use crate::spec::{NetworkId, Role};
 
 /// One number for each seed, two or more.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sample(Vec<f64>);
+pub struct Sample {
+    values: Vec<f64>,
+    /// How far the intervals over images go below and above, on average; nowhere without intervals.
+    images: [f64; 2],
+}
+
+/// A number with its interval over images.
+type Bounded = (f64, Option<(f64, f64)>);
 
 impl Sample {
     /// Nothing where fewer than two seeds have it.
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let values: Vec<f64> = values.collect();
-        (values.len() > 1).then_some(Self(values))
+    fn of(found: &[Bounded]) -> Option<Self> {
+        let values: Vec<f64> = found.iter().map(|(value, _)| *value).collect();
+        let arms = found.iter().map(|(value, ends)| {
+            let (low, high) = ends.unwrap_or((*value, *value));
+            [value - low, high - value]
+        });
+        let sum = arms.fold([0.0, 0.0], |[a, b], [c, d]| [a + c, b + d]);
+        let images = sum.map(|arm| arm / values.len().max(1) as f64);
+        (values.len() > 1).then_some(Self { values, images })
     }
 
     /// How many seeds.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     pub fn mean(&self) -> f64 {
-        self.0.iter().sum::<f64>() / self.0.len() as f64
+        self.values.iter().sum::<f64>() / self.values.len() as f64
     }
 
     /// Of one seed to another, with k - 1 below.
     pub fn deviation(&self) -> f64 {
         let mean = self.mean();
-        let squares = self.0.iter().map(|value| (value - mean).powi(2));
-        (squares.sum::<f64>() / (self.0.len() as f64 - 1.0)).sqrt()
+        let squares = self.values.iter().map(|value| (value - mean).powi(2));
+        (squares.sum::<f64>() / (self.values.len() as f64 - 1.0)).sqrt()
     }
 
-    /// The 95 % interval of the mean over seeds.
-    pub fn interval(&self) -> (f64, f64) {
+    /// How far the mean moves with other seeds on the same images, to either side, in 95 of 100 cases.
+    fn of_seeds(&self) -> f64 {
         let k = self.count();
-        let half = student(k - 1) * self.deviation() / (k as f64).sqrt();
-        (self.mean() - half, self.mean() + half)
+        student(k - 1) * self.deviation() / (k as f64).sqrt()
+    }
+
+    /// The 95 % interval of the mean over seeds and images.
+    pub fn interval(&self) -> (f64, f64) {
+        let [below, above] = self.images.map(|arm| self.of_seeds().hypot(arm));
+        (self.mean() - below, self.mean() + above)
     }
 
     /// As a share, whose interval ends where shares do: of two seeds it is wide enough to leave them.
@@ -149,16 +171,19 @@ fn rows(state: &State, id: NetworkId) -> Option<Vec<Row>> {
     let is_alone = shown.candidate == shown.reference;
     let rows = shown.accuracies.iter().map(|row| {
         let same: Vec<&AccuracyRow> = all.iter().filter_map(|found| found.like(row)).collect();
-        let of = |share: &dyn Fn(&AccuracyRow) -> Option<f64>| {
-            Sample::of(same.iter().filter_map(|row| share(row)))
+        let of = |share: &dyn Fn(&AccuracyRow) -> Option<Bounded>| {
+            let found: Vec<Bounded> = same.iter().filter_map(|row| share(row)).collect();
+            Sample::of(&found)
         };
+        let bounded = |found: Estimate| (found.value, found.interval);
         let mut counts = same.iter().filter_map(|row| row.candidate?.n);
         let n = row.candidate.and_then(|found| found.n);
         Row {
             shown: row.clone(),
-            accuracy: of(&|row| Some(row.candidate?.value)),
-            reference: of(&|row| Some(row.reference?.value)),
-            difference: of(&|row| Some(row.difference?.value)).filter(|_| !is_alone),
+            accuracy: of(&|row| row.candidate.map(bounded)),
+            reference: of(&|row| row.reference.map(bounded)),
+            difference: of(&|row| row.difference.map(|found| (found.value, found.interval)))
+                .filter(|_| !is_alone),
             n: n.filter(|n| counts.all(|count| count == *n)),
         }
     });
@@ -167,7 +192,7 @@ fn rows(state: &State, id: NetworkId) -> Option<Vec<Row>> {
 }
 
 /// A network beside its reference as [`Comparison::of`] has it, but every accuracy and difference is the mean over seeds
-/// with its interval; how many seeds there are goes with it. Nothing where fewer than two were measured.
+/// with its interval over seeds and images; how many seeds there are goes with it. Nothing where fewer than two were measured.
 pub fn over_seeds(state: &State, id: NetworkId) -> Option<(Comparison, usize)> {
     let rows = rows(state, id)?;
     let count = |row: &Row| row.accuracy.as_ref().map_or(0, Sample::count);
@@ -212,19 +237,38 @@ mod tests {
     /// SciPy 1.17.1: `t.interval(0.95, 2, mean, sem)` of 0.91, 0.93, 0.92.
     #[test]
     fn the_interval_over_seeds_is_students() {
-        let sample = Sample::of([0.91, 0.93, 0.92].into_iter()).unwrap();
+        let bare = |values: &[f64]| {
+            let found: Vec<Bounded> = values.iter().map(|value| (*value, None)).collect();
+            Sample::of(&found)
+        };
+        let sample = bare(&[0.91, 0.93, 0.92]).unwrap();
         let (low, high) = sample.interval();
         assert!((low - 0.895_158_62).abs() < 1e-7, "{low}");
         assert!((high - 0.944_841_38).abs() < 1e-7, "{high}");
         assert!((sample.deviation() - 0.01).abs() < 1e-12);
         // The same of 0.91 and 0.93 with one degree of freedom.
-        let two = Sample::of([0.91, 0.93].into_iter()).unwrap();
+        let two = bare(&[0.91, 0.93]).unwrap();
         let (low, high) = two.interval();
         assert!((low - 0.792_937_953).abs() < 1e-6, "{low}");
         assert!((high - 1.047_062_047).abs() < 1e-6, "{high}");
         assert!((two.deviation() - 0.014_142_136).abs() < 1e-9);
         assert_eq!(two.share(None).interval.unwrap().1, 1.0);
-        assert_eq!(Sample::of([0.91].into_iter()), None);
+        assert_eq!(bare(&[0.91]), None);
+    }
+
+    /// Three seeds alike have no deviation: what is left is the doubt over images, and of others both, as two sides of a
+    /// right angle. statsmodels 0.15.0: `proportion_confint(960, 1000, method="wilson")` is 0.945990 to 0.970489.
+    #[test]
+    fn seeds_that_agree_do_not_undo_the_doubt_over_images() {
+        let one = Estimate::of_hits(960, 1_000);
+        let alike = Sample::of(&[(one.value, one.interval); 3]).unwrap();
+        let (low, high) = alike.interval();
+        assert!((low - 0.945_990_36).abs() < 1e-6 && (high - 0.970_489_03).abs() < 1e-6);
+        let other = Sample::of(&[(0.95, Some((0.93, 0.96))), (0.97, Some((0.95, 0.99)))]).unwrap();
+        let (low, high) = other.interval();
+        let half = 12.706_205 * 0.014_142_136 / 2.0_f64.sqrt();
+        assert!((0.96 - low - half.hypot(0.02)).abs() < 1e-6, "{low}");
+        assert!((high - 0.96 - half.hypot(0.015)).abs() < 1e-6, "{high}");
     }
 
     /// Three seeds of the sample's reference and branch: 0.91, 0.93, 0.92 and 0.90, 0.90, 0.91.
@@ -284,6 +328,14 @@ mod tests {
             assert!((high - 0.012_017_69).abs() < 1e-6, "{high}");
             assert_eq!(row.is_within_noise(), Some(true));
         }
+        let mut done = state.clone();
+        for network in &mut done.networks {
+            std::sync::Arc::make_mut(network).status = crate::state::Status::Done;
+        }
+        assert_eq!(
+            crate::state::closing_sentences(&done),
+            ["magnitude pruning 50 % + 1 epoch over 3 seeds: -1.7 ±2.9 points (n = 1000)"]
+        );
         let all = repeated(&state);
         let names: Vec<&str> = all.iter().map(|found| &*found.name).collect();
         assert_eq!(names, ["reference", "magnitude pruning 50 %"]);

@@ -24,9 +24,10 @@ pub(super) fn write(state: &State, text: &mut String) -> fmt::Result {
     }
     writeln!(
         text,
-        "\nThe intervals are Student's 95 % over seeds: how the mean would move with other seeds, on the same images; those of \
-         accuracies are cut at 0 and 100 %. A difference is taken within each seed first, and is within noise where its \
-         interval holds 0. Of two seeds an interval is 9.0 standard deviations to either side.\n"
+        "\nThe 95 % intervals are over seeds and images: Student's arm, how the mean would move with other seeds, and the mean \
+         of the seeds' own arms over images, at right angles; those of accuracies are cut at 0 and 100 %. A difference is \
+         taken within each seed first, and is within noise where its interval holds 0. Of two seeds Student's arm is 9.0 \
+         standard deviations.\n"
     )
 }
 

@@ -102,7 +102,8 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
             (0, 0) => "share of images that stay right, in %".to_owned(),
             (0, right) if view.is_full => format!("→ {right} more where the terminal is wider"),
             (0, right) => format!("→ {right} more in full (f)"),
-            (down, _) => format!("↓ {down} more"),
+            (down, 0) => format!("↓ {down} more"),
+            (down, right) => format!("↓ {down} more   → {right} more in full (f)"),
         };
         pen.put(1, pen.height() - 1, &more, theme.dim());
     }
