@@ -17,6 +17,11 @@ const BATCH: usize = 4;
 
 /// An architecture on the images it is timed on; at an eighth of its width, if it has one.
 pub(crate) fn built(id: &str, seed: u64) -> Network {
+    built_with(id, seed, &[])
+}
+
+/// With some knobs turned.
+fn built_with(id: &str, seed: u64, turned: &[(&str, KnobValue)]) -> Network {
     let entry = architecture::ALL.iter().find(|e| e.info.id == id).unwrap();
     let knobs = entry.knobs.iter();
     let setting = knobs.fold(Setting::default(), |setting, knob| {
@@ -24,6 +29,8 @@ pub(crate) fn built(id: &str, seed: u64) -> Network {
             "width" => KnobValue::Real(0.125),
             _ => knob.range.default(),
         };
+        let turned = turned.iter().find(|(id, _)| *id == &*knob.id);
+        let value = turned.map_or(value, |(_, value)| value.clone());
         setting.with(&knob.id, value)
     });
     let input = shape(id);
@@ -95,22 +102,21 @@ fn assert_passed(found: &Passed, expected: &Passed, network: &Network, what: &st
     }
 }
 
-fn follows_the_cpu(id: &str, device: &Device) {
-    let network = built(id, 1);
+fn follows_the_cpu(id: &str, network: &Network, device: &Device) {
     let labels: Vec<u32> = (0..BATCH as u32).map(|i| i * 7 % 10).collect();
     for mode in [Mode::Train, Mode::Eval] {
         let what = format!("{id}, {mode:?}");
-        let (mut here, mut there) = (network.duplicate().unwrap(), twin(&network, device));
+        let (mut here, mut there) = (network.duplicate().unwrap(), twin(network, device));
         let expected = pass(&mut here, BATCH, mode, Keep::Gradients).unwrap();
         let found = pass(&mut there, BATCH, mode, Keep::Gradients).unwrap();
-        assert_passed(&found, &expected, &network, &what);
-        crate::assert_same_weights(&there, &here, tolerance(&network), &what);
-        let mut there = twin(&network, device);
+        assert_passed(&found, &expected, network, &what);
+        crate::assert_same_weights(&there, &here, tolerance(network), &what);
+        let mut there = twin(network, device);
         let apart = pass(&mut there, BATCH, mode, Keep::Activations).unwrap();
-        assert_passed(&apart, &found, &network, &format!("{what}, each layer"));
+        assert_passed(&apart, &found, network, &format!("{what}, each layer"));
         let images = pixels(2, BATCH, network.input());
         let mut workspace = shrinklab::nn::network::Workspace::new();
-        let [h, t] = [&network, &there].map(|network| {
+        let [h, t] = [network, &there].map(|network| {
             let trace = network
                 .forward(&images, Mode::Eval, &mut workspace)
                 .unwrap();
@@ -119,7 +125,7 @@ fn follows_the_cpu(id: &str, device: &Device) {
             (loss.mean, loss.correct)
         });
         if mode == Mode::Eval {
-            let near = (h.0 - t.0).abs() <= tolerance(&network) * h.0;
+            let near = (h.0 - t.0).abs() <= tolerance(network) * h.0;
             assert!(near && h.1 == t.1, "{what}: {h:?} and {t:?}");
         }
     }
@@ -129,9 +135,9 @@ fn follows_the_cpu(id: &str, device: &Device) {
 fn small_architectures_are_the_cpus() {
     on_gpu(|device| {
         for id in ["mlp", "lenet5", "cnn8"] {
-            follows_the_cpu(id, device);
+            follows_the_cpu(id, &built(id, 1), device);
             device::set_products(device, true).unwrap();
-            follows_the_cpu(id, device);
+            follows_the_cpu(id, &built(id, 1), device);
             device::set_products(device, false).unwrap();
         }
     });
@@ -142,7 +148,22 @@ fn all_other_architectures_are_the_cpus() {
     on_gpu(|device| {
         let ids = architecture::ALL.iter().map(|entry| &*entry.info.id);
         for id in ids.filter(|id| !["mlp", "lenet5", "cnn8"].contains(id)) {
-            follows_the_cpu(id, device);
+            follows_the_cpu(id, &built(id, 1), device);
+        }
+    });
+}
+
+/// Both answers of a tree, of one question and of more leaves than a block has threads.
+#[test]
+fn soft_decision_trees_are_the_cpus() {
+    on_gpu(|device| {
+        for (depth, prediction) in [(1, "expected"), (4, "max-path"), (9, "expected")] {
+            let knobs = [
+                ("depth", KnobValue::Integer(depth)),
+                ("prediction", KnobValue::Choice(prediction.to_owned())),
+            ];
+            let network = built_with("soft-decision-tree", 1, &knobs);
+            follows_the_cpu(&format!("depth {depth}, {prediction}"), &network, device);
         }
     });
 }

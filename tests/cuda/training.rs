@@ -56,6 +56,12 @@ pub(crate) fn train(
             .map(|(teacher, _)| logits(teacher))
             .transpose()?;
         let objective = match (&logits, goal.teacher) {
+            (logits, _) if network.is_tree() => Objective::Expected {
+                smoothing: goal.smoothing,
+                teacher: logits.as_ref(),
+                temperature: 2.0,
+                weight: 0.6,
+            },
             (Some(logits), Some((_, direction))) => Objective::Teacher {
                 logits,
                 temperature: 3.0,
@@ -211,6 +217,25 @@ fn optimizers_step_as_on_the_cpu() {
     });
 }
 
+/// From labels and from a teacher, with the penalty of its questions.
+#[test]
+fn a_soft_decision_tree_learns_as_on_the_cpu() {
+    on_gpu(|device| {
+        let [tree, teacher] = [1, 2].map(|seed| built("soft-decision-tree", seed));
+        let smoothed = Goal {
+            smoothing: 0.1,
+            teacher: None,
+        };
+        let taught = Goal {
+            smoothing: 0.0,
+            teacher: Some((&teacher, KlDirection::Forward)),
+        };
+        for (goal, what) in [(&smoothed, "smoothed"), (&taught, "taught")] {
+            follows_the_cpu(&tree, Rule::Sgd, goal, 1e-4, device, what);
+        }
+    });
+}
+
 /// Normalization blows rounding up, the more the longer a training goes on.
 #[test]
 fn networks_that_normalize_learn_as_on_the_cpu() {
@@ -289,7 +314,7 @@ fn losses_of_a_step_are_the_cpus_however_many_classes() {
             let shaped = |values| tensor(values, &[batch, classes]).unwrap();
             let (logits, teacher) = (shaped(draw("logits")), shaped(draw("teacher")));
             let labels: Vec<u32> = (0..batch).map(|i| (i * 7 % classes) as u32).collect();
-            for kind in 0..4 {
+            for kind in 0..6 {
                 let [here, there] = [&Device::Cpu, device].map(|device| {
                     let (logits, teacher) = (
                         to_device(&logits, device).unwrap(),
@@ -301,10 +326,18 @@ fn losses_of_a_step_are_the_cpus_however_many_classes() {
                         weight: 0.6,
                         direction,
                     };
+                    let expected = |teacher| Objective::Expected {
+                        smoothing: 0.1,
+                        teacher,
+                        temperature: 2.5,
+                        weight: 0.6,
+                    };
                     let objective = match kind {
                         0 => Objective::Labels { smoothing: 0.0 },
                         1 => Objective::Labels { smoothing: 0.2 },
                         2 => taught(KlDirection::Forward),
+                        4 => expected(None),
+                        5 => expected(Some(&teacher)),
                         _ => taught(KlDirection::Reverse),
                     };
                     let labels = Labels::new(labels.clone(), device).unwrap();

@@ -9,7 +9,7 @@ use crate::catalog::{Entry, Info, text};
 use crate::lab::architecture::soft_decision_tree::{BETA, DEPTH, PENALTY, PREDICTION};
 use crate::lab::compression::{Compressed, Compression, Start};
 use crate::lab::context::{Context, Observer};
-use crate::lab::error::{Error, Result};
+use crate::lab::error::Result;
 use crate::lab::train::{Lesson, Recipe, Teacher};
 use crate::nn::loss::KlDirection;
 use crate::spec::{KnobValue, Method, Setting};
@@ -66,12 +66,6 @@ impl Compression for TreeDistillation {
         observer: &mut dyn Observer,
         cx: &mut Context<'_>,
     ) -> Result<Compressed> {
-        if !start.network.device().is_cpu() {
-            return Err(Error::Impossible {
-                knob: "device".into(),
-                problem: "a soft decision tree computes on the CPU alone; --device cpu".into(),
-            });
-        }
         let design = Method {
             setting: self.tree.clone(),
             ..Method::plain("soft-decision-tree")

@@ -6,9 +6,9 @@ use candle_core::{DType, Tensor};
 
 use super::{Found, KlDirection, Objective, StepLoss, Where};
 use super::{check_smoothing, check_temperature};
+use crate::nn::Result;
 use crate::nn::op::cuda::ledger::Entry;
 use crate::nn::op::cuda::{BLOCK, Engine, Grid, Slot, at};
-use crate::nn::{Result, invalid};
 
 pub(crate) const SOURCE: &str = r"
 template <typename T> __device__ __forceinline__ T all_of_warp(T value) {
@@ -37,7 +37,7 @@ __device__ __forceinline__ float highest_of_warp(const float *z, int classes, in
 }
 
 KERNEL loss_of_batch(const float *logits, const float *teachers, const unsigned int *labels, float *gradients,
-                     double smoothing, double temperature, double weight, int reverse, int classes, int batch, int whole, double share,
+                     double smoothing, double temperature, double weight, int reverse, int scores, int classes, int batch, int whole, double share,
                      double *rows, double *entry, int *halt, unsigned int *counter) {
     int row = (blockIdx.x * blockDim.x + threadIdx.x) >> 5, lane = threadIdx.x & 31;
     if (row < batch) {
@@ -46,7 +46,22 @@ KERNEL loss_of_batch(const float *logits, const float *teachers, const unsigned 
         int place, label = labels[row];
         float highest = highest_of_warp(z, classes, &place);
         double sum = log_of_sum(z, classes, highest, 1.0), value;
-        if (!teachers) {
+        if (scores) {
+            // Of a soft decision tree: the target's share of expected log-probabilities.
+            const float *t = teachers ? teachers + row * classes : z;
+            int ignored;
+            float highest_t = highest_of_warp(t, classes, &ignored);
+            double sum_t = log_of_sum(t, classes, highest_t, temperature), spread = smoothing / classes;
+            value = 0.0;
+            for (int c = lane; c < classes; c += 32) {
+                double hard = (c == label ? 1.0 - smoothing : 0.0) + spread;
+                double soft = teachers ? exp(((double)t[c] - highest_t) / temperature - sum_t) : 0.0;
+                double target = (1.0 - weight) * hard + weight * soft;
+                gradient[c] = share * -target / whole;
+                value -= target * (double)z[c];
+            }
+            value = all_of_warp(value);
+        } else if (!teachers) {
             double spread = smoothing / classes, all = 0.0;
             for (int c = lane; c < classes; c += 32) {
                 double log_p = (double)z[c] - highest - sum;
@@ -126,6 +141,7 @@ pub(super) fn of_part(
     share: f64,
 ) -> Result<StepLoss> {
     let (batch, classes) = logits.dims2()?;
+    let scores = matches!(objective, Objective::Expected { .. });
     let (teacher, smoothing, temperature, weight, reverse) = match objective {
         Objective::Labels { smoothing } => {
             check_smoothing(smoothing)?;
@@ -141,10 +157,17 @@ pub(super) fn of_part(
             let reverse = direction == KlDirection::Reverse;
             (at(logits)?, 0.0, temperature, weight, reverse)
         }
-        Objective::Expected { .. } => {
-            return Err(invalid(
-                "a soft decision tree learns on the CPU alone; --device cpu",
-            ));
+        Objective::Expected {
+            smoothing,
+            teacher,
+            temperature,
+            weight,
+        } => {
+            check_smoothing(smoothing)?;
+            check_temperature(temperature)?;
+            let logits = teacher.map_or(Ok(0), at)?;
+            let weight = if teacher.is_some() { weight } else { 0.0 };
+            (logits, smoothing, temperature, weight, false)
         }
     };
     let d_logits = engine.empty(batch * classes, DType::F32)?;
@@ -159,6 +182,7 @@ pub(super) fn of_part(
         temperature.into(),
         weight.into(),
         reverse.into(),
+        scores.into(),
         classes.into(),
         batch.into(),
         whole.into(),

@@ -162,6 +162,8 @@ pub(crate) enum Slot {
     Undone,
     /// Patches, or a library's own use.
     Workspace,
+    /// A soft decision tree's paths and their gradients.
+    Tree,
     /// Sums of parts.
     Partial,
     /// How many blocks are done; zero between kernels.

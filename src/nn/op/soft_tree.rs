@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 use super::gemm::{Into, Matrix, multiply};
 use super::{parts, shares};
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 /// Of 2^12 leaves most are never seen by a data set of these sizes.
 pub const DEEPEST: usize = 12;
 

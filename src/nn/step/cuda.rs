@@ -9,6 +9,7 @@ use crate::nn::op::batch_norm2d::cuda as batch_norm2d;
 use crate::nn::op::conv2d::cuda as conv2d;
 use crate::nn::op::cuda::{Engine, at};
 use crate::nn::op::fake_quant::Estimator;
+use crate::nn::op::soft_tree::cuda as soft_tree;
 use crate::nn::op::{
     add, average_pool2d, depthwise_conv2d, fake_quant, flatten, max_pool2d, normalize, relu,
 };
@@ -35,9 +36,12 @@ fn affine<'n>(network: &'n Network, node: &Node) -> Result<batch_norm2d::OnDevic
     })
 }
 
-/// Of a soft decision tree, which has no kernels.
-fn on_cpu_alone() -> candle_core::Error {
-    invalid("a soft decision tree computes on the CPU alone; --device cpu")
+fn tree_values<'n>(network: &'n Network, node: &Node) -> Result<soft_tree::OnDevice<'n>> {
+    Ok(soft_tree::OnDevice {
+        w: needed(network, node, 0)?,
+        b: needed(network, node, 1)?,
+        leaves: needed(network, node, 2)?,
+    })
 }
 
 impl Step {
@@ -115,7 +119,10 @@ impl Step {
             Layer::FakeQuant { .. } => {
                 fake_quant::cuda::forward(engine, &levels(network, node)?, x, y)
             }
-            Layer::SoftTree { .. } => Err(on_cpu_alone()),
+            Layer::SoftTree { .. } => {
+                let (tree, output) = node.layer.tree(input[0], pass.mode)?;
+                soft_tree::forward(engine, &tree, output, x, tree_values(network, node)?, y)
+            }
         }
     }
 
@@ -201,7 +208,18 @@ impl Step {
                 }
                 Ok(())
             }
-            Layer::SoftTree { .. } => Err(on_cpu_alone()),
+            Layer::SoftTree { .. } => {
+                let (tree, output) = node.layer.tree(input[0], saved.pass.mode)?;
+                let values = tree_values(network, node)?;
+                let wanted = soft_tree::Wanted {
+                    dx: wanted.dx,
+                    adds: wanted.adds,
+                    dw: gradient(0),
+                    db: gradient(1),
+                    d_leaves: gradient(2),
+                };
+                soft_tree::backward(engine, &tree, output, x, values, dy, wanted)
+            }
             layer => {
                 let Some(dx) = wanted.dx else { return Ok(()) };
                 match layer {

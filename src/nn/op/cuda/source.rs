@@ -23,6 +23,7 @@ const SOURCES: &[&str] = &[
     op::max_pool2d::cuda::SOURCE,
     op::normalize::cuda::SOURCE,
     op::sign_step::cuda::SOURCE,
+    op::soft_tree::cuda::SOURCE,
 ];
 
 /// What all kernels may use.
