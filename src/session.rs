@@ -96,8 +96,7 @@ impl Header {
         /// More branches than these are counted and not named.
         const NAMED: usize = 3;
         let mut parts = Vec::new();
-        for same in self.study.repetitions() {
-            let reference = &self.study.references[same[0] as usize];
+        for reference in &self.study.references {
             let mut names = vec![
                 reference.dataset.id.clone(),
                 reference.architecture.id.clone(),
@@ -113,7 +112,11 @@ impl Header {
                     }
                 }));
             }
-            parts.push(names.join(" · "));
+            let names = names.join(" · ");
+            // What reads the same, as repetitions with other seeds do, is said once.
+            if !parts.contains(&names) {
+                parts.push(names);
+            }
         }
         parts.push(self.study.seeds_in_words());
         parts.join(" · ")

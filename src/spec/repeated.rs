@@ -6,10 +6,12 @@ use super::{CheckedStudy, KnobValue, NetworkPlan, Reference, SpecError, Study};
 pub(super) const MOST_SEEDS: usize = 100;
 
 impl Study {
-    /// The references that repeat one another, by number, in order; one that nothing repeats stands alone.
+    /// The references that repeat one another, by number, in order; one that nothing repeats stands alone. Branches do not
+    /// count: users add some to one of them.
     pub fn repetitions(&self) -> Vec<Vec<u32>> {
         let plain = |reference: &Reference| Reference {
             seed: None,
+            branches: Vec::new(),
             ..reference.clone()
         };
         let mut groups: Vec<(Reference, Vec<u32>)> = Vec::new();
@@ -132,16 +134,15 @@ impl Study {
 }
 
 impl CheckedStudy {
-    /// Whether a reference repeats an earlier one with another seed.
+    /// Whether a reference is an earlier one with another seed, branches and all.
     pub fn repeats(&self, reference: usize) -> bool {
-        let groups = self.study().repetitions();
-        let mut groups = groups.iter();
-        groups.any(|group| {
-            group
-                .iter()
-                .skip(1)
-                .any(|number| *number as usize == reference)
-        })
+        let all = &self.study().references;
+        let of_seed = |seed| Reference {
+            seed,
+            ..all[reference].clone()
+        };
+        let mut earlier = all[..reference].iter();
+        earlier.any(|other| *other == of_seed(other.seed))
     }
 }
 

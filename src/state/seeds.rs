@@ -141,21 +141,33 @@ impl Row {
     }
 }
 
-/// The networks that repeat one another with other seeds, the given one among them; those of the same place in the plans
-/// of references that differ in their seed alone. Nothing where it is the only one.
+/// The networks that repeat one another with other seeds, the given one among them: references, twins of the same place and
+/// equal branches of references that differ in their seed. Nothing where it is the only one.
 fn siblings(state: &State, id: NetworkId) -> Option<Vec<&NetworkState>> {
-    let plan = &state.network(id)?.plan;
-    let groups = state.study.as_ref()?.repetitions();
+    let (plan, study) = (&state.network(id)?.plan, state.study.as_ref()?);
+    let groups = study.repetitions();
     let group = groups.iter().find(|group| group.contains(&plan.reference));
-    let of = |reference: u32| {
-        let own = state.networks.iter().map(|network| &**network);
-        own.filter(move |network| network.plan.reference == reference)
+    let alike = |reference: u32| {
+        let all = state.networks.iter().map(|network| &**network);
+        all.filter(move |network| {
+            network.plan.reference == reference && network.plan.role == plan.role
+        })
     };
-    let place = of(plan.reference).position(|network| network.plan.id == id)?;
+    let branches = |reference: u32| &study.references[reference as usize].branches;
+    let own = alike(plan.reference).position(|network| network.plan.id == id)?;
+    let place = |reference: u32| match plan.role {
+        // Users add branches to one reference alone.
+        Role::Branch => {
+            let asked = branches(plan.reference).get(own)?;
+            branches(reference)
+                .iter()
+                .position(|branch| branch == asked)
+        }
+        Role::Reference | Role::Twin | Role::SameStartTwin => Some(own),
+    };
     let all: Vec<&NetworkState> = group?
         .iter()
-        .filter_map(|reference| of(*reference).nth(place))
-        .filter(|network| network.plan.role == plan.role)
+        .filter_map(|reference| alike(*reference).nth(place(*reference)?))
         .collect();
     (all.len() > 1).then_some(all)
 }
@@ -336,6 +348,16 @@ mod tests {
             crate::state::closing_sentences(&done),
             ["magnitude pruning 50 % + 1 epoch over 3 seeds: -1.7 ±2.9 points (n = 1000)"]
         );
+        // A branch that was added to one of them repeats nothing, and undoes nothing.
+        let mut study = state.study.clone().unwrap();
+        let mut added = study.references[1].branches[0].clone();
+        added.name = "added".to_owned();
+        study.references[1].branches.push(added);
+        let more = State {
+            study: Some(study),
+            ..state.clone()
+        };
+        assert_eq!(over_seeds(&more, NetworkId(3)).unwrap().1, 3);
         let all = repeated(&state);
         let names: Vec<&str> = all.iter().map(|found| &*found.name).collect();
         assert_eq!(names, ["reference", "magnitude pruning 50 %"]);
