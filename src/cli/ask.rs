@@ -177,6 +177,16 @@ pub(crate) fn study(arguments: &RunArguments, catalog: &Catalog) -> Result<Study
         }
         reference.branches.extend(branches.iter().cloned());
     }
+    if !seeds.is_empty() {
+        // What differed in its seed alone is the same now.
+        let mut kept: Vec<Reference> = Vec::new();
+        for reference in study.references.drain(..) {
+            if !kept.contains(&reference) {
+                kept.push(reference);
+            }
+        }
+        study.references = kept;
+    }
     if let Some(first) = seeds.first() {
         // One is the study's; of several the first splits the data of all.
         study.seed = *first;

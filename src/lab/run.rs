@@ -259,7 +259,14 @@ impl<'a> Running<'a> {
         let remarks = attacks.remarks(dataset.classes.len()).into_iter();
         let said = |message| Warning::Other { message };
         dataset.warnings.extend(remarks.map(said));
-        for warning in std::mem::take(&mut dataset.warnings) {
+        // Repetitions of a reference load the same, and what was wrong with it was said.
+        let is_known = study.references[..reference as usize]
+            .iter()
+            .any(|other| other.dataset == *asked && other.resize == resize);
+        for warning in std::mem::take(&mut dataset.warnings)
+            .into_iter()
+            .filter(|_| !is_known)
+        {
             sink.state(Event::Warned {
                 network: None,
                 warning,

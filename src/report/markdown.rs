@@ -98,6 +98,7 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
             code(&data.digest)
         )?;
     }
+    write_references(state, text)?;
     write_networks(state, text)?;
     sweeps::write(chapter, text)?;
     attacks::write(chapter, text)?;
@@ -133,6 +134,32 @@ fn write_chapter(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
         writeln!(text)?;
     }
     Ok(())
+}
+
+/// What the numbers of references stand for, where there are several.
+fn write_references(state: &State, text: &mut String) -> fmt::Result {
+    let Some(study) = &state.study else {
+        return Ok(());
+    };
+    let groups = study.repetitions();
+    if groups.len() < 2 {
+        return Ok(());
+    }
+    for (number, group) in groups.iter().enumerate() {
+        let reference = &study.references[group[0] as usize];
+        let dataset = match reference.dataset.setting.0.get("domain") {
+            Some(domain) => format!("{} ({domain})", reference.dataset.id),
+            None => reference.dataset.id.clone(),
+        };
+        writeln!(
+            text,
+            "- reference {}: {} on {}",
+            number + 1,
+            words(&reference.architecture.id),
+            words(&dataset)
+        )?;
+    }
+    writeln!(text)
 }
 
 fn write_networks(state: &State, text: &mut String) -> fmt::Result {

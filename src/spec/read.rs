@@ -61,13 +61,19 @@ impl Study {
             misread: Vec::new(),
         };
         let at = table.span().start;
+        let has_seed = table.get_ref().contains_key("seed");
         reader.value("study", &DeValue::Table(table.into_inner()), at, &STUDY);
         let mut misread = reader.misread;
         misread.sort_by_key(|misread| misread.line);
         if !misread.is_empty() {
             return Err(misread);
         }
-        toml::from_str(text).map_err(|error| vec![no_toml(&error)])
+        let mut study: Self = toml::from_str(text).map_err(|error| vec![no_toml(&error)])?;
+        // By itself the first of several splits the data.
+        if let Some(first) = study.seeds.first().filter(|_| !has_seed) {
+            study.seed = *first;
+        }
+        Ok(study)
     }
 }
 

@@ -16,10 +16,15 @@ impl Study {
         };
         let mut groups: Vec<(Reference, Vec<u32>)> = Vec::new();
         for (number, reference) in self.references.iter().enumerate() {
-            let plain = plain(reference);
-            match groups.iter_mut().find(|(known, _)| *known == plain) {
-                Some((_, numbers)) => numbers.push(number as u32),
-                None => groups.push((plain, vec![number as u32])),
+            let (plain, number) = (plain(reference), number as u32);
+            let seed = self.seed_of(number);
+            // The same seed once more is the same network, and no repetition.
+            let is_other =
+                |numbers: &[u32]| numbers.iter().all(|other| self.seed_of(*other) != seed);
+            let mut known = groups.iter_mut();
+            match known.find(|(known, numbers)| *known == plain && is_other(numbers)) {
+                Some((_, numbers)) => numbers.push(number),
+                None => groups.push((plain, vec![number])),
             }
         }
         groups.into_iter().map(|(_, numbers)| numbers).collect()
@@ -32,11 +37,6 @@ impl Study {
             return None;
         }
         let groups = self.repetitions();
-        let numbered = Some(format!("reference {}", reference + 1));
-        // The same once more is told apart by its number alone.
-        if groups.iter().any(|group| !self.differ(group)) {
-            return numbered;
-        }
         let place = groups.iter().position(|group| group.contains(&reference))?;
         let number = (groups.len() > 1).then(|| format!("reference {}", place + 1));
         let seed = (groups[place].len() > 1).then(|| format!("seed {}", self.seed_of(reference)));
@@ -52,7 +52,7 @@ impl Study {
         of.or_else(after).unwrap_or(&plan.name).to_owned()
     }
 
-    /// The seeds of its networks in words: `seed 7`, `seeds 1, 2, 3`.
+    /// The seeds of its networks in words: `seed 7`, `seeds 1, 2, 3`, `seeds 2, 24, 42 on the split of seed 1`.
     pub fn seeds_in_words(&self) -> String {
         let mut seeds: Vec<u64> = Vec::new();
         for number in 0..self.references.len() as u32 {
@@ -65,7 +65,13 @@ impl Study {
             [] | [_] => format!("seed {}", self.seed),
             several => {
                 let words: Vec<String> = several.iter().map(u64::to_string).collect();
-                format!("seeds {}", words.join(", "))
+                // By itself the first splits the data.
+                let split = if several[0] == self.seed {
+                    String::new()
+                } else {
+                    format!(" on the split of seed {}", self.seed)
+                };
+                format!("seeds {}{split}", words.join(", "))
             }
         }
     }
@@ -73,13 +79,6 @@ impl Study {
     fn seed_of(&self, reference: u32) -> u64 {
         let asked = self.references.get(reference as usize);
         asked.and_then(|asked| asked.seed).unwrap_or(self.seed)
-    }
-
-    fn differ(&self, group: &[u32]) -> bool {
-        let mut seeds: Vec<u64> = group.iter().map(|number| self.seed_of(*number)).collect();
-        seeds.sort_unstable();
-        seeds.dedup();
-        seeds.len() == group.len()
     }
 
     /// Every reference once for each of the study's seeds: all of the first seed, then all of the next.
@@ -179,7 +178,8 @@ mod tests {
         assert_eq!(told(&study)[..3], words.map(|word| Some(word.to_owned())));
         // The same seed once more.
         study.references[3].seed = Some(1);
-        assert_eq!(told(&study)[3].as_deref(), Some("reference 4"));
+        assert_eq!(study.repetitions(), [vec![0, 2], vec![1], vec![3]]);
+        assert_eq!(told(&study)[3].as_deref(), Some("reference 3"));
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl Comparison {
     }
 
     /// The same of means over seeds, `magnitude pruning 50 % over 3 seeds: -0.1 ±0.3 points`; times are each network's own.
-    fn sentence_over(&self, seeds: usize, state: &State) -> Option<String> {
+    pub fn sentence_over(&self, seeds: usize, state: &State) -> Option<String> {
         let clean = self.clean()?;
         let plan = &state.network(self.candidate)?.plan;
         let name = state.study.as_ref()?.name_over_seeds(plan);

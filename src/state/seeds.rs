@@ -193,7 +193,8 @@ fn rows(state: &State, id: NetworkId) -> Option<Vec<Row>> {
         Row {
             shown: row.clone(),
             accuracy: of(&|row| row.candidate.map(bounded)),
-            reference: of(&|row| row.reference.map(bounded)),
+            // Of the seeds that have both.
+            reference: of(&|row| row.candidate.and(row.reference).map(bounded)),
             difference: of(&|row| row.difference.map(|found| (found.value, found.interval)))
                 .filter(|_| !is_alone),
             n: n.filter(|n| counts.all(|count| count == *n)),
@@ -214,6 +215,12 @@ pub fn over_seeds(state: &State, id: NetworkId) -> Option<(Comparison, usize)> {
         ..Comparison::of(state, id)?
     };
     Some((comparison, seeds))
+}
+
+/// The first of those that repeat one another, which stands for all where their means are shown; itself where it is alone.
+pub fn first_of(state: &State, id: NetworkId) -> NetworkId {
+    let all = siblings(state, id).unwrap_or_default();
+    all.first().map_or(id, |first| first.plan.id)
 }
 
 /// Every network that was made from several seeds, in the order of the first seed's.

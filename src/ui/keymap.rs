@@ -331,7 +331,7 @@ pub const BINDINGS: &[Binding] = bindings! {
     PreviousCandidate [Char('C')], "previous candidate", "", "compare the network before with its reference", FACTS, ANY;
     Severity [Char('v')], "severity", "severity", "strength of the corruptions, 1 to 5", &[Layer::Live, Layer::Sweep], ANY;
     Spread [Char('V')], "severities", "severities", "bars of one severity, of all five, or of their mean", &[Layer::Live], ANY;
-    OverSeeds [Char('S')], "over seeds", "seeds", "accuracies as means over seeds with intervals over seeds and images, or of this seed alone", PANELS, ANY;
+    OverSeeds [Char('S')], "over seeds", "seeds", "means over seeds, with intervals over seeds and images", PANELS, ANY;
     MapMethod [Char('m')], "map method", "", "how the map of functions is laid out: mds, pca or t-sne", &[Layer::Live], ANY;
     Smoothing [Char('w')], "smoothing", "", "weight of the smoothed loss curve: off, .6, .9, .99", &[Layer::Live], ANY;
     ZoomIn [Char('z')], "zoom in", "", "half as many steps of the loss: around the cross-hair, or the last", &[Layer::Live], ANY;

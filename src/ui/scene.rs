@@ -129,6 +129,14 @@ impl<'a> Scene<'a> {
         found.map_or(String::new(), |(_, seeds)| format!(" · {seeds} seeds"))
     }
 
+    /// What came of a network, in one plain sentence: by itself, or as the mean over seeds that was asked for.
+    pub fn sentence(&self, view: &View, id: NetworkId) -> Option<String> {
+        match self.over_seeds(view, id) {
+            Some((found, seeds)) => found.sentence_over(seeds, self.state()),
+            None => Comparison::of(self.state(), id)?.sentence(self.state()),
+        }
+    }
+
     /// What people call a network; where its numbers are means over seeds, without its own.
     pub fn told(&self, view: &View, id: NetworkId) -> String {
         let state = self.state();

@@ -141,14 +141,30 @@ pub fn glyph(id: NetworkId, plans: &[&NetworkPlan]) -> char {
         return '?';
     };
     let own = alphabet(plans[place]);
-    let before = plans[..place]
-        .iter()
-        .filter(|plan| std::ptr::eq(alphabet(plan), own))
-        .count();
-    // After the shapes come letters, so that no two networks of a study look alike before the 27th of a kind.
-    own.get(before).copied().unwrap_or_else(|| {
-        let letter = (before - own.len()) % 26;
-        char::from(b'a' + letter as u8)
+    let count = |alphabet_of: &'static [char]| {
+        let before = plans[..place].iter();
+        before
+            .filter(|plan| std::ptr::eq(alphabet(plan), alphabet_of))
+            .count()
+    };
+    // After the shapes come letters, of all kinds in one row, so that of the first 52 no two look alike.
+    own.get(count(own)).copied().unwrap_or_else(|| {
+        let kinds = [
+            REFERENCE,
+            TWIN,
+            SAME_START,
+            PRUNING,
+            QUANTIZATION,
+            DISTILLATION,
+            OTHER,
+        ];
+        let beyond = kinds.map(|kind| count(kind).saturating_sub(kind.len()));
+        let letter = (beyond.iter().sum::<usize>() % 52) as u8;
+        char::from(if letter < 26 {
+            b'a' + letter
+        } else {
+            b'A' + letter - 26
+        })
     })
 }
 

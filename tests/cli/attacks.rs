@@ -207,7 +207,7 @@ attacks = [{ id = "fgsm", images = 20 }]
             .map(|(_, facts)| facts.clone())
             .collect::<Vec<Value>>()
     };
-    assert_eq!(of("study-started")[0]["study"]["seed"], 0);
+    assert_eq!(of("study-started")[0]["study"]["seed"], 3);
     let seeds: Vec<u64> = of("study-started")[0]["networks"]
         .as_array()
         .unwrap()

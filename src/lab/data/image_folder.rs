@@ -26,6 +26,8 @@ use crate::nn::ImageShape;
 use crate::nn::rng::Rng;
 use crate::spec::{KnobValue, Method, Setting};
 
+mod jpeg;
+
 pub(super) const ENTRY: Entry<dyn Source> = Entry {
     info: Info {
         id: text("image-folder"),
@@ -220,11 +222,15 @@ impl ImageFolder {
 
     /// The bytes of one picture, channel by channel.
     fn read(&self, file: &Path) -> std::result::Result<Vec<u8>, String> {
-        let picture = image::ImageReader::open(file)
-            .and_then(image::ImageReader::with_guessed_format)
-            .map_err(|error| error.to_string())?
-            .decode()
+        let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+        let reader = image::ImageReader::new(std::io::Cursor::new(&bytes))
+            .with_guessed_format()
             .map_err(|error| error.to_string())?;
+        let is_jpeg = reader.format() == Some(image::ImageFormat::Jpeg);
+        let picture = reader.decode().map_err(|error| error.to_string())?;
+        if is_jpeg && !jpeg::is_whole(&bytes) {
+            return Err("the file ends before its image does".to_owned());
+        }
         let side = picture.width().min(picture.height());
         let (x, y) = ((picture.width() - side) / 2, (picture.height() - side) / 2);
         let size = self.size as u32;
@@ -314,6 +320,18 @@ impl Source for ImageFolder {
                 self.domain
             );
             return Err(wrong("domain", problem));
+        }
+        for (label, class) in classes.iter().enumerate() {
+            let is_there = |part: &Examples| part.labels.contains(&(label as u32));
+            if !(is_there(&train) || is_there(&test)) {
+                let name = &class.name;
+                let problem = format!(
+                    "none of the {} files of class {name} of {} can be read; mend them, or take the folder away",
+                    class.files.len(),
+                    self.domain
+                );
+                return Err(wrong("domain", problem));
+            }
         }
         let mut warnings = Vec::new();
         if !broken.is_empty() {
@@ -424,6 +442,35 @@ mod tests {
             image[0]
         );
         assert_eq!(folder(root.path(), "shop").extent().classes, 2);
+    }
+
+    #[test]
+    fn a_cut_jpeg_is_skipped_and_a_class_without_a_picture_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        two_classes(root.path(), "shop");
+        let cup = root.path().join("shop/cup");
+        let picture = image::RgbImage::from_fn(64, 64, |x, y| {
+            image::Rgb([(x * 3) as u8, (y * 3) as u8, (x * y) as u8])
+        });
+        picture.save(cup.join("whole.jpg")).unwrap();
+        let bytes = fs::read(cup.join("whole.jpg")).unwrap();
+        fs::write(cup.join("cut.jpg"), &bytes[..bytes.len() / 2]).unwrap();
+        let data = folder(root.path(), "shop").load(&[]).unwrap();
+        let [Warning::FilesSkipped { skipped, files, .. }] = &data.warnings[..] else {
+            panic!("one warning: {:?}", data.warnings);
+        };
+        assert_eq!(*skipped, 1);
+        assert!(files[0].contains("cut.jpg: "), "{files:?}");
+        fs::create_dir_all(root.path().join("shop/ink")).unwrap();
+        fs::write(root.path().join("shop/ink/a.png"), b"none").unwrap();
+        let error = folder(root.path(), "shop")
+            .load(&[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("none of the 1 files of class ink of shop can be read"),
+            "{error}"
+        );
     }
 
     #[test]

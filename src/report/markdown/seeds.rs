@@ -26,7 +26,8 @@ pub(super) fn write(state: &State, text: &mut String) -> fmt::Result {
         text,
         "\nThe 95 % intervals are over seeds and images: Student's arm, how the mean would move with other seeds, and the mean \
          of the seeds' own arms over images, at right angles; those of accuracies are cut at 0 and 100 %. A difference is \
-         taken within each seed first, and is within noise where its interval holds 0. Of two seeds Student's arm is 9.0 \
+         taken within each seed first, and is within noise where its interval holds 0; over the rows nothing is corrected, and of twenty without an effect one is expected to \
+         be outside. Of two seeds Student's arm is 9.0 \
          standard deviations.\n"
     )
 }

@@ -64,7 +64,11 @@ pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
         let is_strength = STRENGTHS.contains(&knob.as_str());
         let strands = sweep.strands.iter();
         for strand in strands.filter(|strand| is_strength || strand.is_swept()) {
-            let label = words(&strand.method.label(&chapter.header.catalog));
+            let study = state.study.as_ref();
+            let told = study.and_then(|study| study.told_apart(strand.reference));
+            let of = told.map_or(String::new(), |told| format!(" of {told}"));
+            let label = strand.method.label(&chapter.header.catalog) + &of;
+            let label = words(&label);
             for mark in &strand.marks {
                 let found = (mark.network, &mark.found);
                 let at = mark.across.to_string();

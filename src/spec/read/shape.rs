@@ -53,7 +53,7 @@ const MOST: u64 = u32::MAX as u64;
 /// What may stand in a study.
 pub(super) const STUDY: Shape = Shape::Table(&[
     may("seed", Shape::Whole(0, u64::MAX)),
-    may("seeds", Shape::List("seed", &Shape::Whole(0, u64::MAX))),
+    may("seeds", Shape::List("place", &Shape::Whole(0, u64::MAX))),
     may("threads", Shape::Whole(1, MOST_THREADS as u64)),
     may("device", Shape::Word),
     may("tf32", Shape::Flag),

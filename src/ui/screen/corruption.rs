@@ -91,7 +91,7 @@ fn remark(
 fn means(scene: &Scene<'_>, view: &View, comparison: &Comparison) -> Vec<String> {
     // Those of one seed would stand among means over seeds.
     if !scene.seeds(view, comparison.candidate).is_empty() {
-        return Vec::new();
+        return vec!["mean error: of each seed alone (S)".to_owned()];
     }
     let latest = |id: NetworkId, metric| {
         let network = scene.state().network(id)?;

@@ -18,7 +18,7 @@ use ratatui::layout::Rect;
 use super::{corruption, function, loss, numbers};
 use crate::event::Outcome;
 use crate::spec::StageKind;
-use crate::state::{Comparison, Mode, NetworkState, StageState, counted};
+use crate::state::{Mode, NetworkState, StageState, counted};
 use crate::ui::figure;
 use crate::ui::keymap::Source;
 use crate::ui::pen::Pen;
@@ -354,8 +354,7 @@ fn ending(scene: &Scene<'_>, view: &View, outcome: &Outcome) -> String {
     };
     let sentence = scene
         .candidate(view)
-        .and_then(|candidate| Comparison::of(state, candidate.plan.id))
-        .and_then(|comparison| comparison.sentence(state));
+        .and_then(|candidate| scene.sentence(view, candidate.plan.id));
     if let Some(sentence) = sentence {
         ending = format!("{ending} · {sentence}");
     }

@@ -175,6 +175,15 @@ pub(super) fn left_out(study: &Study, probe: &str) -> Option<String> {
     (!is_named).then(|| format!("this study names its probes, and {probe} is none of them"))
 }
 
+/// What to do about columns that do not fit.
+fn further(columns: usize, view: &View) -> String {
+    if view.is_full {
+        format!("→ {columns} more where the terminal is wider")
+    } else {
+        format!("→ {columns} more in full (f)")
+    }
+}
+
 /// Within noise a difference is grey, whatever its sign.
 fn difference_style(value: f64, within_noise: Option<bool>, theme: Theme) -> Style {
     match within_noise {

@@ -14,7 +14,14 @@ use crate::state::transfer::{asked, matrices};
 pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
     let matrices = matrices(&chapter.state);
     for networks in matrices.iter().filter(|networks| networks.len() > 1) {
-        write_matrix(chapter, networks, text)?;
+        // Which is whose, where there are several.
+        let study = chapter.state.study.as_ref().filter(|_| matrices.len() > 1);
+        let reference = networks[0].plan.reference as usize;
+        let of = study.and_then(|study| study.references.get(reference));
+        let of = of.map_or(String::new(), |reference| {
+            format!(" on {}", words(&reference.dataset.id))
+        });
+        write_matrix(chapter, networks, &of, text)?;
     }
     Ok(())
 }
@@ -22,6 +29,7 @@ pub(super) fn write(chapter: &Chapter<'_>, text: &mut String) -> fmt::Result {
 fn write_matrix(
     chapter: &Chapter<'_>,
     networks: &[&NetworkState],
+    of: &str,
     text: &mut String,
 ) -> fmt::Result {
     let pairs = networks
@@ -35,7 +43,7 @@ fn write_matrix(
     let usual = Asked::new(chapter.header, &method);
     write!(
         text,
-        "**Transfer**: images that {} made against the network of a row",
+        "**Transfer**{of}: images that {} made against the network of a row",
         words(attack)
     )?;
     if let Some(within) = first.and_then(|found| found.budget) {

@@ -1,10 +1,11 @@
 //! Trained on one domain, asked of others: a row per network, its own domain first.
 
-use super::difference_style;
+use super::{difference_style, further};
 use crate::measurement::Metric;
 use crate::spec::{KnobValue, Role};
 use crate::state::NetworkState;
 use crate::state::comparison::{AccuracyRow, Comparison, Estimate};
+use crate::state::seeds::first_of;
 use crate::ui::figure;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
@@ -27,13 +28,19 @@ fn own_domain(scene: &Scene<'_>, network: &NetworkState) -> String {
 }
 
 /// The networks that were asked of other domains, of every reference.
-fn networks<'a>(scene: &Scene<'a>) -> Vec<&'a NetworkState> {
+fn networks<'a>(scene: &Scene<'a>, view: &View) -> Vec<&'a NetworkState> {
     let all = scene.state().networks.iter().map(|network| &**network);
-    all.filter(|network| {
-        let mut found = network.measurements.iter();
-        found.any(|found| found.probe == PROBE && found.metric == Metric::Accuracy)
-    })
-    .collect()
+    // Of several seeds the first stands for their mean.
+    let is_shown = |network: &&NetworkState| {
+        let id = network.plan.id;
+        !view.over_seeds || first_of(scene.state(), id) == id
+    };
+    all.filter(is_shown)
+        .filter(|network| {
+            let mut found = network.measurements.iter();
+            found.any(|found| found.probe == PROBE && found.metric == Metric::Accuracy)
+        })
+        .collect()
 }
 
 /// Whether references learned different domains.
@@ -68,7 +75,7 @@ fn columns(scene: &Scene<'_>, networks: &[&NetworkState]) -> Vec<String> {
 
 /// What the title line says on the right.
 pub fn note(scene: &Scene<'_>, view: &View) -> String {
-    let networks = networks(scene);
+    let networks = networks(scene, view);
     let seeds = networks
         .first()
         .map_or(String::new(), |network| scene.seeds(view, network.plan.id));
@@ -124,7 +131,7 @@ fn cell(
 
 /// Draws the panel; `false` where no other domain was asked.
 pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) -> bool {
-    let networks = networks(scene);
+    let networks = networks(scene, view);
     if networks.is_empty() {
         return false;
     }
@@ -138,7 +145,13 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
     let shown = (width.saturating_sub(10) / each).clamp(1, names.len().max(1) as u16);
     let label = width.saturating_sub(shown * each).min(34);
     let is_mixed = is_mixed(scene, &networks);
-    let chosen = scene.candidate(view).map(|network| network.plan.id);
+    let chosen = scene.candidate(view).map(|network| {
+        if view.over_seeds {
+            first_of(scene.state(), network.plan.id)
+        } else {
+            network.plan.id
+        }
+    });
     let place = |column: usize| label + (column as u16 + 1) * each;
     let height = usize::from(pen.height());
     // How many images there are gives way to networks.
@@ -155,7 +168,7 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
             theme.text()
         };
         let name = text::fit(
-            &text::clean(&network.plan.name),
+            &text::clean(&scene.told(view, id)),
             usize::from(label).saturating_sub(3),
         );
         pen.run(
@@ -224,9 +237,9 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
                 "grey: within noise of its reference   drop: from its own domain".to_owned()
             }
             (0, 0) => "grey: within noise   below: drop from its own".to_owned(),
-            (0, right) => format!("→ {right} more in full (f)"),
+            (0, right) => further(right, view),
             (down, 0) => format!("↓ {down} more   grey: within noise"),
-            (down, right) => format!("↓ {down} more   → {right} more in full (f)"),
+            (down, right) => format!("↓ {down} more   {}", further(right, view)),
         };
         let room = usize::from(width).saturating_sub(2);
         pen.put(1, pen.height() - 1, &text::fit(&more, room), theme.dim());

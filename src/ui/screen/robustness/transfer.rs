@@ -1,5 +1,6 @@
 //! Images made against one network, asked of every other.
 
+use super::further;
 use crate::state::NetworkState;
 use crate::state::transfer::{asked, matrices};
 use crate::ui::figure;
@@ -100,10 +101,9 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View, scroll: usize) ->
         let hidden = networks.len().saturating_sub(skip + fits);
         let more = match (hidden, count - columns) {
             (0, 0) => "share of images that stay right, in %".to_owned(),
-            (0, right) if view.is_full => format!("→ {right} more where the terminal is wider"),
-            (0, right) => format!("→ {right} more in full (f)"),
+            (0, right) => further(right.into(), view),
             (down, 0) => format!("↓ {down} more"),
-            (down, right) => format!("↓ {down} more   → {right} more in full (f)"),
+            (down, right) => format!("↓ {down} more   {}", further(right.into(), view)),
         };
         pen.put(1, pen.height() - 1, &more, theme.dim());
     }
