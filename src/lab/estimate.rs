@@ -83,9 +83,19 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     } else {
         f64::from(study.suite.corrupted_images).min(test)
     };
-    let attacked = attacked(study, &reference.dataset.id, facts.classes, test);
+    // Only what the named probes measure takes time.
+    let measures = |probe: &str| study.suite.probes.iter().any(|method| method.id == probe);
+    let attacked = if measures("adversarial-accuracy") {
+        attacked(study, &reference.dataset.id, facts.classes, test)
+    } else {
+        0.0
+    };
     let severities = |method| named(method).map_or(0, |named| named.corruption.severities().len());
-    let conditions: usize = study.suite.corruptions.iter().map(severities).sum();
+    let conditions: usize = if measures("corruption-error") {
+        study.suite.corruptions.iter().map(severities).sum()
+    } else {
+        0
+    };
     let measured = conditions as f64 * corrupted + attacked;
     let trained = 1.0 + f64::from(reference.twins) + f64::from(u8::from(reference.same_start_twin));
     let mut images = trained * (epochs(&recipe) + measured);
@@ -109,7 +119,12 @@ fn of_reference(study: &CheckedStudy, reference: &Reference) -> Option<(f64, f64
     }
     let threads = f64::from(study.threads.unwrap_or_else(available_threads));
     let networks = trained + reference.branches.len() as f64;
-    let seconds = images * macs / (rate(macs) * threads) + networks * LATENCY;
+    let timed = if measures("latency") {
+        networks * LATENCY
+    } else {
+        0.0
+    };
+    let seconds = images * macs / (rate(macs) * threads) + timed;
     // A record of ten steps has about 170 bytes; every point of the map states all points again.
     let steps = images / (64.0 * 10.0) / 3.0 * 170.0;
     Some((
@@ -153,5 +168,34 @@ fn megabytes(bytes: f64) -> String {
         format!("{:.0} kB", bytes / 1e3)
     } else {
         format!("{:.1} MB", bytes / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Method;
+
+    #[test]
+    fn only_what_is_measured_takes_time() {
+        let catalog = crate::lab::catalog();
+        let seconds = |probes: &[&str]| {
+            let mut study = Study::default();
+            study.suite.attacks = vec![Method::plain("pgd")];
+            study.suite.probes = probes.iter().copied().map(Method::plain).collect();
+            let study = study.check(&catalog).unwrap();
+            of_reference(&study, &study.study().references[0])
+                .unwrap()
+                .0
+        };
+        // Attacks that were asked for are measured, named or not.
+        let least = seconds(&["accuracy"]);
+        let all = seconds(&[]);
+        let timed = seconds(&["accuracy", "latency"]);
+        assert!(
+            (timed - least - 3.0 * LATENCY).abs() < 1e-9,
+            "{timed} {least}"
+        );
+        assert!(all > timed && seconds(&["accuracy", "corruption-error"]) > least);
     }
 }

@@ -158,7 +158,9 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let (width, height) = (pen.width(), pen.height());
     let found = shown(scene, view);
     let question = live::question(scene, found.as_ref().map(|shown| shown.network));
-    pen.put(1, 0, &format!("gallery   {question}"), theme.title());
+    let words = format!("gallery   {question}");
+    let room = usize::from(width).saturating_sub(2);
+    pen.put(1, 0, &text::fit(&words, room), theme.title());
     let mut panel = pen.part(0, 1, width, height - 3);
     match &found {
         Some(shown) => {

@@ -19,6 +19,7 @@ use crate::state::Mode;
 use crate::ui::keymap::Source;
 use crate::ui::pen::Pen;
 use crate::ui::scene::Scene;
+use crate::ui::text;
 use crate::ui::theme::Theme;
 use crate::ui::view::View;
 use crate::ui::widget::{footer, frame, transport, tree};
@@ -94,7 +95,9 @@ pub fn draw(pen: &mut Pen<'_>, scene: &Scene<'_>, view: &View) {
     let theme = scene.theme();
     let (width, height) = (pen.width(), pen.height());
     let question = live::question(scene, scene.candidate(view));
-    pen.put(1, 0, &format!("robustness   {question}"), theme.title());
+    let words = format!("robustness   {question}");
+    let room = usize::from(width).saturating_sub(2);
+    pen.put(1, 0, &text::fit(&words, room), theme.title());
     for (panel, place) in places(Rect::new(0, 0, width, height), view) {
         let mut part = pen.part(place.x, place.y, place.width, place.height);
         draw_panel(&mut part, panel, scene, view);
