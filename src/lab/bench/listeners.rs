@@ -21,14 +21,22 @@ pub struct Stretch {
 const STRETCH: Duration = Duration::from_secs(1);
 const SETTLING: Duration = Duration::from_millis(200);
 
+/// What was timed of a stretch so far.
+#[derive(Debug, Default)]
+struct Timed {
+    spent: Duration,
+    steps: u64,
+    /// The report before, where nothing but training lies between.
+    before: Option<(Instant, u64)>,
+}
+
 /// Lets every other stretch of a training's reports pass, and times both kinds: what listeners cost is their difference,
 /// met alike by whatever else the machine does.
 pub struct Alternating<S> {
     inner: S,
     heard: bool,
     since: Instant,
-    /// When timing began, and the step before.
-    timed: Option<(Instant, u64)>,
+    timed: Option<Timed>,
     stretches: Arc<Mutex<Vec<Stretch>>>,
 }
 
@@ -45,18 +53,27 @@ impl<S: Sink> Alternating<S> {
     }
 
     fn reported(&mut self, now: Instant, step: u64) {
-        let Some((began, first)) = self.timed else {
-            if now - self.since >= SETTLING {
-                self.timed = Some((now, step));
+        let settled = now - self.since >= SETTLING;
+        let Some(timed) = &mut self.timed else {
+            if settled {
+                self.timed = Some(Timed {
+                    before: Some((now, step)),
+                    ..Timed::default()
+                });
             }
             return;
         };
-        if now - began < STRETCH {
+        if let Some((at, first)) = timed.before {
+            timed.spent += now - at;
+            timed.steps += step - first;
+        }
+        timed.before = Some((now, step));
+        if timed.spent < STRETCH {
             return;
         }
         let stretch = Stretch {
             heard: self.heard,
-            seconds_per_step: (now - began).as_secs_f64() / (step - first) as f64,
+            seconds_per_step: timed.spent.as_secs_f64() / timed.steps as f64,
         };
         if let Ok(mut stretches) = self.stretches.lock() {
             stretches.push(stretch);
@@ -75,8 +92,11 @@ impl<S: Sink> Sink for Alternating<S> {
     fn state(&mut self, event: Event) -> Result<()> {
         let now = Instant::now();
         let Event::StepsTrained { step, .. } = event else {
-            // What is more than training belongs to no stretch.
-            self.begin(now);
+            // What is more than training belongs to no stretch, which goes on behind it: an epoch of a quick network is
+            // over sooner than a stretch.
+            if let Some(timed) = &mut self.timed {
+                timed.before = None;
+            }
             return self.inner.state(event);
         };
         let heard = self.heard;
@@ -157,6 +177,31 @@ mod tests {
         let (slow_down, (low, high)) = slow_down(&stretches).unwrap();
         assert!((slow_down - 0.01).abs() < 1e-6 && low <= slow_down && slow_down <= high);
         assert_eq!(super::slow_down(&stretches[..4]), None);
+    }
+
+    /// Epochs of three reports, with half a second between them that is no training.
+    #[test]
+    fn epochs_that_are_shorter_than_a_stretch_are_put_together() {
+        let stretches = Arc::new(Mutex::new(Vec::new()));
+        let mut sink = Alternating::new(Vec::<Event>::new(), Arc::clone(&stretches));
+        let (mut now, mut step) = (sink.since, 0);
+        for _ in 0..40 {
+            for _ in 0..3 {
+                now += Duration::from_millis(100);
+                step += 10;
+                sink.reported(now, step);
+            }
+            sink.state(Event::Paused).unwrap();
+            now += Duration::from_millis(500);
+        }
+        let stretches = stretches.lock().unwrap().clone();
+        assert!(stretches.len() >= 6, "{stretches:?}");
+        for stretch in stretches {
+            assert!(
+                (stretch.seconds_per_step - 0.01).abs() < 1e-9,
+                "{stretch:?}"
+            );
+        }
     }
 
     #[test]
