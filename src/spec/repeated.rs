@@ -9,25 +9,27 @@ impl Study {
     /// The references that repeat one another, by number, in order; one that nothing repeats stands alone. Branches do not
     /// count: users add some to one of them.
     pub fn repetitions(&self) -> Vec<Vec<u32>> {
-        let plain = |reference: &Reference| Reference {
-            seed: None,
-            branches: Vec::new(),
-            ..reference.clone()
-        };
-        let mut groups: Vec<(Reference, Vec<u32>)> = Vec::new();
+        let mut groups: Vec<Vec<u32>> = Vec::new();
         for (number, reference) in self.references.iter().enumerate() {
-            let (plain, number) = (plain(reference), number as u32);
+            let number = number as u32;
             let seed = self.seed_of(number);
             // The same seed once more is the same network, and no repetition.
-            let is_other =
-                |numbers: &[u32]| numbers.iter().all(|other| self.seed_of(*other) != seed);
-            let mut known = groups.iter_mut();
-            match known.find(|(known, numbers)| *known == plain && is_other(numbers)) {
-                Some((_, numbers)) => numbers.push(number),
-                None => groups.push((plain, vec![number])),
+            let is_repeated = |group: &&mut Vec<u32>| {
+                let first = &self.references[group[0] as usize];
+                is_same_recipe(first, reference)
+                    && group.iter().all(|other| self.seed_of(*other) != seed)
+            };
+            match groups.iter_mut().find(is_repeated) {
+                Some(group) => group.push(number),
+                None => groups.push(vec![number]),
             }
         }
-        groups.into_iter().map(|(_, numbers)| numbers).collect()
+        groups
+    }
+
+    /// Whether any reference is made from several seeds.
+    pub fn is_repeated(&self) -> bool {
+        self.repetitions().len() < self.references.len()
     }
 
     /// What tells a reference from the others of its study: `seed 3` where all differ in their seed alone, `reference 2`
@@ -132,16 +134,35 @@ impl Study {
     }
 }
 
+/// Whether two references differ in nothing but their seeds and branches. Screens ask in every picture: nothing is copied.
+fn is_same_recipe(one: &Reference, other: &Reference) -> bool {
+    let Reference {
+        dataset,
+        architecture,
+        from,
+        resize,
+        training,
+        seed: _,
+        twins,
+        same_start_twin,
+        branches: _,
+    } = one;
+    *dataset == other.dataset
+        && *architecture == other.architecture
+        && *from == other.from
+        && *resize == other.resize
+        && *training == other.training
+        && *twins == other.twins
+        && *same_start_twin == other.same_start_twin
+}
+
 impl CheckedStudy {
     /// Whether a reference is an earlier one with another seed, branches and all.
     pub fn repeats(&self, reference: usize) -> bool {
         let all = &self.study().references;
-        let of_seed = |seed| Reference {
-            seed,
-            ..all[reference].clone()
-        };
+        let own = &all[reference];
         let mut earlier = all[..reference].iter();
-        earlier.any(|other| *other == of_seed(other.seed))
+        earlier.any(|other| is_same_recipe(other, own) && other.branches == own.branches)
     }
 }
 

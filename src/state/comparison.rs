@@ -129,7 +129,7 @@ pub const FOOTPRINT: [Metric; 9] = [
 ];
 
 /// The metrics from which accuracy under a corruption is read.
-const ACCURACIES: [Metric; 2] = [Metric::Accuracy, Metric::Error];
+pub(super) const ACCURACIES: [Metric; 2] = [Metric::Accuracy, Metric::Error];
 
 impl Comparison {
     /// The candidate beside the network its plan names, by what was measured last of each.

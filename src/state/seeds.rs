@@ -10,7 +10,7 @@
 //! Deviation: no bootstrap of seeds and images, since a session holds counts and not every answer, and of three seeds a
 //! bootstrap has ten samples.
 
-use super::comparison::{AccuracyRow, Comparison, Difference, Estimate};
+use super::comparison::{ACCURACIES, AccuracyRow, Comparison, Difference, Estimate};
 use super::{NetworkState, State};
 use crate::spec::{NetworkId, Role};
 
@@ -208,13 +208,21 @@ fn rows(state: &State, id: NetworkId) -> Option<Vec<Row>> {
 /// with its interval over seeds and images; how many seeds there are goes with it. Nothing where fewer than two were measured.
 pub fn over_seeds(state: &State, id: NetworkId) -> Option<(Comparison, usize)> {
     let rows = rows(state, id)?;
-    let count = |row: &Row| row.accuracy.as_ref().map_or(0, Sample::count);
-    let seeds = rows.iter().map(count).max()?;
     let comparison = Comparison {
         accuracies: rows.iter().map(Row::over_seeds).collect(),
         ..Comparison::of(state, id)?
     };
-    Some((comparison, seeds))
+    Some((comparison, measured(state, id)))
+}
+
+/// From how many seeds a network has accuracies.
+pub fn measured(state: &State, id: NetworkId) -> usize {
+    let all = siblings(state, id).unwrap_or_default();
+    let has_any = |network: &&&NetworkState| {
+        let mut found = network.measurements.iter();
+        found.any(|found| ACCURACIES.contains(&found.metric))
+    };
+    all.iter().filter(has_any).count()
 }
 
 /// The first of those that repeat one another, which stands for all where their means are shown; itself where it is alone.

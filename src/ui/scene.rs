@@ -8,9 +8,9 @@ use super::keymap::Source;
 use super::theme::{self, Theme};
 use super::view::View;
 use crate::catalog::Catalog;
-use crate::spec::{NetworkId, NetworkPlan, Role};
+use crate::spec::{NetworkId, NetworkPlan, Role, Study};
 use crate::state::comparison::Comparison;
-use crate::state::seeds::over_seeds;
+use crate::state::seeds::{measured, over_seeds};
 use crate::state::{Landscape, NOBODY, NetworkState, State, Timeline};
 
 /// Whether somebody writes a session.
@@ -112,7 +112,7 @@ impl<'a> Scene<'a> {
     /// Whether networks were made from several seeds.
     pub fn is_repeated(&self) -> bool {
         let study = self.state().study.as_ref();
-        study.is_some_and(|study| study.repetitions().iter().any(|group| group.len() > 1))
+        study.is_some_and(Study::is_repeated)
     }
 
     /// A network beside its reference: its own numbers, or where that was asked for and can be had, means over seeds.
@@ -125,8 +125,8 @@ impl<'a> Scene<'a> {
 
     /// Over how many seeds its numbers are means, as the title line says it: ` · 3 seeds`; nothing where they are its own.
     pub fn seeds(&self, view: &View, id: NetworkId) -> String {
-        let found = self.over_seeds(view, id);
-        found.map_or(String::new(), |(_, seeds)| format!(" · {seeds} seeds"))
+        let seeds = self.repeated(view, id);
+        seeds.map_or(String::new(), |seeds| format!(" · {seeds} seeds"))
     }
 
     /// What came of a network, in one plain sentence: by itself, or as the mean over seeds that was asked for.
@@ -142,11 +142,18 @@ impl<'a> Scene<'a> {
         let state = self.state();
         let network = state
             .network(id)
-            .filter(|_| self.over_seeds(view, id).is_some());
+            .filter(|_| self.repeated(view, id).is_some());
         match (network, &state.study) {
             (Some(network), Some(study)) => study.name_over_seeds(&network.plan),
             _ => self.name(id),
         }
+    }
+
+    /// Over how many seeds its numbers are means, without taking them.
+    fn repeated(&self, view: &View, id: NetworkId) -> Option<usize> {
+        view.over_seeds
+            .then(|| measured(self.state(), id))
+            .filter(|seeds| *seeds > 1)
     }
 
     fn over_seeds(&self, view: &View, id: NetworkId) -> Option<(Comparison, usize)> {

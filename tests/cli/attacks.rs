@@ -222,3 +222,45 @@ attacks = [{ id = "fgsm", images = 20 }]
         "{report}"
     );
 }
+
+#[test]
+fn a_seed_counts_once_however_often_it_is_asked_for() {
+    let sandbox = Sandbox::new();
+    let reference = |seed: u64| {
+        format!("[[references]]\ndataset = \"glyphs\"\narchitecture = \"mlp\"\nseed = {seed}\n")
+    };
+    sandbox.file("two.toml", reference(1) + &reference(2));
+    let planned = |flags: &[&str]| -> Vec<String> {
+        let all = [&["check", "two.toml"], flags].concat();
+        let printed = sandbox.run(&all).well();
+        let names = printed
+            .lines()
+            .filter_map(|line| line.trim().strip_suffix(" (reference)"));
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(planned(&[]), ["reference, seed 1", "reference, seed 2"]);
+    // One seed for all: the two are one network, and it is made once.
+    let small = "train-limit = 100\ntest-limit = 40\n";
+    let once = "[suite]\nprobes = [\"accuracy\"]\n";
+    sandbox.file(
+        "two.toml",
+        format!("{small}{}{}{once}", reference(1), reference(2)),
+    );
+    let flags = [
+        "--seed",
+        "3",
+        "--epochs",
+        "1",
+        "--quiet",
+        "--session",
+        "made.jsonl",
+    ];
+    sandbox
+        .run(&[&["run", "two.toml"], &flags[..]].concat())
+        .well();
+    let built = records(&sandbox.path("made.jsonl"));
+    let built = built.iter().filter(|(kind, _)| kind == "network-built");
+    assert_eq!(built.count(), 1);
+    sandbox.file("two.toml", reference(1) + &reference(1));
+    assert_eq!(planned(&[]), ["reference 1", "reference 2"]);
+}

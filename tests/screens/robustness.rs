@@ -509,6 +509,7 @@ fn from_three_seeds() -> Vec<Record> {
                         9,
                     )
                 },
+                accuracy(network, "domain-accuracy", "chalk", 0.5 - lost, 1_000, 40),
             ];
             for measurement in found {
                 story.say(5, Event::Measured(measurement));
@@ -543,6 +544,17 @@ fn seeds_are_a_second_level_of_doubt() {
     let buffer = shown.draw(100, 40);
     let grey = Color::Indexed(245);
     assert_ne!(buffer[place(&buffer, "-31.0 ±")].fg, grey, "{text}");
+    // Means stand once, and under no seed's name.
+    shown.press("<tab><tab>f");
+    let text = shown.text(100, 40);
+    assert_eq!(text.matches("49.0 ±").count(), 1, "{text}");
+    assert!(!text.contains("reference, seed"), "{text}");
+    shown.press("S");
+    let text = shown.text(100, 40);
+    assert!(
+        text.contains("reference, seed 2 ") && text.contains("reference, seed 42"),
+        "{text}"
+    );
     // Where every network has one seed, the key says how to get more.
     let mut one = Shown::new(attacked(), false, Screen::Robustness);
     one.press("S");

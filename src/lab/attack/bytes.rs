@@ -18,7 +18,7 @@ pub fn rounded(images: &Images, moved: &[f32], norm: Norm, bound: f64) -> Vec<f3
             let bound = bound + TOLERANCE * bound.max(1.0);
             let far = |byte: f32, clean: f32| f64::from(byte) - f64::from(clean);
             for ((byte, clean), moved) in bytes.iter_mut().zip(clean).zip(moved) {
-                *byte = (moved.clamp(0.0, 1.0) * 255.0).round() / 255.0;
+                *byte = nearest(*moved);
                 if norm == Norm::Linf && far(*byte, *clean).abs() > bound {
                     *byte = inward(*clean, *moved);
                 }
@@ -30,6 +30,11 @@ pub fn rounded(images: &Images, moved: &[f32], norm: Norm, bound: f64) -> Vec<f3
             }
         });
     bytes
+}
+
+/// A pixel as the nearest byte.
+pub(super) fn nearest(pixel: f32) -> f32 {
+    (pixel.clamp(0.0, 1.0) * 255.0).round() / 255.0
 }
 
 /// A pixel as a byte, towards the clean one.

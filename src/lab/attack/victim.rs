@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::lab::attack::bytes::nearest;
 use crate::lab::attack::is_right;
 use crate::lab::error::Result;
 use crate::nn::device;
@@ -148,10 +149,7 @@ impl<'a> Victim<'a> {
         let input = self.network.network().input();
         let n = pixels.len() / input.values();
         let pixels = if self.is_rounding {
-            pixels
-                .iter()
-                .map(|pixel| (pixel.clamp(0.0, 1.0) * 255.0).round() / 255.0)
-                .collect()
+            pixels.iter().map(|pixel| nearest(*pixel)).collect()
         } else {
             pixels.to_vec()
         };

@@ -17,8 +17,7 @@ use ratatui::layout::Rect;
 
 use super::{corruption, function, loss, numbers};
 use crate::event::Outcome;
-use crate::spec::StageKind;
-use crate::state::{Mode, NetworkState, StageState, counted};
+use crate::state::{Mode, NetworkState, StageState, counted, doing};
 use crate::ui::figure;
 use crate::ui::keymap::Source;
 use crate::ui::pen::Pen;
@@ -242,16 +241,6 @@ fn phase(scene: &Scene<'_>) -> Option<String> {
         }
         .to_owned()
     })
-}
-
-/// What is done in a stage, as a verb.
-pub fn doing(kind: StageKind) -> &'static str {
-    match kind {
-        StageKind::Train => "training",
-        StageKind::Compress => "compressing",
-        StageKind::FineTune => "fine-tuning",
-        StageKind::Measure => "measuring",
-    }
 }
 
 /// The epoch that a stage is in, and how many it has.
