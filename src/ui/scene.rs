@@ -123,10 +123,10 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Over how many seeds its numbers are means, as the title line says it: ` · 3 seeds`; nothing where they are its own.
+    /// Over how many seeds its numbers are means, as the title line begins: `3 seeds · `; nothing where they are its own.
     pub fn seeds(&self, view: &View, id: NetworkId) -> String {
         let seeds = self.repeated(view, id);
-        seeds.map_or(String::new(), |seeds| format!(" · {seeds} seeds"))
+        seeds.map_or(String::new(), |seeds| format!("{seeds} seeds · "))
     }
 
     /// What came of a network, in one plain sentence: by itself, or as the mean over seeds that was asked for.

@@ -540,7 +540,7 @@ fn seeds_are_a_second_level_of_doubt() {
     );
     shown.press("7");
     let text = shown.text(100, 40);
-    assert!(text.contains("n 200 · 3 seeds"), "{text}");
+    assert!(text.contains("3 seeds · n 200"), "{text}");
     let buffer = shown.draw(100, 40);
     let grey = Color::Indexed(245);
     assert_ne!(buffer[place(&buffer, "-31.0 ±")].fg, grey, "{text}");

@@ -173,10 +173,10 @@ pub fn note(scene: &Scene<'_>, view: &View, width: u16) -> String {
     match n {
         Some(n) if width >= 72 => {
             let images = figure::count(n);
-            format!("{severity} · n {images}{}{seeds}", source(scene))
+            format!("{seeds}{severity} · n {images}{}", source(scene))
         }
-        Some(n) => format!("{severity} · n {}{seeds}", figure::count(n)),
-        None => severity + &seeds,
+        Some(n) => format!("{seeds}{severity} · n {}", figure::count(n)),
+        None => seeds + &severity,
     }
 }
 

@@ -86,7 +86,7 @@ pub fn heading(scene: &Scene<'_>, view: &View) -> (String, String) {
     if view.robustness.all_attacks {
         let name = text::clean(&scene.told(view, found.candidate));
         let seeds = scene.seeds(view, found.candidate);
-        return (format!("{} attacks", all.len()), name + &seeds);
+        return (format!("{} attacks", all.len()), seeds + &name);
     }
     let attack = chosen(&found, view);
     let place = all.iter().position(|known| *known == attack).unwrap_or(0) + 1;
@@ -99,10 +99,11 @@ pub fn heading(scene: &Scene<'_>, view: &View) -> (String, String) {
     } else {
         String::new()
     };
-    let note = of + &n + &scene.seeds(view, found.candidate);
+    let note = of + &n;
+    let seeds = scene.seeds(view, found.candidate);
     (
         format!("Attacks: {}", name(attack)),
-        note.trim_start_matches(" · ").to_owned(),
+        seeds + note.trim_start_matches(" · "),
     )
 }
 
@@ -229,6 +230,23 @@ fn estimate(found: Option<Estimate>, has_margin: bool) -> String {
     figure::percent(found.value) + &margin
 }
 
+/// The same in fewer cells than these: where that is too little, the doubt is rounded up to a whole percent.
+fn estimate_within(found: Option<Estimate>, room: usize) -> String {
+    let words = estimate(found, true);
+    let ends = found.and_then(|found| Some((found.value, found.interval?)));
+    match ends {
+        Some((value, (low, high))) if text::width(&words) >= room => {
+            let arm = 100.0 * (value - low).max(high - value);
+            format!(
+                "{} ±{}",
+                figure::percent(value),
+                figure::plain(arm.ceil(), 0)
+            )
+        }
+        _ => words,
+    }
+}
+
 fn table_of_one(
     pen: &mut Pen<'_>,
     scene: &Scene<'_>,
@@ -270,11 +288,14 @@ fn table_of_one(
         let y = 1 + place as u16;
         let budget = figure::digits(row.budget.unwrap_or(0.0), 3);
         pen.put_right(columns[0] - 1, y, trimmed(&budget), theme.text());
-        pen.put_right(columns[1], y, &estimate(row.reference, true), theme.text());
+        let room = usize::from(each.max(8));
+        let words = estimate_within(row.reference, if alone { 30 } else { room });
+        pen.put_right(columns[1], y, &words, theme.text());
         if alone {
             continue;
         }
-        pen.put_right(columns[2], y, &estimate(row.candidate, true), theme.text());
+        let words = estimate_within(row.candidate, room);
+        pen.put_right(columns[2], y, &words, theme.text());
         if let Some(difference) = row.difference {
             let style = difference_style(difference.value, row.is_within_noise(), theme);
             pen.put_right(width, y, &difference.points(), style);
@@ -357,4 +378,24 @@ fn distances(scene: &Scene<'_>, found: &Comparison, attack: &str) -> Vec<String>
         sides.push(told(found.candidate));
     }
     sides.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_that_does_not_fit_is_rounded_up_and_never_runs_into_its_neighbor() {
+        let found = |half: f64| {
+            Some(Estimate {
+                value: 0.42,
+                interval: Some((0.42 - half, 0.42 + half / 2.0)),
+                n: None,
+            })
+        };
+        assert_eq!(estimate_within(found(0.061), 10), "42.0 ±6.1");
+        assert_eq!(estimate_within(found(0.181), 10), "42.0 ±19");
+        assert_eq!(estimate_within(found(0.181), 11), "42.0 ±18.1");
+        assert_eq!(estimate_within(None, 10), "—");
+    }
 }

@@ -84,7 +84,7 @@ pub fn note(scene: &Scene<'_>, view: &View) -> String {
         Some(_) if is_mixed(scene, &networks) => "* learned".to_owned(),
         Some(network) => text::clean(&format!("learned {}", own_domain(scene, network))),
     };
-    words + &seeds
+    seeds + &words
 }
 
 /// A cell of the matrix.
