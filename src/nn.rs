@@ -16,6 +16,7 @@ pub mod network;
 pub mod op;
 pub mod optimizer;
 pub mod parameters;
+pub mod repeat;
 pub mod rng;
 pub mod schedule;
 pub mod step;

@@ -18,6 +18,8 @@ use shrinklab::nn::rng::Rng;
 
 #[path = "cuda/architectures.rs"]
 mod architectures;
+#[path = "cuda/graphs.rs"]
+mod graphs;
 #[path = "cuda/images.rs"]
 mod images;
 #[path = "cuda/loops.rs"]
@@ -53,7 +55,10 @@ fn on_any_gpu(work: impl FnOnce(&Device) + Send) {
         deterministic: true,
     };
     let run = move || match device::open("cuda", precision) {
-        Ok(device) => work(&device),
+        Ok(device) => {
+            work(&device);
+            device::close();
+        }
         Err(error) => {
             assert!(
                 std::env::var_os("SHRINKLAB_NEEDS_GPU").is_none(),

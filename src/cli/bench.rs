@@ -377,6 +377,9 @@ struct Line<'a> {
     steps: usize,
     images_per_s: f64,
     ms_per_step: f64,
+    /// On a GPU: steps that were asked for by one CUDA graph.
+    graph_steps: Option<u64>,
+    without_graphs: Option<String>,
     peak_rss_bytes: Option<u64>,
 }
 
@@ -411,6 +414,8 @@ fn train(arguments: &TrainArguments) -> Result<Ending> {
         steps: pace.steps,
         images_per_s: rounded(batch as f64 / pace.seconds, 10.0),
         ms_per_step: rounded(pace.seconds * 1e3, 1e3),
+        graph_steps: pace.graphs.as_ref().map(|graphs| graphs.launched),
+        without_graphs: pace.graphs.and_then(|graphs| graphs.without),
         peak_rss_bytes: peak_memory(),
     };
     print(&if arguments.common.json {
@@ -432,8 +437,15 @@ impl Line<'_> {
         } else {
             "threads"
         };
+        let graphs = match (self.graph_steps, &self.without_graphs) {
+            (None, _) => String::new(),
+            (Some(steps), None) => format!(", {steps} of them by CUDA graphs"),
+            (Some(steps), Some(reason)) => {
+                format!(", {steps} of them by CUDA graphs, which are off: {reason}")
+            }
+        };
         format!(
-            "{} {} on {}: {:.1} images/s, {:.3} ms a step of {} images with {} {threads} (median of {} steps){memory}\n",
+            "{} {} on {}: {:.1} images/s, {:.3} ms a step of {} images with {} {threads} (median of {} steps{graphs}){memory}\n",
             self.arch,
             self.phase,
             self.device,

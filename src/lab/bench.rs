@@ -17,7 +17,7 @@ use crate::lab::architecture;
 use crate::lab::error::{Error, Result};
 use crate::lab::statistics::quantile;
 use crate::lab::worker::pool;
-use crate::nn::device::{self, Precision};
+use crate::nn::device::{self, Graphs, Precision};
 use crate::nn::loss::{Labels, Objective, of_step};
 use crate::nn::network::{Frozen, Keep, Network, Wanted, Workspace};
 use crate::nn::op::gemm::{Into, Matrix, multiply};
@@ -97,13 +97,15 @@ pub struct Asked<'a> {
 }
 
 /// How fast it went.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pace {
     pub parameters: u64,
     /// Steps that counted.
     pub steps: usize,
     /// Of the median step.
     pub seconds: f64,
+    /// On a GPU: how many of them were one graph, and why not all if so.
+    pub graphs: Option<Graphs>,
 }
 
 /// The images that an architecture is timed on: grey ones of 28x28 for those made for them, else colored ones of 32x32.
@@ -128,11 +130,13 @@ pub fn train(asked: &Asked<'_>) -> Result<Pace> {
         let mut bench = Bench::new(asked)?;
         let (parameters, device) = (bench.network.parameters().count(), bench.network.device());
         let mut seconds = Vec::new();
+        let mut before = None;
         bench.repeat(asked.phase, &mut |step| {
             for _ in 0..WARM_UPS {
                 step()?;
             }
             device::synchronize(&device)?;
+            before = device::graphs(&device)?;
             let began = Instant::now();
             while began.elapsed() < asked.time || seconds.len() < LEAST_STEPS {
                 let began = Instant::now();
@@ -143,10 +147,17 @@ pub fn train(asked: &Asked<'_>) -> Result<Pace> {
             Ok(())
         })?;
         seconds.sort_by(f64::total_cmp);
+        let graphs = device::graphs(&device)?.zip(before);
+        drop(bench);
+        device::close();
         Ok(Pace {
             parameters,
             steps: seconds.len(),
             seconds: quantile(&seconds, 0.5),
+            graphs: graphs.map(|(after, before)| Graphs {
+                launched: after.launched - before.launched,
+                ..after
+            }),
         })
     })
 }
@@ -215,7 +226,7 @@ impl Bench {
             Phase::Train => times(&mut || self.train()),
             Phase::Eval => {
                 let mut network = Frozen::new(&self.network, Workspace::default());
-                times(&mut || Ok(network.forward(&self.images).map(|_| ())?))
+                times(&mut || Ok(network.logits(&self.images).map(|_| ())?))
             }
             Phase::Attack => {
                 let mut network = Frozen::new(&self.network, Workspace::default());
@@ -225,21 +236,34 @@ impl Bench {
     }
 
     fn train(&mut self) -> Result<()> {
-        let trace = self
-            .network
-            .forward(&self.images, Mode::Train, &mut self.workspace)?;
-        let loss = of_step(OBJECTIVE, trace.logits(), &self.labels, self.batch)?;
-        let gradients = trace.backward(&loss.d_logits, Wanted::PARAMETERS)?;
-        let statistics = trace.statistics();
-        drop(trace);
-        self.network.commit(&statistics)?;
-        self.optimizer
-            .step(self.network.parameters_mut(), &gradients, RATE)?;
-        self.workspace.recycle(gradients);
-        Ok(())
+        let Self {
+            network,
+            batch,
+            images,
+            labels,
+            optimizer,
+            workspace,
+            ..
+        } = self;
+        let device = network.device();
+        Ok(workspace.repeat(&device, *batch, |workspace| {
+            let trace = network.forward(images, Mode::Train, workspace)?;
+            let loss = of_step(OBJECTIVE, trace.logits(), labels, *batch)?;
+            let gradients = trace.backward(&loss.d_logits, Wanted::PARAMETERS)?;
+            let statistics = trace.statistics();
+            drop(trace);
+            network.commit(&statistics)?;
+            optimizer.step(network.parameters_mut(), &gradients, RATE)?;
+            workspace.recycle(gradients);
+            Ok(())
+        })?)
     }
 
     fn attack(&self, network: &mut Frozen<'_>) -> Result<()> {
+        Ok(network.repeat(self.batch, |network| self.attack_once(network))?)
+    }
+
+    fn attack_once(&self, network: &mut Frozen<'_>) -> candle_core::Result<()> {
         let trace = network.trace(&self.images, Keep::Gradients)?;
         let loss = of_step(OBJECTIVE, trace.logits(), &self.labels, self.batch)?;
         let mut gradients = trace.backward(&loss.d_logits, Wanted::INPUT)?;

@@ -140,8 +140,7 @@ fn of_batch(
     picks: &[Pick],
 ) -> candle_core::Result<Vec<f32>> {
     let images = source.batch(picks)?;
-    let trace = network.forward(&images)?;
-    values(trace.logits())
+    values(&network.logits(&images)?)
 }
 
 /// The network's softmax outputs on all the examples.

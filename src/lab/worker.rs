@@ -11,6 +11,7 @@ use crate::lab::context::{Control, Sink};
 use crate::lab::error::{Error, Result};
 use crate::lab::resume::Resuming;
 use crate::lab::run::{Means, run};
+use crate::nn::device;
 use crate::spec::{Branch, CheckedStudy, Command, NetworkPlan};
 
 /// Name of the lab's threads, by which a panic hook knows that the lab catches its own panics.
@@ -137,13 +138,16 @@ fn work(job: &Job, facts: impl Sink + Send, commands: Receiver<Command>) -> Outc
                 for (branch, network) in added {
                     control.enqueue(branch, network);
                 }
-                run(
+                let outcome = run(
                     &job.study,
                     &job.catalog,
                     &job.means,
                     &mut sink,
                     &mut control,
-                )
+                );
+                drop(control);
+                device::close();
+                outcome
             })
         }))
         .unwrap_or_else(|_| Outcome::Failed {

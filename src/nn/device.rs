@@ -51,6 +51,13 @@ pub fn open(name: &str, precision: Precision) -> Result<Device> {
     }
 }
 
+/// Gives back what the devices that this thread opened hold, once no network and no tensor on them is left. Without it
+/// they are given back with the process.
+pub fn close() {
+    #[cfg(feature = "cuda")]
+    super::op::cuda::close();
+}
+
 /// The GPUs that this program sees, in CUDA's order, each by its UUID as NVIDIA's own tools write it.
 ///
 /// # Errors
@@ -131,6 +138,36 @@ pub fn set_products(device: &Device, products: bool) -> Result<()> {
         super::op::cuda::engine(device)?.set_products(products);
     }
     let _ = (device, products);
+    Ok(())
+}
+
+/// How repeated work is asked for on a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Graphs {
+    /// How often a graph was launched.
+    pub launched: u64,
+    /// Why none is made (any more), if so.
+    pub without: Option<String>,
+}
+
+/// Of a GPU that this thread opened; nothing of the CPU.
+pub fn graphs(device: &Device) -> Result<Option<Graphs>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return Ok(Some(super::op::cuda::engine(device)?.graphs()));
+    }
+    let _ = device;
+    Ok(None)
+}
+
+/// Has a GPU's repeated work asked for command by command, or takes that back.
+pub fn set_graphs(device: &Device, graphs: bool) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        let without = (!graphs).then_some("none were wanted");
+        super::op::cuda::engine(device)?.set_graphs(without);
+    }
+    let _ = (device, graphs);
     Ok(())
 }
 

@@ -178,6 +178,15 @@ pub(crate) fn empty(n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     }
 }
 
+/// The same for as long as is liked, also beyond work that a GPU repeats.
+pub(crate) fn lasting(n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return cuda::engine(device)?.lasting(n, dtype);
+    }
+    empty(n, dtype, device)
+}
+
 /// A copy of a tensor's values, row by row, wherever and in whatever order they lie.
 pub fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     #[cfg(feature = "cuda")]

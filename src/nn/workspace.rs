@@ -2,11 +2,17 @@
 //!
 //! Passes take buffers and give them back when they are over, so that a training step allocates nothing after the first.
 //! Batches of another size need other buffers: those that nobody takes any more are freed.
+//!
+//! Passes that take the same sizes in the same order get the same buffers, whatever came before: a GPU then sees the same
+//! addresses, step after step.
 
-use candle_core::{DType, Device, Tensor};
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor, TensorId};
 
 use super::network::Network;
-use super::op::{Scratch, empty};
+use super::op::{Scratch, lasting};
+use super::repeat::Repeated;
 use super::trace::{Gradients, Keep, Trace};
 use super::{Mode, Result};
 
@@ -20,6 +26,10 @@ pub struct Workspace {
     bytes: Free,
     /// Forward passes so far.
     passes: u64,
+    /// In which order the buffers were made.
+    numbers: HashMap<TensorId, u64>,
+    made: u64,
+    pub(crate) repeated: Repeated,
     pub(crate) scratch: Scratch,
     /// A gradient behind a ReLU.
     pub(crate) masked: Vec<f32>,
@@ -52,6 +62,14 @@ impl<'n> Frozen<'n> {
         self.trace(images, Keep::Nothing)
     }
 
+    /// The logits alone, (B, K), until the next are asked for.
+    pub fn logits(&mut self, images: &Tensor) -> Result<Tensor> {
+        let batch = images.dims().first().copied().unwrap_or_default();
+        self.repeat(batch, |network| {
+            Ok(network.forward(images)?.logits().clone())
+        })
+    }
+
     /// Likewise, with a say in what is kept.
     pub fn trace(&mut self, images: &Tensor, keep: Keep) -> Result<Trace<'_>> {
         self.network
@@ -61,6 +79,22 @@ impl<'n> Frozen<'n> {
     /// Gives gradients back that nobody will read again.
     pub fn recycle(&mut self, gradients: Gradients) {
         self.workspace.recycle(gradients);
+    }
+
+    /// As [`Workspace::repeat`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn repeat<R>(
+        &mut self,
+        size: usize,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let mut repeated = std::mem::take(&mut self.workspace.repeated);
+        let device = self.network.device();
+        let done = repeated.run(&device, size, || work(self));
+        self.workspace.repeated = repeated;
+        done
     }
 
     /// The memory, for other uses; what was made of the weights is given up.
@@ -85,43 +119,86 @@ impl Workspace {
         }
     }
 
+    /// Does work that is asked for again and again with batches of that size: a GPU is asked for all of it at once. Tensors
+    /// that the work makes must be gone before it is done again; gradients that come back here are.
+    ///
+    /// # Errors
+    /// The work's, and candle's.
+    pub fn repeat<R>(
+        &mut self,
+        device: &Device,
+        size: usize,
+        work: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
+        let mut repeated = std::mem::take(&mut self.repeated);
+        let done = repeated.run(device, size, || work(self));
+        self.repeated = repeated;
+        done
+    }
+
     /// Before a forward pass: frees what the last passes did not use.
     pub(crate) fn begin(&mut self) {
         self.passes += 1;
-        for free in [&mut self.floats, &mut self.bytes] {
-            free.retain(|(_, used)| used + IDLE >= self.passes - 1);
+        let Self {
+            floats,
+            bytes,
+            passes,
+            numbers,
+            ..
+        } = self;
+        for free in [floats, bytes] {
+            free.retain(|(buffer, used)| {
+                let stays = used + IDLE >= *passes - 1;
+                if !stays {
+                    numbers.remove(&buffer.id());
+                }
+                stays
+            });
         }
     }
 
     /// A buffer of at least `n` floats; what it holds is left over.
     pub(crate) fn take(&mut self, n: usize, device: &Device) -> Result<Tensor> {
-        take(&mut self.floats, n, DType::F32, device)
+        self.taken(n, DType::F32, device)
     }
 
     /// A buffer of at least `n` bytes; what it holds is left over.
     pub(crate) fn take_bytes(&mut self, n: usize, device: &Device) -> Result<Tensor> {
-        take(&mut self.bytes, n, DType::U8, device)
+        self.taken(n, DType::U8, device)
     }
 
     pub(crate) fn put(&mut self, buffer: Tensor) {
-        let free = match buffer.dtype() {
+        let passes = self.passes;
+        self.free(buffer.dtype()).push((buffer, passes));
+    }
+
+    fn free(&mut self, dtype: DType) -> &mut Free {
+        match dtype {
             DType::U8 => &mut self.bytes,
             _ => &mut self.floats,
-        };
-        free.push((buffer, self.passes));
+        }
     }
-}
 
-/// The smallest buffer that is large enough, and at most twice as large as needed; or a new one.
-fn take(free: &mut Free, n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    let size = |at: &usize| free[*at].0.elem_count();
-    let fitting = (0..free.len())
-        .filter(|at| (n..=2 * n).contains(&size(at)))
-        .filter(|at| free[*at].0.device().same_device(device))
-        .min_by_key(size);
-    match fitting {
-        Some(at) => Ok(free.swap_remove(at).0),
-        None => empty(n, dtype, device),
+    /// The smallest buffer that is large enough, and at most twice as large as needed, the oldest of equals; or a new one.
+    fn taken(&mut self, n: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+        let numbers = &self.numbers;
+        let free = match dtype {
+            DType::U8 => &self.bytes,
+            _ => &self.floats,
+        };
+        let fitting = free
+            .iter()
+            .enumerate()
+            .filter(|(_, (buffer, _))| (n..=2 * n).contains(&buffer.elem_count()))
+            .filter(|(_, (buffer, _))| buffer.device().same_device(device))
+            .min_by_key(|(_, (buffer, _))| (buffer.elem_count(), numbers.get(&buffer.id())));
+        if let Some((at, _)) = fitting {
+            return Ok(self.free(dtype).swap_remove(at).0);
+        }
+        let made = lasting(n, dtype, device)?;
+        self.numbers.insert(made.id(), self.made);
+        self.made += 1;
+        Ok(made)
     }
 }
 

@@ -23,7 +23,7 @@ fn a_batch_that_does_not_fit_goes_through_in_parts() {
         let data = data(1200);
         let recipe = recipe(&[
             ("epochs", KnobValue::Integer(2)),
-            ("batch", KnobValue::Integer(512)),
+            ("batch", KnobValue::Integer(1024)),
             // Of seven million ReLUs a few flip by a last bit: at a usual rate they show.
             ("learning-rate", KnobValue::Real(1e-4)),
         ]);
@@ -46,7 +46,7 @@ fn a_batch_that_does_not_fit_goes_through_in_parts() {
         assert!(
             warnings.len() == 1
                 && warnings[0].contains("out of memory")
-                && warnings[0].contains("batches of 512 go through in"),
+                && warnings[0].contains("batches of 1024 go through in"),
             "{warnings:?}"
         );
         assert_said(&said, &heard, 1e-4);

@@ -7,7 +7,8 @@
 # RESULTS: where the reports go (default: $OUT, else a folder `results` here). SECONDS_EACH: time of a benchmark (3).
 # CUDA's libraries are looked for on LD_LIBRARY_PATH and in the folders of a PyTorch installation; PYTHON names its
 # interpreter. PEERS: a folder with compare.py, for the comparison with PyTorch on the same card
-# (default: ../shared/peers beside this working tree).
+# (default: ../shared/peers beside this working tree). PARTS: which of "tests bench compare" (all; together they take half an
+# hour, and some machines end a command after ten minutes).
 #
 # Ends with 1 if a test fails or a program cannot start; what could run has run by then.
 set -uo pipefail
@@ -18,7 +19,9 @@ mkdir -p "$results" && results=$(cd "$results" && pwd) || exit 2
 here=$(cd "$(dirname "$0")" && pwd)
 peers=${PEERS:-$here/../../../shared/peers}
 seconds=${SECONDS_EACH:-3}
+parts=" ${PARTS:-tests bench compare} "
 status=0
+asks() { [ "$parts" != "${parts/ $1 /}" ]; }
 
 # The first Python that has PyTorch.
 python=
@@ -47,7 +50,9 @@ done
   done
 } >"$results/machine.txt" 2>&1
 
-if [ -x "$binaries/cuda-tests" ]; then
+if ! asks tests; then
+  echo "the tests were not asked for" >"$results/tests.txt"
+elif [ -x "$binaries/cuda-tests" ]; then
   # In turns: tests that share a card share its memory.
   "$binaries/cuda-tests" --test-threads 1 >"$results/tests.txt" 2>&1 || status=1
   tail -n 5 "$results/tests.txt"
@@ -57,16 +62,24 @@ fi
 
 if [ -n "$program" ]; then
   "$program" doctor >"$results/doctor.txt" 2>&1 || status=1
+  architectures="lenet5 cnn8 resnet18 mobilenet-v1"
+  asks bench || architectures=
   : >"$results/bench.txt"
-  for arch in lenet5 cnn8 resnet18 mobilenet-v1; do
+  for arch in $architectures; do
     for phase in train eval attack; do
       for batch in 64 256; do
-        "$program" bench train --arch "$arch" --device cuda --phase "$phase" --batch "$batch" --seconds "$seconds" \
-          2>&1 | sed "s/^/$arch $phase $batch: /" >>"$results/bench.txt" || status=1
+        # With CUDA graphs and without: whether they pay is for the card to say.
+        for graphs in 1 0; do
+          SHRINKLAB_CUDA_GRAPHS=$graphs "$program" bench train --arch "$arch" --device cuda --phase "$phase" \
+            --batch "$batch" --seconds "$seconds" 2>&1 |
+            sed "s/^/$arch $phase $batch: /" >>"$results/bench.txt" || status=1
+        done
       done
     done
   done
-  if [ -n "$python" ] && [ -f "$peers/compare.py" ]; then
+  if ! asks compare; then
+    echo "the comparison was not asked for" >"$results/compare.txt"
+  elif [ -n "$python" ] && [ -f "$peers/compare.py" ]; then
     for batch in 64 256; do
       "$python" "$peers/compare.py" --device cuda --batch "$batch" --shrinklab "$program" || status=1
     done >"$results/compare.txt" 2>&1

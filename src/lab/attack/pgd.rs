@@ -320,11 +320,13 @@ impl Pgd {
         let mut next = images.copy()?;
         if self.start == Start::Uniform && self.epsilon > 0.0 {
             let each = images.elem_count() / whole;
-            let noise = (0..whole).flat_map(|at| {
-                let mut rng = streams(at);
-                (0..each).map(move |_| rng.between(-self.epsilon, self.epsilon) as f32)
+            let streams: Vec<Rng> = (0..whole).map(&mut *streams).collect();
+            let mut noise = vec![0.0; whole * each];
+            let images_of = noise.par_chunks_mut(each.max(1));
+            images_of.zip(streams).for_each(|(image, mut rng)| {
+                image.fill_with(|| rng.between(-self.epsilon, self.epsilon) as f32);
             });
-            let noise = tensor(noise.collect(), images.dims())?;
+            let noise = tensor(noise, images.dims())?;
             sum_up(&attacked, &to_device(&noise, images.device())?)?;
             // A step of no length leads back into the pixels' range.
             let lengths = Lengths { step: 0.0, radius };
@@ -333,15 +335,12 @@ impl Pgd {
         }
         let mut frozen = Frozen::new(network, std::mem::take(workspace));
         for _ in 0..self.steps {
-            let gradient = of_frozen(&mut frozen, &attacked, labels)?;
             let step = self.step as f32;
-            sign_step::step(
-                Lengths { step, radius },
-                images,
-                &attacked,
-                &gradient,
-                &next,
-            )?;
+            frozen.repeat(whole, |frozen| {
+                let gradient = of_frozen(frozen, &attacked, labels)?;
+                let lengths = Lengths { step, radius };
+                sign_step::step(lengths, images, &attacked, &gradient, &next)
+            })?;
             std::mem::swap(&mut attacked, &mut next);
         }
         *workspace = frozen.thaw();

@@ -199,7 +199,7 @@ pub(crate) fn saved(
             let began = Instant::now();
             match (&integers, std::ptr::eq(network.network(), candidate)) {
                 (Some(integers), true) => _ = integers.forward(&images, &mut of_integers)?,
-                _ => _ = network.forward(&images)?,
+                _ => _ = network.logits(&images)?,
             }
             device::synchronize(&device)?;
             if pass >= passes.warm_ups {
@@ -230,7 +230,7 @@ enum Timed<'a> {
 impl Timed<'_> {
     fn forward(&mut self, images: &Tensor) -> Result<()> {
         match self {
-            Self::Floats(network) => _ = network.forward(images)?,
+            Self::Floats(network) => _ = network.logits(images)?,
             Self::Integers(network, workspace) => _ = network.forward(images, workspace)?,
         }
         Ok(())

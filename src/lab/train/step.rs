@@ -12,6 +12,7 @@ use crate::nn::network::{
 use crate::nn::op::gather::{Pick, Source};
 use crate::nn::op::{tensor, to_device};
 use crate::nn::optimizer::Optimizer;
+use crate::nn::repeat::Repeated;
 use crate::nn::rng::Rng;
 use crate::nn::{Mode, device};
 
@@ -37,6 +38,8 @@ pub(super) struct Machinery<'t> {
     /// The attack's.
     attack: Workspace,
     features: Option<FeatureMatching>,
+    /// Steps on whole batches.
+    repeated: Repeated,
     /// In how many parts a batch goes through the network.
     pub(super) parts: usize,
 }
@@ -56,6 +59,11 @@ impl Part {
     /// Whether reading it waits for nothing.
     pub(super) fn is_known(&self) -> bool {
         self.found.iter().all(Found::is_known)
+    }
+
+    /// Whether its loss is finite, or not known yet.
+    fn is_finite(&self) -> candle_core::Result<bool> {
+        Ok(!self.is_known() || self.read()?.0.is_finite())
     }
 
     fn read(&self) -> candle_core::Result<(f64, u32)> {
@@ -82,6 +90,14 @@ pub(super) fn together(parts: &[Part]) -> Result<(f64, usize, u64)> {
         hits += u64::from(correct);
     }
     Ok((sum / images.max(1) as f64, images, hits))
+}
+
+/// What a part of a batch is learnt from.
+struct Examples {
+    clean: Tensor,
+    /// What an attack made of them, with an adversarial recipe.
+    attacked: Option<Tensor>,
+    labels: Labels,
 }
 
 /// A pass through the network in training mode.
@@ -113,6 +129,7 @@ impl<'t> Machinery<'t> {
             teacher: teacher.map(|network| Frozen::new(network, Workspace::default())),
             attack: Workspace::default(),
             features,
+            repeated: Repeated::default(),
             parts: 1,
         }
     }
@@ -128,36 +145,87 @@ impl<'t> Machinery<'t> {
     ) -> Result<Vec<Part>> {
         let most = MOST_ASKED / training.evaluations() as usize;
         loop {
-            let tried = self.gradients(network, training, batch);
-            let (parts, sum) = match tried {
-                Ok(done) => done,
+            let tried = self.tried(network, training, batch, (learning_rate, momentum));
+            match tried {
+                Ok(parts) => return Ok(parts),
                 Err(error)
                     if device::is_out_of_memory(&error)
                         && self.parts < batch.labels.len().min(most) =>
                 {
                     self.parts *= 2;
                     self.release(&network.device())?;
-                    continue;
                 }
                 Err(error) => return Err(error.into()),
-            };
-            if let Some(gradients) = sum.gradients {
-                for statistics in &sum.statistics {
-                    network.commit(statistics)?;
-                }
-                self.optimizer
-                    .step(network.parameters_mut(), &gradients, learning_rate)?;
-                self.workspace.recycle(gradients);
-                if let Some(features) = &mut self.features {
-                    features.step(learning_rate, momentum);
-                }
             }
-            return Ok(parts);
         }
+    }
+
+    /// One optimizer step, in as many parts as it takes by now.
+    fn tried(
+        &mut self,
+        network: &mut Network,
+        training: &Training<'_>,
+        batch: &Batch<'_>,
+        rates: (f64, f64),
+    ) -> candle_core::Result<Vec<Part>> {
+        let whole = batch.labels.len();
+        let each = whole.div_ceil(self.parts);
+        let mut chunks = batch.picks.chunks(each).zip(batch.labels.chunks(each));
+        if self.parts == 1
+            && let Some(chunk) = chunks.next()
+        {
+            let examples = self.examples(network, training, batch, chunk)?;
+            let (device, mut sum) = (network.device(), Sum::default());
+            let mut repeated = std::mem::take(&mut self.repeated);
+            let done = repeated.run(&device, whole, || {
+                let part = self.part(network, training, &examples, whole, &mut sum)?;
+                if part.is_finite()? {
+                    self.finish(network, sum, rates)?;
+                }
+                Ok(vec![part])
+            });
+            self.repeated = repeated;
+            return done;
+        }
+        let (mut parts, mut sum) = (Vec::new(), Sum::default());
+        for chunk in chunks {
+            let examples = self.examples(network, training, batch, chunk)?;
+            let part = self.part(network, training, &examples, whole, &mut sum)?;
+            let goes_on = part.is_finite()?;
+            parts.push(part);
+            if !goes_on {
+                return Ok(parts);
+            }
+        }
+        self.finish(network, sum, rates)?;
+        Ok(parts)
+    }
+
+    /// The end of a step whose losses are finite, as far as they are known: one that is not must not reach the weights.
+    fn finish(
+        &mut self,
+        network: &mut Network,
+        sum: Sum,
+        (learning_rate, momentum): (f64, f64),
+    ) -> candle_core::Result<()> {
+        let Some(gradients) = sum.gradients else {
+            return Ok(());
+        };
+        for statistics in &sum.statistics {
+            network.commit(statistics)?;
+        }
+        self.optimizer
+            .step(network.parameters_mut(), &gradients, learning_rate)?;
+        self.workspace.recycle(gradients);
+        if let Some(features) = &mut self.features {
+            features.step(learning_rate, momentum);
+        }
+        Ok(())
     }
 
     /// Gives back all memory that is not in use.
     fn release(&mut self, device: &Device) -> Result<()> {
+        self.repeated = Repeated::default();
         self.workspace = Workspace::default();
         let teacher = self.teacher.as_ref().map(Frozen::network);
         self.teacher = teacher.map(|network| Frozen::new(network, Workspace::default()));
@@ -165,48 +233,33 @@ impl<'t> Machinery<'t> {
         Ok(device::release(device)?)
     }
 
-    /// What the parts found and the sum of their gradients, of which there are none if a loss is not finite.
-    fn gradients(
+    /// Images and labels of a part of a batch.
+    fn examples(
         &mut self,
         network: &Network,
         training: &Training<'_>,
         batch: &Batch<'_>,
-    ) -> candle_core::Result<(Vec<Part>, Sum)> {
-        let whole = batch.labels.len();
-        let each = whole.div_ceil(self.parts);
-        let (mut parts, mut sum) = (Vec::new(), Sum::default());
-        for (picks, labels) in batch.picks.chunks(each).zip(batch.labels.chunks(each)) {
-            let clean = batch.source.batch(picks)?;
-            let labels = Labels::new(labels.to_vec(), &network.device())?;
-            let attacked = match &training.recipe.adversarial {
-                None => None,
-                Some(pgd) => {
-                    let [stage, epoch] = batch.place;
-                    let mut streams = |at: usize| {
-                        let place = [stage, epoch, u64::from(picks[at].index)];
-                        Rng::stream(batch.seed, "attack", &place)
-                    };
-                    let workspace = &mut self.attack;
-                    Some(pgd.attack(network, &clean, &labels, &mut streams, workspace)?)
-                }
-            };
-            let part = self.part(
-                network,
-                training,
-                (&clean, attacked.as_ref()),
-                &labels,
-                whole,
-                &mut sum,
-            )?;
-            let goes_on = !part.is_known() || part.read()?.0.is_finite();
-            parts.push(part);
-            if !goes_on {
-                // A loss that is not finite must not reach the weights.
-                sum.gradients = None;
-                return Ok((parts, sum));
+        (picks, labels): (&[Pick], &[u32]),
+    ) -> candle_core::Result<Examples> {
+        let clean = batch.source.batch(picks)?;
+        let labels = Labels::new(labels.to_vec(), &network.device())?;
+        let attacked = match &training.recipe.adversarial {
+            None => None,
+            Some(pgd) => {
+                let [stage, epoch] = batch.place;
+                let mut streams = |at: usize| {
+                    let place = [stage, epoch, u64::from(picks[at].index)];
+                    Rng::stream(batch.seed, "attack", &place)
+                };
+                let workspace = &mut self.attack;
+                Some(pgd.attack(network, &clean, &labels, &mut streams, workspace)?)
             }
-        }
-        Ok((parts, sum))
+        };
+        Ok(Examples {
+            clean,
+            attacked,
+            labels,
+        })
     }
 
     /// The passes over a part of a batch, clean and attacked.
@@ -214,12 +267,16 @@ impl<'t> Machinery<'t> {
         &mut self,
         network: &Network,
         training: &Training<'_>,
-        (clean, attacked): (&Tensor, Option<&Tensor>),
-        labels: &Labels,
+        examples: &Examples,
         whole: usize,
         sum: &mut Sum,
     ) -> candle_core::Result<Part> {
-        let images = attacked.unwrap_or(clean);
+        let Examples {
+            clean,
+            attacked,
+            labels,
+        } = examples;
+        let images = attacked.as_ref().unwrap_or(clean);
         let smoothing = training.recipe.label_smoothing;
         let Self {
             workspace,
@@ -399,7 +456,7 @@ impl Learner<'_> {
             }
             part.found.push(loss.found);
             part.asked += 1;
-            if part.is_known() && !part.read()?.0.is_finite() {
+            if !part.is_finite()? {
                 return Ok(());
             }
             let gradients = trace.backward_with(&loss.d_logits, taps, Wanted::PARAMETERS)?;

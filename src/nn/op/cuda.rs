@@ -10,11 +10,10 @@
     reason = "kernels and libraries take addresses on the device"
 )]
 
-#[cfg(feature = "cudnn")]
-use std::cell::Cell;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -26,19 +25,24 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DeviceRepr, result, sys,
 };
 
-use crate::nn::device::Precision;
+use crate::nn::device::{Graphs, Precision};
 use crate::nn::{Result, invalid};
 use source::{Kind, Signatures};
 
 mod blas;
+mod command;
 mod compile;
 #[cfg(feature = "cudnn")]
 pub(crate) mod dnn;
+mod graph;
 pub(crate) mod ledger;
+mod repeat;
 mod source;
 pub mod work;
 
 pub(crate) use blas::{Operand, Product};
+use command::{Call, Command};
+pub(crate) use repeat::Memo;
 
 /// Threads of a block where a kernel asks for nothing else.
 pub(crate) const BLOCK: usize = 256;
@@ -61,6 +65,9 @@ const MOST_COUNTED: usize = i32::MAX as usize - MOST_BLOCKS * BLOCK;
 
 /// Tables that are kept on the device before all are made anew.
 const MOST_TABLES: usize = 64;
+
+/// 0 has every command asked for by itself, should a driver not make graphs as it should.
+const GRAPHS: &str = "SHRINKLAB_CUDA_GRAPHS";
 
 /// What a kernel is told.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +118,7 @@ impl From<f64> for Arg {
 }
 
 /// How a kernel's threads are laid out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grid {
     pub(crate) blocks: (usize, usize),
     pub(crate) threads: usize,
@@ -153,6 +160,12 @@ pub(crate) struct Engine {
     #[cfg(feature = "cudnn")]
     uses_dnn: Cell<bool>,
     ledger: ledger::Ledger,
+    /// Repeated work under way.
+    run: RefCell<Option<repeat::Run>>,
+    /// Why no graphs are made, if none are.
+    without_graphs: RefCell<Option<String>>,
+    /// How many graphs were asked for.
+    graphs: Cell<u64>,
 }
 
 /// What scratch memory is for: two that are needed at once never share it.
@@ -172,8 +185,28 @@ pub(crate) enum Slot {
     Ledger,
 }
 
+/// The engines of a thread.
+type Engines = Vec<(DeviceId, Rc<Engine>)>;
+
 thread_local! {
-    static ENGINES: RefCell<Vec<(DeviceId, Rc<Engine>)>> = const { RefCell::new(Vec::new()) };
+    /// Never destroyed with the thread: a thread's last moments may be the process's, in which the libraries are already
+    /// gone and destroying their handles ends in a crash. [`close`] does it in time.
+    static ENGINES: RefCell<ManuallyDrop<Engines>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// The contexts that this thread has used: kept, so that no device is shut down and started anew between two studies.
+    static CONTEXTS: RefCell<ManuallyDrop<Vec<Arc<CudaContext>>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+}
+
+/// Gives back what this thread's devices hold. No network and no tensor on them may be left.
+pub(crate) fn close() {
+    let engines = ENGINES.with_borrow_mut(|engines| std::mem::take(&mut **engines));
+    for (_, engine) in engines {
+        // A device that failed answers every call with that failure, and libraries panic at it: then nothing is given back.
+        if engine.stream.synchronize().is_err() {
+            std::mem::forget(engine);
+        }
+    }
 }
 
 /// Opens a device for this thread: the GPU of that number.
@@ -196,7 +229,16 @@ pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Device> {
     // SAFETY: one thread and one stream: nothing is used anywhere before the stream has come to it.
     unsafe { device.disable_event_tracking() };
     keep_memory(&device)?;
+    let context = Arc::clone(device.cuda_stream().context());
+    CONTEXTS.with_borrow_mut(|contexts| {
+        if !contexts.contains(&context) {
+            contexts.push(context);
+        }
+    });
     let engine = Engine::new(&device, precision)?;
+    if std::env::var_os(GRAPHS).is_some_and(|word| word == "0") {
+        engine.set_graphs(Some("SHRINKLAB_CUDA_GRAPHS=0"));
+    }
     ENGINES.with_borrow_mut(|engines| engines.push((device.id(), Rc::new(engine))));
     Ok(Device::Cuda(device))
 }
@@ -243,7 +285,7 @@ pub(crate) fn engine_of(tensor: &Tensor) -> Result<Option<Rc<Engine>>> {
 /// An error of the driver in this crate's words.
 pub(crate) fn failed(error: impl std::fmt::Debug) -> candle_core::Error {
     let text = format!("{error:?}");
-    if text.contains("OUT_OF_MEMORY") || text.contains("ALLOC_FAILED") {
+    if says_out_of_memory(&text) {
         return invalid(OUT_OF_MEMORY);
     }
     invalid(format!("the GPU failed: {}", reason(&text)))
@@ -284,8 +326,18 @@ const OUT_OF_MEMORY: &str = "the GPU is out of memory";
 
 /// Whether an error says that a device has no memory left.
 pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
-    let text = error.to_string();
-    text.contains(OUT_OF_MEMORY) || text.contains("OUT_OF_MEMORY")
+    says_out_of_memory(&error.to_string())
+}
+
+/// As the driver, cuBLAS and cuDNN 8 and 9 call it, or this file.
+fn says_out_of_memory(text: &str) -> bool {
+    let words = [
+        OUT_OF_MEMORY,
+        "OUT_OF_MEMORY",
+        "ALLOC_FAILED",
+        "ALLOCATION_FAILED",
+    ];
+    words.iter().any(|word| text.contains(word))
 }
 
 impl Engine {
@@ -307,15 +359,14 @@ impl Engine {
             tables: RefCell::default(),
             #[cfg(feature = "cudnn")]
             uses_dnn: Cell::new(true),
+            run: RefCell::default(),
+            without_graphs: RefCell::default(),
+            graphs: Cell::default(),
         })
     }
 
     pub(crate) fn precision(&self) -> Precision {
         self.precision
-    }
-
-    pub(crate) fn blas(&self) -> &blas::Blas {
-        &self.blas
     }
 
     pub(crate) fn ledger(&self) -> &ledger::Ledger {
@@ -341,6 +392,8 @@ impl Engine {
         if let Some(found) = tables.get(&words) {
             return at(found);
         }
+        // What was held back may read them.
+        self.interrupt()?;
         if tables.len() >= MOST_TABLES {
             tables.clear();
         }
@@ -351,8 +404,8 @@ impl Engine {
         Ok(address)
     }
 
-    /// A tensor of that many values; what it holds is left over.
-    pub(crate) fn empty(&self, n: usize, dtype: DType) -> Result<Tensor> {
+    /// A tensor of that many values, from the driver.
+    fn fresh(&self, n: usize, dtype: DType) -> Result<Tensor> {
         // A driver gives no address for no memory.
         let n = n.max(1);
         // SAFETY: whoever takes a buffer writes it before it is read.
@@ -377,6 +430,7 @@ impl Engine {
         values: &[T],
         shape: &[usize],
     ) -> Result<Tensor> {
+        self.interrupt()?;
         let slice = self.stream.clone_htod(values).map_err(failed)?;
         let storage = candle_core::CudaStorage::wrap_cuda_slice(slice, self.device.clone());
         Ok(Tensor::from_storage(
@@ -395,7 +449,9 @@ impl Engine {
         {
             return at(found);
         }
-        let fresh = self.empty(n, DType::F32)?;
+        // What was held back may be for the memory that there was.
+        self.interrupt()?;
+        let fresh = self.fresh(n, DType::F32)?;
         let address = at(&fresh)?;
         if matches!(slot, Slot::Counters | Slot::Ledger) {
             self.zero(address, n)?;
@@ -406,6 +462,7 @@ impl Engine {
 
     /// Gives back scratch memory, and what the driver keeps; not what steps found.
     pub(crate) fn release(&self) -> Result<()> {
+        self.interrupt()?;
         self.scratch
             .borrow_mut()
             .retain(|slot, _| *slot == Slot::Ledger);
@@ -449,24 +506,19 @@ impl Engine {
 
     /// Puts `n` floats to zero.
     pub(crate) fn zero(&self, address: u64, n: usize) -> Result<()> {
-        // SAFETY: the callers own that many floats there.
-        unsafe {
-            result::memset_d8_async(address, 0, n * size_of::<f32>(), self.stream.cu_stream())
-                .map_err(failed)
-        }
+        let bytes = n * size_of::<f32>();
+        self.ask(Command::Zero { address, bytes })
     }
 
     /// Copies `n` floats.
     pub(crate) fn copy(&self, from: u64, to: u64, n: usize) -> Result<()> {
-        // SAFETY: the callers own that many floats at both places.
-        unsafe {
-            result::memcpy_dtod_async(to, from, n * size_of::<f32>(), self.stream.cu_stream())
-                .map_err(failed)
-        }
+        let bytes = n * size_of::<f32>();
+        self.ask(Command::Copy { from, to, bytes })
     }
 
     /// Overwrites floats on the device by those of the host; the slice may change as soon as this returns.
     pub(crate) fn write(&self, address: u64, values: &[f32]) -> Result<()> {
+        self.interrupt()?;
         // SAFETY: the callers own that many floats there; pageable memory is copied before the call returns.
         unsafe {
             result::memcpy_htod_async(address, values, self.stream.cu_stream()).map_err(failed)
@@ -475,6 +527,7 @@ impl Engine {
 
     /// As [`Engine::write`], for any bytes.
     pub(crate) fn write_bytes(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.interrupt()?;
         // SAFETY: as there.
         unsafe {
             result::memcpy_htod_async(address, bytes, self.stream.cu_stream()).map_err(failed)
@@ -483,6 +536,7 @@ impl Engine {
 
     /// Floats of the device, once all that was asked for is done.
     pub(crate) fn read(&self, address: u64, n: usize) -> Result<Vec<f32>> {
+        self.interrupt()?;
         let mut values = vec![0.0_f32; n];
         // SAFETY: the callers own that many floats there; the copy is waited for.
         unsafe {
@@ -493,8 +547,14 @@ impl Engine {
         Ok(values)
     }
 
+    /// Asks for a product of matrices.
+    pub(crate) fn multiply(&self, product: &Product) -> Result<()> {
+        self.ask(Command::Product(*product))
+    }
+
     /// Waits until all that was asked for is done.
     pub(crate) fn synchronize(&self) -> Result<()> {
+        self.interrupt()?;
         self.stream.synchronize().map_err(failed)
     }
 
@@ -518,39 +578,34 @@ impl Engine {
                 "kernel {kernel} takes {declared:?}, and {args:?} was given"
             )));
         }
-        let mut values = [0_u64; MOST_ARGUMENTS];
-        let mut places = [std::ptr::null_mut::<c_void>(); MOST_ARGUMENTS];
-        for ((value, place), arg) in values.iter_mut().zip(&mut places).zip(args) {
-            *value = match *arg {
-                Arg::Pointer(address) => address,
-                Arg::Int(value) => u64::from(value.cast_unsigned()),
-                Arg::Count(count) if count <= MOST_COUNTED => count as u64,
-                Arg::Count(count) => {
-                    return Err(invalid(format!(
-                        "kernel {kernel} counts to {MOST_COUNTED}, and {count} are more; a smaller batch has fewer"
-                    )));
-                }
-                Arg::Float(value) => u64::from(value.to_bits()),
-                Arg::Double(value) => value.to_bits(),
-            };
-            *place = std::ptr::from_mut(value).cast();
+        let call = Call::new(kernel, function.cu_function(), grid, args)?;
+        self.ask(Command::Kernel(call))
+    }
+
+    /// How repeated work was asked for so far.
+    pub(crate) fn graphs(&self) -> Graphs {
+        Graphs {
+            launched: self.graphs.get(),
+            without: self.without_graphs.borrow().clone(),
         }
-        let size = |n: usize| u32::try_from(n).map_err(|_| invalid("more blocks than a GPU has"));
-        let blocks = (size(grid.blocks.0)?, size(grid.blocks.1)?, 1);
-        let threads = (size(grid.threads)?, 1, 1);
-        // SAFETY: the arguments are of the declared kinds, each value lies at the beginning of its eight bytes
-        // (little-endian, as every machine with such a GPU), and the driver copies them before the call returns.
-        unsafe {
-            result::launch_kernel(
-                function.cu_function(),
-                blocks,
-                threads,
-                0,
-                self.stream.cu_stream(),
-                &mut places[..args.len()],
-            )
-            .map_err(failed)
-        }
+    }
+
+    fn uses_graphs(&self) -> bool {
+        self.without_graphs.borrow().is_none()
+    }
+
+    /// Makes no more graphs for that reason, or makes them again.
+    pub(crate) fn set_graphs(&self, without: Option<&str>) {
+        *self.without_graphs.borrow_mut() = without.map(str::to_owned);
+    }
+
+    /// The driver makes no graph of what works without one.
+    fn refuse_graphs(&self, error: &candle_core::Error) {
+        self.set_graphs(Some(&error.to_string()));
+    }
+
+    fn count_graph(&self) {
+        self.graphs.set(self.graphs.get() + 1);
     }
 }
 
@@ -602,6 +657,15 @@ mod tests {
         let memory = invalid("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
         assert!(is_out_of_memory(&memory));
         assert_eq!(told(memory).to_string(), OUT_OF_MEMORY);
+        for code in [
+            "CUBLAS_STATUS_ALLOC_FAILED",
+            "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+            "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        ] {
+            let text = format!("CudnnError({code})");
+            assert!(is_out_of_memory(&failed(&text)), "{code}");
+            assert_eq!(told(invalid(text)).to_string(), OUT_OF_MEMORY);
+        }
         assert_eq!(told(invalid("a shape")).to_string(), "a shape");
     }
 }

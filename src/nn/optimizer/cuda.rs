@@ -115,7 +115,7 @@ impl<const N: usize> Memory<N> {
             })
             .collect();
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let table = engine.empty(bytes.len(), DType::U8)?;
+        let table = engine.lasting(bytes.len(), DType::U8)?;
         engine.write_bytes(at(&table)?, &bytes)?;
         let made = tables.insert(Tables {
             words,

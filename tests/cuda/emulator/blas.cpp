@@ -23,6 +23,10 @@ int product(const char *name, bool tf32, int ta, int tb, long m, long n, long k,
     if (m < 0 || n < 0 || k < 0 || batch < 0 || lda < std::fmax(1, a_rows) || ldb < std::fmax(1, b_rows) || ldc < std::fmax(1, m))
         return INVALID_VALUE;
     if (!alpha || !beta) return INVALID_VALUE;
+    if (take_down([=, alpha = *alpha, beta = *beta] {
+            return product(name, tf32, ta, tb, m, n, k, &alpha, a, lda, sa, b, ldb, sb, &beta, c, ldc, sc, batch);
+        }))
+        return SUCCESS;
     set_last(name);
     if (!m || !n) return SUCCESS;
     for (int i = 0; i < batch; i++, a += sa, b += sb, c += sc) {

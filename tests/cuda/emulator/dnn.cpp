@@ -276,7 +276,10 @@ API int cudnnGetConvolutionBackwardFilterWorkspaceSize(void *, Tensor *x, Tensor
 // Convolutions.
 API int cudnnConvolutionForward(void *, const void *alpha, Tensor *x, const float *px, Filter *w, const float *pw, Conv *conv,
                                 int algorithm, void *workspace, size_t bytes, const void *beta, Tensor *y, float *py) {
-    return forward("cudnnConvolutionForward", scalar(alpha), *x, px, *w, pw, *conv, algorithm, workspace, bytes, scalar(beta), *y, py);
+    auto work = [=, alpha = scalar(alpha), beta = scalar(beta), x = *x, w = *w, conv = *conv, y = *y] {
+        return forward("cudnnConvolutionForward", alpha, x, px, w, pw, conv, algorithm, workspace, bytes, beta, y, py);
+    };
+    return take_down(work) ? SUCCESS : work();
 }
 API int cudnnConvolutionBiasActivationForward(void *, const void *alpha, Tensor *x, const float *px, Filter *w, const float *pw,
                                               Conv *conv, int algorithm, void *workspace, size_t bytes, const void *other,
@@ -300,8 +303,12 @@ API int cudnnConvolutionBiasActivationForward(void *, const void *alpha, Tensor 
     });
     return SUCCESS;
 }
-API int cudnnConvolutionBackwardData(void *, const void *alpha, Filter *w, const float *pw, Tensor *y, const float *py, Conv *conv,
+API int cudnnConvolutionBackwardData(void *handle, const void *alpha, Filter *w, const float *pw, Tensor *y, const float *py, Conv *conv,
                                      int algorithm, void *workspace, size_t bytes, const void *beta, Tensor *x, float *px) {
+    auto later = [=, alpha = scalar(alpha), beta = scalar(beta), w = *w, y = *y, conv = *conv, x = *x]() mutable {
+        return cudnnConvolutionBackwardData(handle, &alpha, &w, pw, &y, py, &conv, algorithm, workspace, bytes, &beta, &x, px);
+    };
+    if (is_taking()) return take_down(later), SUCCESS;
     bool chance;
     if (int error = begin("cudnnConvolutionBackwardData", DATA, *x, px, *w, pw, *conv, *y, py, algorithm, workspace, bytes, &chance))
         return error;
@@ -325,8 +332,12 @@ API int cudnnConvolutionBackwardData(void *, const void *alpha, Filter *w, const
         }
     return SUCCESS;
 }
-API int cudnnConvolutionBackwardFilter(void *, const void *alpha, Tensor *x, const float *px, Tensor *y, const float *py, Conv *conv,
+API int cudnnConvolutionBackwardFilter(void *handle, const void *alpha, Tensor *x, const float *px, Tensor *y, const float *py, Conv *conv,
                                        int algorithm, void *workspace, size_t bytes, const void *beta, Filter *w, float *pw) {
+    auto later = [=, alpha = scalar(alpha), beta = scalar(beta), x = *x, y = *y, conv = *conv, w = *w]() mutable {
+        return cudnnConvolutionBackwardFilter(handle, &alpha, &x, px, &y, py, &conv, algorithm, workspace, bytes, &beta, &w, pw);
+    };
+    if (is_taking()) return take_down(later), SUCCESS;
     bool chance;
     if (int error = begin("cudnnConvolutionBackwardFilter", WEIGHTS, *x, px, *w, pw, *conv, *y, py, algorithm, workspace, bytes, &chance))
         return error;

@@ -14,7 +14,7 @@ namespace {
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
        INVALID_CONTEXT = 201, FILE_NOT_FOUND = 301, INVALID_HANDLE = 400, NOT_FOUND = 500, OUT_OF_RESOURCES = 701,
-       NOT_SUPPORTED = 801 };
+       NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900 };
 
 using Clock = std::chrono::steady_clock;
 
@@ -42,6 +42,9 @@ thread_local Context *current = nullptr;
 /// Nothing works on a thread without a context.
 #define NEEDS_CONTEXT()                                                                                                \
     if (!current) return INVALID_CONTEXT
+/// Nothing but work on the stream goes into a graph.
+#define NEEDS_NO_CAPTURE()                                                                                             \
+    if (is_taking()) return CAPTURE_UNSUPPORTED
 #define NEEDS_DEVICE(device)                                                                                           \
     if (!initialized) return NOT_INITIALIZED;                                                                          \
     if ((device) < 0 || (device) >= devices()) return INVALID_DEVICE
@@ -73,7 +76,9 @@ const Named ERRORS[] = {
     {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
+    {401, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
     {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
 };
 
 const Named *named(int number) {
@@ -100,6 +105,9 @@ int loaded(Module **module, const void *image) {
 
 int copy(const char *name, void *to, bool to_device, const void *from, bool from_device, size_t bytes) {
     NEEDS_CONTEXT();
+    if (to_device && from_device && take_down([=, text = std::string(name)] { return copy(text.c_str(), to, true, from, true, bytes); }))
+        return SUCCESS;
+    NEEDS_NO_CAPTURE();
     if (to_device) require(to, bytes, std::string(name) + " to");
     if (from_device) require(from, bytes, std::string(name) + " from");
     memmove(to, from, bytes);
@@ -108,6 +116,7 @@ int copy(const char *name, void *to, bool to_device, const void *from, bool from
 
 int fill(void *at, unsigned value, size_t width, size_t n) {
     NEEDS_CONTEXT();
+    if (take_down([=] { return fill(at, value, width, n); })) return SUCCESS;
     require(at, n * width, "memset");
     if (width == 1) memset(at, (int)value, n);
     else
@@ -117,6 +126,7 @@ int fill(void *at, unsigned value, size_t width, size_t n) {
 
 int synchronized() {
     NEEDS_CONTEXT();
+    NEEDS_NO_CAPTURE();
     check_guards();
     return SUCCESS;
 }
@@ -205,9 +215,6 @@ API int cuStreamDestroy_v2(Stream *stream) {
 API int cuStreamSynchronize(Stream *) { return synchronized(); }
 API int cuStreamQuery(Stream *) { return SUCCESS; }
 API int cuStreamWaitEvent(Stream *, Event *event, unsigned) { return event ? SUCCESS : INVALID_HANDLE; }
-API int cuStreamIsCapturing(Stream *, int *status) { return *status = 0, SUCCESS; }
-API int cuStreamBeginCapture_v2(Stream *, int) { return NOT_SUPPORTED; }
-API int cuStreamEndCapture(Stream *, void **graph) { return *graph = nullptr, NOT_SUPPORTED; }
 API int cuLaunchHostFunc(Stream *, void (*function)(void *), void *data) { return function(data), SUCCESS; }
 API int cuEventCreate(Event **event, unsigned flags) {
     NEEDS_CONTEXT();
@@ -230,12 +237,14 @@ API int cuEventElapsedTime(float *milliseconds, Event *start, Event *end) { retu
 // Memory.
 API int cuMemAlloc_v2(void **address, size_t bytes) {
     NEEDS_CONTEXT();
+    NEEDS_NO_CAPTURE();
     return bytes ? allocate(current->device, bytes, address) : INVALID_VALUE;
 }
 API int cuMemAllocAsync(void **address, size_t bytes, Stream *) { return cuMemAlloc_v2(address, bytes); }
 API int cuMemAllocFromPoolAsync(void **address, size_t bytes, Pool *, Stream *) { return cuMemAlloc_v2(address, bytes); }
 API int cuMemFree_v2(void *address) {
     NEEDS_CONTEXT();
+    NEEDS_NO_CAPTURE();
     return release(address);
 }
 API int cuMemFreeAsync(void *address, Stream *) { return cuMemFree_v2(address); }
@@ -347,23 +356,30 @@ API int cuFuncSetAttribute(Kernel *kernel, int attribute, int value) {
 }
 API int cuFuncSetCacheConfig(Kernel *, int) { return SUCCESS; }
 
-API int cuLaunchKernel(Kernel *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                       unsigned shared, Stream *, void **args, void **extra) {
+int launch(Kernel *kernel, Three grid, Three block, unsigned shared, void **args) {
     NEEDS_CONTEXT();
     if (!kernel) return INVALID_HANDLE;
-    if (!gx || !gy || !gz || gx > 2147483647u || gy > 65535 || gz > 65535) return INVALID_VALUE;
-    if (!bx || !by || !bz || bx > 1024 || by > 1024 || bz > 64 || bx * by * bz > 1024) return INVALID_VALUE;
-    if (extra || shared > (unsigned)kernel->dynamic) return INVALID_VALUE;
+    if (!grid.x || !grid.y || !grid.z || grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535) return INVALID_VALUE;
+    if (!block.x || !block.y || !block.z || block.x > 1024 || block.y > 1024 || block.z > 64 || block.x * block.y * block.z > 1024)
+        return INVALID_VALUE;
+    if (shared > (unsigned)kernel->dynamic) return INVALID_VALUE;
     if (!kernel->thunk) die("kernel %s is of an image that only a GPU can run", kernel->name.c_str());
-    if (kernel->bound && bx * by * bz > (unsigned)kernel->bound) return OUT_OF_RESOURCES;
+    if (kernel->bound && block.x * block.y * block.z > (unsigned)kernel->bound) return OUT_OF_RESOURCES;
+    if (take_kernel(kernel, grid, block, shared, args)) return SUCCESS;
     set_last("kernel " + kernel->name);
     for (int i = 0; kernel->kinds[i]; i++) {
         void *address = kernel->kinds[i] == 'p' ? *(void **)args[i] : nullptr;
         if (address && !is_live(address))
             die("kernel %s: parameter %d, %p, is no memory of the device, or freed", kernel->name.c_str(), i, address);
     }
-    run(*kernel, {gx, gy, gz}, {bx, by, bz}, shared, args);
+    run(*kernel, grid, block, shared, args);
     return SUCCESS;
+}
+
+API int cuLaunchKernel(Kernel *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                       unsigned shared, Stream *, void **args, void **extra) {
+    if (extra) return INVALID_VALUE;
+    return launch(kernel, {gx, gy, gz}, {bx, by, bz}, shared, args);
 }
 API int cuLaunchCooperativeKernel(Kernel *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream *, void **) {
     return NOT_SUPPORTED; // blocks run one after another and cannot wait for each other

@@ -3,7 +3,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
 
@@ -67,3 +70,24 @@ int load_image(const void *image, std::string *library);
 /// tf32: factors are rounded to 10 bits of mantissa, as tensor cores do.
 struct Strided { const float *at; long rows, columns; };
 void gemm(long m, long n, long k, float alpha, Strided a, Strided b, float beta, float *c, long rows, long columns, bool tf32);
+
+/// A kernel as the driver launches it, after checks; an error number of the driver.
+int launch(Kernel *kernel, Three grid, Three block, unsigned shared, void **args);
+
+/// Something in a graph: a kernel with its arguments, or other work.
+struct Node {
+    std::function<int()> work;
+    Kernel *kernel;
+    Three grid, block;
+    unsigned shared;
+    std::vector<uint64_t> arguments; // eight bytes of each, whatever its size
+    void tell(void **args);
+};
+struct Graph { std::vector<std::shared_ptr<Node>> nodes; };
+
+/// Whether this thread's stream takes down.
+bool is_taking();
+
+/// Keeps work for the graph that is being taken down; false if none is, and it is to be done now.
+bool take_down(std::function<int()> work);
+bool take_kernel(Kernel *kernel, Three grid, Three block, unsigned shared, void **args);

@@ -326,7 +326,7 @@ impl Conv2d {
                 c: self.output_of(y, first),
                 adds: false,
             };
-            engine.blas().multiply(engine, &product)
+            engine.multiply(&product)
         })
     }
 
@@ -364,7 +364,7 @@ impl Conv2d {
                 c: dw,
                 adds: first > 0,
             };
-            engine.blas().multiply(engine, &product)
+            engine.multiply(&product)
         })
     }
 
@@ -409,7 +409,7 @@ impl Conv2d {
                 c,
                 adds: adds && self.is_product(),
             };
-            engine.blas().multiply(engine, &product)?;
+            engine.multiply(&product)?;
             if self.is_product() {
                 return Ok(());
             }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc;
 use cudarc::cublas::{CudaBlas, sys};
+use cudarc::driver::{CudaSlice, DevicePtr, result};
 
-use super::{Engine, failed};
+use super::failed;
+use crate::nn::device::Precision;
 use crate::nn::{Result, invalid};
 
 /// A matrix of a product: where it lies, and whether it is taken as it lies there or transposed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Operand {
     pub(crate) address: u64,
     /// Values from the beginning of one stored row to that of the next.
@@ -21,7 +23,7 @@ pub(crate) struct Operand {
 }
 
 /// C (m, n) = A (m, k) B (k, n), or added to what is there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Product {
     pub(crate) m: usize,
     pub(crate) n: usize,
@@ -32,20 +34,41 @@ pub(crate) struct Product {
     pub(crate) adds: bool,
 }
 
+/// The memory that cuBLAS is given for its own use: what its manual advises for the largest cards.
+const WORKSPACE: usize = 32 << 20;
+
 /// cuBLAS on the engine's stream.
 pub(crate) struct Blas {
     blas: Arc<CudaBlas>,
+    /// Memory that it uses for as long as there is the handle.
+    _workspace: CudaSlice<u8>,
 }
 
 impl Blas {
+    /// Takes the device's handle. Its own memory is given to it: left to itself, cuBLAS takes some from the driver in the
+    /// midst of a graph, and promises the same bits only where each stream has memory of its own (cuBLAS documentation,
+    /// `cublasSetWorkspace` and "Results Reproducibility").
     pub(super) fn new(device: &CudaDevice) -> Result<Self> {
+        let (blas, stream) = (device.cublas_handle(), device.cuda_stream());
+        let (_, total) = result::mem_get_info().map_err(failed)?;
+        let bytes = WORKSPACE.min(total / 64);
+        // SAFETY: cuBLAS writes what it reads there.
+        let workspace = unsafe { stream.alloc::<u8>(bytes).map_err(failed)? };
+        // SAFETY: that many bytes live as long as the engine that asks this handle.
+        unsafe {
+            let (address, _) = workspace.device_ptr(&stream);
+            sys::cublasSetWorkspace_v2(*blas.handle(), address as *mut _, bytes)
+                .result()
+                .map_err(failed)?;
+        }
         Ok(Self {
-            blas: device.cublas_handle(),
+            blas,
+            _workspace: workspace,
         })
     }
 
-    /// Asks for a product. cuBLAS counts in columns: what it is given is Cᵀ = Bᵀ Aᵀ, whose columns are C's rows.
-    pub(crate) fn multiply(&self, engine: &Engine, product: &Product) -> Result<()> {
+    /// Asks cuBLAS, which counts in columns: what it is given is Cᵀ = Bᵀ Aᵀ, whose columns are C's rows.
+    pub(super) fn issue(&self, precision: Precision, product: &Product) -> Result<()> {
         let size = |n: usize| i32::try_from(n).map_err(|_| invalid("a matrix is too large"));
         let operation = |operand: &Operand| {
             if operand.transposed {
@@ -54,7 +77,7 @@ impl Blas {
                 sys::cublasOperation_t::CUBLAS_OP_N
             }
         };
-        let precision = if engine.precision().tf32 {
+        let precision = if precision.tf32 {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
         } else {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F

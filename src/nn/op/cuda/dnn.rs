@@ -21,6 +21,7 @@ use cudarc::cudnn::{
 };
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop, sys};
 
+use super::command::Command;
 use super::{Engine, Slot, failed};
 use crate::nn::device::Precision;
 use crate::nn::op::geometry::Geometry;
@@ -35,6 +36,30 @@ pub(crate) struct Shape {
     pub(crate) geometry: Geometry,
     pub(crate) outputs: usize,
     pub(crate) batch: usize,
+}
+
+/// Which way a convolution goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Forward,
+    /// Backward to the input, replacing what is there or added to it.
+    Data {
+        adds: bool,
+    },
+    /// Backward to the weights.
+    Filter,
+}
+
+/// A convolution to be asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Convolution {
+    shape: Shape,
+    pass: Pass,
+    /// Of the input, the weights and the output, or of their gradients.
+    addresses: [u64; 3],
+    /// The algorithm's own memory, and how much it is.
+    memory: u64,
+    bytes: usize,
 }
 
 /// Descriptors of a shape, and how each pass is computed: nothing where cuDNN has no way.
@@ -158,22 +183,7 @@ impl Dnn {
         shape: Shape,
         [x, w, y]: [u64; 3],
     ) -> Result<bool> {
-        let plan = self.plan(shape, engine.precision())?;
-        let Some((algorithm, bytes)) = plan.forward else {
-            return Ok(false);
-        };
-        let pass = ConvForward {
-            conv: &plan.conv,
-            x: &plan.x,
-            w: &plan.w,
-            y: &plan.y,
-        };
-        let mut memory = self.memory(engine, bytes)?;
-        let [x, w, mut y] = [x, w, y].map(|address| self.raw(address));
-        // SAFETY: the op owns tensors of this shape at these addresses.
-        let done = unsafe { pass.launch(algorithm, memory.as_mut(), (1.0, 0.0), &x, &w, &mut y) };
-        done.map_err(failed)?;
-        Ok(true)
+        self.ask(engine, shape, Pass::Forward, [x, w, y])
     }
 
     /// dx = the gradient of x from w and dy, or added to what is there; false where cuDNN has no way to compute it.
@@ -184,24 +194,7 @@ impl Dnn {
         [dx, w, dy]: [u64; 3],
         adds: bool,
     ) -> Result<bool> {
-        let plan = self.plan(shape, engine.precision())?;
-        let Some((algorithm, bytes)) = plan.data else {
-            return Ok(false);
-        };
-        let pass = ConvBackwardData {
-            conv: &plan.conv,
-            dx: &plan.x,
-            w: &plan.w,
-            dy: &plan.y,
-        };
-        let mut memory = self.memory(engine, bytes)?;
-        let [mut dx, w, dy] = [dx, w, dy].map(|address| self.raw(address));
-        let beta = if adds { 1.0 } else { 0.0 };
-        // SAFETY: as in the forward pass.
-        let done =
-            unsafe { pass.launch(algorithm, memory.as_mut(), (1.0, beta), &mut dx, &w, &dy) };
-        done.map_err(failed)?;
-        Ok(true)
+        self.ask(engine, shape, Pass::Data { adds }, [dx, w, dy])
     }
 
     /// dw = the gradient of w from x and dy; false where cuDNN has no way to compute it.
@@ -211,35 +204,98 @@ impl Dnn {
         shape: Shape,
         [x, dw, dy]: [u64; 3],
     ) -> Result<bool> {
+        self.ask(engine, shape, Pass::Filter, [x, dw, dy])
+    }
+
+    fn ask(&self, engine: &Engine, shape: Shape, pass: Pass, addresses: [u64; 3]) -> Result<bool> {
         let plan = self.plan(shape, engine.precision())?;
-        let Some((algorithm, bytes)) = plan.filter else {
-            return Ok(false);
+        let bytes = match pass {
+            Pass::Forward => plan.forward.map(|(_, bytes)| bytes),
+            Pass::Data { .. } => plan.data.map(|(_, bytes)| bytes),
+            Pass::Filter => plan.filter.map(|(_, bytes)| bytes),
         };
-        let pass = ConvBackwardFilter {
-            conv: &plan.conv,
-            x: &plan.x,
-            dw: &plan.w,
-            dy: &plan.y,
+        let Some(bytes) = bytes else { return Ok(false) };
+        let memory = match bytes {
+            0 => 0,
+            bytes => engine.scratch(Slot::Workspace, bytes.div_ceil(4))?,
         };
-        let mut memory = self.memory(engine, bytes)?;
-        let [x, mut dw, dy] = [x, dw, dy].map(|address| self.raw(address));
-        // SAFETY: as in the forward pass.
-        let done = unsafe { pass.launch(algorithm, memory.as_mut(), (1.0, 0.0), &x, &mut dw, &dy) };
-        done.map_err(failed)?;
+        engine.ask(Command::Convolution(Convolution {
+            shape,
+            pass,
+            addresses,
+            memory,
+            bytes,
+        }))?;
         Ok(true)
     }
 
-    /// An algorithm's own memory; none where it needs none.
-    fn memory(&self, engine: &Engine, bytes: usize) -> Result<Option<Raw<'_>>> {
-        if bytes == 0 {
-            return Ok(None);
-        }
-        let address = engine.scratch(Slot::Workspace, bytes.div_ceil(4))?;
-        Ok(Some(Raw {
-            address,
-            bytes,
+    /// Asks cuDNN for what was planned.
+    pub(super) fn issue(&self, convolution: &Convolution) -> Result<()> {
+        let plans = self.plans.borrow();
+        let plan = plans.get(&convolution.shape);
+        let Some(plan) = plan else {
+            return Err(invalid("a convolution was not planned"));
+        };
+        let memory = (convolution.bytes > 0).then_some(Raw {
+            address: convolution.memory,
+            bytes: convolution.bytes,
             stream: &self.stream,
-        }))
+        });
+        let mut memory = memory;
+        let [first, second, third] = convolution.addresses.map(|address| self.raw(address));
+        let Plan { conv, x, w, y, .. } = &**plan;
+        // SAFETY: the op owns tensors of this shape at these addresses.
+        let done = unsafe {
+            match (convolution.pass, plan.forward, plan.data, plan.filter) {
+                (Pass::Forward, Some((algorithm, _)), ..) => {
+                    let mut y_there = third;
+                    ConvForward { conv, x, w, y }.launch(
+                        algorithm,
+                        memory.as_mut(),
+                        (1.0, 0.0),
+                        &first,
+                        &second,
+                        &mut y_there,
+                    )
+                }
+                (Pass::Data { adds }, _, Some((algorithm, _)), _) => {
+                    let (beta, mut dx) = (if adds { 1.0 } else { 0.0 }, first);
+                    ConvBackwardData {
+                        conv,
+                        dx: x,
+                        w,
+                        dy: y,
+                    }
+                    .launch(
+                        algorithm,
+                        memory.as_mut(),
+                        (1.0, beta),
+                        &mut dx,
+                        &second,
+                        &third,
+                    )
+                }
+                (Pass::Filter, _, _, Some((algorithm, _))) => {
+                    let mut dw = second;
+                    ConvBackwardFilter {
+                        conv,
+                        x,
+                        dw: w,
+                        dy: y,
+                    }
+                    .launch(
+                        algorithm,
+                        memory.as_mut(),
+                        (1.0, 0.0),
+                        &first,
+                        &mut dw,
+                        &third,
+                    )
+                }
+                _ => return Err(invalid("cuDNN has no way to compute a convolution")),
+            }
+        };
+        done.map_err(failed)
     }
 
     fn raw(&self, address: u64) -> Raw<'_> {

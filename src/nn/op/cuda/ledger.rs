@@ -1,7 +1,7 @@
 //! What steps found out on the device, kept there until somebody reads it: reading waits for all that was asked for, so
 //! it is done every so many steps.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use super::{Engine, Slot};
 use crate::nn::loss::MOST_UNREAD;
@@ -17,6 +17,9 @@ const FLOATS_OF_ENTRY: usize = 4;
 #[derive(Default)]
 pub(crate) struct Ledger {
     asked: Cell<u64>,
+    /// The ledger as it was when so many were asked for: entries are read one after another, and each look at the device
+    /// waits for it.
+    seen: RefCell<(u64, Vec<f32>)>,
 }
 
 /// An entry that is, or will be, in the ledger.
@@ -51,8 +54,13 @@ impl Engine {
         if self.ledger().asked.get() > entry.0 + ENTRIES {
             return Err(invalid("a loss was not read in time"));
         }
-        let bytes = (entry.0 % ENTRIES) as usize * FLOATS_OF_ENTRY * size_of::<f32>();
-        let read = self.read(self.ledger_address()? + bytes as u64, FLOATS_OF_ENTRY)?;
+        let mut seen = self.ledger().seen.borrow_mut();
+        if entry.0 >= seen.0 {
+            let all = self.read(self.ledger_address()?, ENTRIES as usize * FLOATS_OF_ENTRY)?;
+            *seen = (self.ledger().asked.get(), all);
+        }
+        let first = (entry.0 % ENTRIES) as usize * FLOATS_OF_ENTRY;
+        let read = &seen.1[first..first + FLOATS_OF_ENTRY];
         let wide = |at: usize| {
             let (low, high) = (read[at].to_bits(), read[at + 1].to_bits());
             f64::from_bits(u64::from(high) << 32 | u64::from(low))

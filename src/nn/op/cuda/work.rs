@@ -55,7 +55,7 @@ pub fn product(device: &Device, side: usize) -> Result<Work> {
             c: at(&c)?,
             adds: false,
         };
-        engine.blas().multiply(&engine, &product)
+        engine.multiply(&product)
     }))
 }
 

@@ -175,7 +175,7 @@ pub(crate) struct OnDevice<'a> {
 }
 
 /// As [`super::Wanted`]; dx is added to what is there where it `adds`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) dx: Option<&'a Tensor>,
     pub(crate) adds: bool,
@@ -247,7 +247,7 @@ impl Room {
             c: self.p,
             adds: false,
         };
-        engine.blas().multiply(engine, &product)?;
+        engine.multiply(&product)?;
         let n = self.batch * i;
         let args = [
             self.p.into(),
@@ -411,7 +411,7 @@ pub(crate) fn backward(
             c: at(dw)?,
             adds: false,
         };
-        engine.blas().multiply(engine, &product)?;
+        engine.multiply(&product)?;
     }
     if let Some(dx) = wanted.dx {
         let product = Product {
@@ -423,7 +423,7 @@ pub(crate) fn backward(
             c: at(dx)?,
             adds: wanted.adds,
         };
-        engine.blas().multiply(engine, &product)?;
+        engine.multiply(&product)?;
     }
     Ok(())
 }
