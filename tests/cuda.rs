@@ -42,18 +42,23 @@ fn is_small() -> bool {
 
 /// Calls `work` with the first GPU, in full precision and repeatable, on a thread that alone uses it.
 fn on_gpu(work: impl FnOnce(&Device) + Send) {
+    on_gpu_as(REPEATABLE, work);
+}
+
+const REPEATABLE: Precision = Precision {
+    tf32: false,
+    deterministic: true,
+};
+
+fn on_gpu_as(precision: Precision, work: impl FnOnce(&Device) + Send) {
     if is_small() {
         eprintln!("skipped: SHRINKLAB_SMALL_GPU asks for the tests of little memory alone");
         return;
     }
-    on_any_gpu(work);
+    on_any_gpu(precision, work);
 }
 
-fn on_any_gpu(work: impl FnOnce(&Device) + Send) {
-    let precision = Precision {
-        tf32: false,
-        deterministic: true,
-    };
+fn on_any_gpu(precision: Precision, work: impl FnOnce(&Device) + Send) {
     let run = move || match device::open("cuda", precision) {
         Ok(device) => {
             work(&device);

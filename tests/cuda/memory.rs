@@ -7,11 +7,11 @@ use shrinklab::spec::KnobValue;
 
 use crate::architectures::built;
 use crate::loops::{assert_said, data, loop_of, recipe};
-use crate::{assert_same_weights, is_small, on_any_gpu, twin};
+use crate::{REPEATABLE, assert_same_weights, is_small, on_any_gpu, twin};
 
 fn on_small_gpu(work: impl FnOnce(&candle_core::Device) + Send) {
     if is_small() {
-        on_any_gpu(work);
+        on_any_gpu(REPEATABLE, work);
     } else {
         eprintln!("skipped: no device of little memory (SHRINKLAB_SMALL_GPU)");
     }
@@ -42,11 +42,11 @@ fn a_batch_that_does_not_fit_goes_through_in_parts() {
                 } => Some(message.as_str()),
                 _ => None,
             })
+            // So few steps teach nothing, which is said too.
+            .filter(|message| message.contains("out of memory"))
             .collect();
         assert!(
-            warnings.len() == 1
-                && warnings[0].contains("out of memory")
-                && warnings[0].contains("batches of 1024 go through in"),
+            warnings.len() == 1 && warnings[0].contains("batches of 1024 go through in"),
             "{warnings:?}"
         );
         assert_said(&said, &heard, 1e-4);

@@ -2,13 +2,14 @@
 //! parameter, and running statistics.
 
 use candle_core::Device;
+use shrinklab::nn::device::Precision;
 use shrinklab::nn::layer::Layer;
 use shrinklab::nn::network::{Builder, Keep, Network, Wanted, Workspace};
 use shrinklab::nn::op::{tensor, to_device, values};
 use shrinklab::nn::rng::Rng;
 use shrinklab::nn::{ImageShape, Mode, Result, device};
 
-use crate::{assert_near, draw, on_gpu, pixels, twin};
+use crate::{assert_near, draw, on_gpu, on_gpu_as, pixels, twin};
 
 /// Sums of at most a few thousand terms in 32 bits on both sides.
 const TOLERANCE: f64 = 1e-5;
@@ -243,40 +244,54 @@ fn batch_normalizations_are_the_cpus() {
 }
 
 /// Two branches of one output, each normalized, summed and rectified: gradients meet, and are added where they meet.
+fn residual_blocks(device: &Device) {
+    for number in 0..8 {
+        let mut rng = Rng::stream(number, "residual", &[]);
+        let channels = [1, 4, 6, 9][rng.below(4)];
+        let mut builder = begun(&mut rng, channels);
+        let norm = Layer::BatchNorm2d {
+            epsilon: 1e-5,
+            momentum: 0.1,
+        };
+        builder.then("relu0", Layer::Relu).unwrap();
+        let begin = 2;
+        let outputs = 1 + rng.below(8);
+        let shortcut = Layer::conv_without_bias(outputs, 1, 1, 0);
+        let mut short = builder.after(&[begin], "shortcut", shortcut).unwrap();
+        if number % 2 == 0 {
+            short = builder
+                .after(&[short], "shortcut-norm", norm.clone())
+                .unwrap();
+        }
+        let own = Layer::conv_without_bias(outputs, 3, 1, 1);
+        let mut long = builder.after(&[begin], "own", own).unwrap();
+        if number % 4 < 2 {
+            long = builder.after(&[long], "own-norm", norm).unwrap();
+        }
+        let sum = builder.after(&[long, short], "sum", Layer::Add).unwrap();
+        if number != 5 {
+            builder.after(&[sum], "relu", Layer::Relu).unwrap();
+        }
+        let network = ended(builder);
+        let what = format!("residual {number} on {:?}", network.input());
+        compare(&network, device, &what);
+    }
+}
+
 #[test]
 fn residual_blocks_are_the_cpus() {
-    on_gpu(|device| {
-        for number in 0..8 {
-            let mut rng = Rng::stream(number, "residual", &[]);
-            let channels = [1, 4, 6, 9][rng.below(4)];
-            let mut builder = begun(&mut rng, channels);
-            let norm = Layer::BatchNorm2d {
-                epsilon: 1e-5,
-                momentum: 0.1,
-            };
-            builder.then("relu0", Layer::Relu).unwrap();
-            let begin = 2;
-            let outputs = 1 + rng.below(8);
-            let shortcut = Layer::conv_without_bias(outputs, 1, 1, 0);
-            let mut short = builder.after(&[begin], "shortcut", shortcut).unwrap();
-            if number % 2 == 0 {
-                short = builder
-                    .after(&[short], "shortcut-norm", norm.clone())
-                    .unwrap();
-            }
-            let own = Layer::conv_without_bias(outputs, 3, 1, 1);
-            let mut long = builder.after(&[begin], "own", own).unwrap();
-            if number % 4 < 2 {
-                long = builder.after(&[long], "own-norm", norm).unwrap();
-            }
-            let sum = builder.after(&[long, short], "sum", Layer::Add).unwrap();
-            if number != 5 {
-                builder.after(&[sum], "relu", Layer::Relu).unwrap();
-            }
-            let network = ended(builder);
-            let what = format!("residual {number} on {:?}", network.input());
-            compare(&network, device, &what);
-        }
+    on_gpu(residual_blocks);
+}
+
+#[test]
+fn convolutions_by_whatever_is_fastest_are_the_cpus() {
+    let precision = Precision {
+        tf32: false,
+        deterministic: false,
+    };
+    on_gpu_as(precision, |device| {
+        convolutions(device);
+        residual_blocks(device);
     });
 }
 

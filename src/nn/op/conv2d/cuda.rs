@@ -300,12 +300,22 @@ impl Conv2d {
 
     /// y = the sums, without bias.
     fn convolve(&self, engine: &Engine, x: u64, w: u64, y: u64, batch: usize) -> Result<()> {
+        let products = || self.convolve_by_products(engine, x, w, y, batch);
         #[cfg(feature = "cudnn")]
-        if let (false, Some(dnn)) = (self.is_product(), engine.dnn())
-            && dnn.forward(engine, self.shape(batch), [x, w, y])?
-        {
-            return Ok(());
+        if let (false, Some(dnn)) = (self.is_product(), engine.dnn()) {
+            return dnn.forward(engine, self.shape(batch), [x, w, y], &products);
         }
+        products()
+    }
+
+    fn convolve_by_products(
+        &self,
+        engine: &Engine,
+        x: u64,
+        w: u64,
+        y: u64,
+        batch: usize,
+    ) -> Result<()> {
         let depth = self.geometry.depth();
         self.in_chunks(batch, |first, count, rows| {
             let a = self.patches(engine, x, first, count)?;
@@ -338,12 +348,22 @@ impl Conv2d {
         dz: u64,
         batch: usize,
     ) -> Result<()> {
+        let products = || self.weights_by_products(engine, x, dw, dz, batch);
         #[cfg(feature = "cudnn")]
-        if let (false, Some(dnn)) = (self.is_product(), engine.dnn())
-            && dnn.backward_filter(engine, self.shape(batch), [x, dw, dz])?
-        {
-            return Ok(());
+        if let (false, Some(dnn)) = (self.is_product(), engine.dnn()) {
+            return dnn.backward_filter(engine, self.shape(batch), [x, dw, dz], &products);
         }
+        products()
+    }
+
+    fn weights_by_products(
+        &self,
+        engine: &Engine,
+        x: u64,
+        dw: u64,
+        dz: u64,
+        batch: usize,
+    ) -> Result<()> {
         let depth = self.geometry.depth();
         self.in_chunks(batch, |first, count, rows| {
             let b = self.patches(engine, x, first, count)?;
@@ -377,12 +397,23 @@ impl Conv2d {
         batch: usize,
         adds: bool,
     ) -> Result<()> {
+        let products = || self.input_by_products(engine, dx, w, dz, batch, adds);
         #[cfg(feature = "cudnn")]
-        if let (false, Some(dnn)) = (self.is_product(), engine.dnn())
-            && dnn.backward_data(engine, self.shape(batch), [dx, w, dz], adds)?
-        {
-            return Ok(());
+        if let (false, Some(dnn)) = (self.is_product(), engine.dnn()) {
+            return dnn.backward_data(engine, self.shape(batch), [dx, w, dz], adds, &products);
         }
+        products()
+    }
+
+    fn input_by_products(
+        &self,
+        engine: &Engine,
+        dx: u64,
+        w: u64,
+        dz: u64,
+        batch: usize,
+        adds: bool,
+    ) -> Result<()> {
         let g = &self.geometry;
         let depth = g.depth();
         self.in_chunks(batch, |first, count, rows| {

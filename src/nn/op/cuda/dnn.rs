@@ -1,14 +1,15 @@
 //! Convolutions by cuDNN: channels last, as everything here; weights (O, k, k, C).
 //!
-//! What a shape needs (descriptors, algorithms, their memory) is found once and kept.
+//! What a shape needs (descriptors, the fastest algorithm, its memory) is found once and kept.
 
 #![expect(unsafe_code, reason = "cuDNN takes addresses on the device")]
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use candle_core::DType;
 use candle_core::cuda_backend::cudarc;
 use cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
@@ -22,13 +23,16 @@ use cudarc::cudnn::{
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop, sys};
 
 use super::command::Command;
-use super::{Engine, Slot, failed};
+use super::{Engine, Slot, at, failed, is_out_of_memory};
 use crate::nn::device::Precision;
 use crate::nn::op::geometry::Geometry;
 use crate::nn::{Result, invalid};
 
 /// The most memory that an algorithm may take for itself.
-const MOST_WORKSPACE: usize = 1 << 30;
+const MOST_WORKSPACE: usize = 256 << 20;
+
+/// Runs of an algorithm that are timed together, after one that is not.
+const TIMED: u16 = 3;
 
 /// A convolution's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,11 +54,24 @@ enum Pass {
     Filter,
 }
 
+/// A pass by one of cuDNN's algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Forward(Algorithm),
+    Data(DataAlgorithm),
+    Filter(FilterAlgorithm),
+}
+
+/// An algorithm and the bytes that it takes for itself.
+type Candidate = (Way, usize);
+
 /// A convolution to be asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Convolution {
     shape: Shape,
-    pass: Pass,
+    way: Way,
+    /// Whether the result is added to what is there.
+    adds: bool,
     /// Of the input, the weights and the output, or of their gradients.
     addresses: [u64; 3],
     /// The algorithm's own memory, and how much it is.
@@ -62,15 +79,102 @@ pub(super) struct Convolution {
     bytes: usize,
 }
 
-/// Descriptors of a shape, and how each pass is computed: nothing where cuDNN has no way.
+/// Descriptors of a shape, and what was chosen for each pass: nothing where cuDNN has no way, or another one is faster.
 struct Plan {
     conv: ConvDescriptor<f32>,
     x: TensorDescriptor<f32>,
     w: FilterDescriptor<f32>,
     y: TensorDescriptor<f32>,
-    forward: Option<(Algorithm, usize)>,
-    data: Option<(DataAlgorithm, usize)>,
-    filter: Option<(FilterAlgorithm, usize)>,
+    forward: OnceCell<Option<Candidate>>,
+    data: OnceCell<Option<Candidate>>,
+    filter: OnceCell<Option<Candidate>>,
+}
+
+impl Plan {
+    fn chosen(&self, pass: Pass) -> &OnceCell<Option<Candidate>> {
+        match pass {
+            Pass::Forward => &self.forward,
+            Pass::Data { .. } => &self.data,
+            Pass::Filter => &self.filter,
+        }
+    }
+
+    /// The algorithms that cuDNN may have for a pass, the one that it thinks best first; or the one that is chosen where
+    /// the same bits have to come every time. All others of its enumerations take channels last nowhere.
+    fn candidates(&self, pass: Pass, deterministic: bool) -> Vec<Candidate> {
+        let Self { conv, x, w, y, .. } = self;
+        match pass {
+            Pass::Forward => {
+                let pass = ConvForward { conv, x, w, y };
+                let all = [
+                    Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+                    Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+                    Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD,
+                    Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED,
+                ];
+                let best = || pass.pick_algorithm();
+                let memory = |algorithm| pass.get_workspace_size(algorithm);
+                candidates(deterministic, best, &all, memory, Way::Forward)
+            }
+            // Algorithms 0 (and 3) of the backward passes add in an order of chance; 1 does not.
+            Pass::Data { .. } => {
+                let pass = ConvBackwardData {
+                    conv,
+                    dx: x,
+                    w,
+                    dy: y,
+                };
+                let all = [
+                    DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
+                    DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_0,
+                    DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD,
+                    DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED,
+                ];
+                let best = || pass.pick_algorithm();
+                let memory = |algorithm| pass.get_workspace_size(algorithm);
+                candidates(deterministic, best, &all, memory, Way::Data)
+            }
+            Pass::Filter => {
+                let pass = ConvBackwardFilter {
+                    conv,
+                    x,
+                    dw: w,
+                    dy: y,
+                };
+                let all = [
+                    FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
+                    FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0,
+                    FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3,
+                    FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED,
+                ];
+                let best = || pass.pick_algorithm();
+                let memory = |algorithm| pass.get_workspace_size(algorithm);
+                candidates(deterministic, best, &all, memory, Way::Filter)
+            }
+        }
+    }
+}
+
+/// The first of `all` where the same bits have to come; else the best and all others that take memory within limits.
+fn candidates<A: Copy + PartialEq>(
+    deterministic: bool,
+    best: impl Fn() -> std::result::Result<A, CudnnError>,
+    all: &[A],
+    memory: impl Fn(A) -> std::result::Result<usize, CudnnError>,
+    way: impl Fn(A) -> Way,
+) -> Vec<Candidate> {
+    let best = if deterministic { None } else { best().ok() };
+    let others = all
+        .iter()
+        .copied()
+        .filter(|algorithm| Some(*algorithm) != best);
+    let count = if deterministic { 1 } else { usize::MAX };
+    let ordered = best.into_iter().chain(others).take(count);
+    let with_memory =
+        ordered.filter_map(|algorithm| Some((way(algorithm), memory(algorithm).ok()?)));
+    with_memory
+        .filter(|(_, bytes)| *bytes <= MOST_WORKSPACE)
+        .collect()
 }
 
 /// cuDNN on the engine's stream.
@@ -130,169 +234,191 @@ impl Dnn {
             Ok((conv, x, w, y))
         };
         let (conv, x, w, y) = make().map_err(failed)?;
-        let forward = ConvForward {
-            conv: &conv,
-            x: &x,
-            w: &w,
-            y: &y,
-        };
-        let data = ConvBackwardData {
-            conv: &conv,
-            dx: &x,
-            w: &w,
-            dy: &y,
-        };
-        let filter = ConvBackwardFilter {
-            conv: &conv,
-            x: &x,
-            dw: &w,
-            dy: &y,
-        };
-        // Algorithms 0 (and 3) of the backward passes add in an order of chance; 1 does not.
-        let fixed = precision.deterministic;
-        let forward = found(
-            || forward.pick_algorithm(),
-            |algorithm| forward.get_workspace_size(algorithm),
-            fixed.then_some(Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM),
-        );
-        let data = found(
-            || data.pick_algorithm(),
-            |algorithm| data.get_workspace_size(algorithm),
-            fixed.then_some(DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1),
-        );
-        let filter = found(
-            || filter.pick_algorithm(),
-            |algorithm| filter.get_workspace_size(algorithm),
-            fixed.then_some(FilterAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1),
-        );
         Ok(Plan {
             conv,
             x,
             w,
             y,
-            forward,
-            data,
-            filter,
+            forward: OnceCell::new(),
+            data: OnceCell::new(),
+            filter: OnceCell::new(),
         })
     }
 
-    /// y = the convolution of x with w; false where cuDNN has no way to compute it.
+    /// y = the convolution of x with w, by cuDNN or by `products` of matrices, whichever is faster.
     pub(crate) fn forward(
         &self,
         engine: &Engine,
         shape: Shape,
         [x, w, y]: [u64; 3],
-    ) -> Result<bool> {
-        self.ask(engine, shape, Pass::Forward, [x, w, y])
+        products: &Products<'_>,
+    ) -> Result<()> {
+        self.ask(engine, shape, Pass::Forward, [x, w, y], products)
     }
 
-    /// dx = the gradient of x from w and dy, or added to what is there; false where cuDNN has no way to compute it.
+    /// dx = the gradient of x from w and dy, or added to what is there; likewise.
     pub(crate) fn backward_data(
         &self,
         engine: &Engine,
         shape: Shape,
         [dx, w, dy]: [u64; 3],
         adds: bool,
-    ) -> Result<bool> {
-        self.ask(engine, shape, Pass::Data { adds }, [dx, w, dy])
+        products: &Products<'_>,
+    ) -> Result<()> {
+        self.ask(engine, shape, Pass::Data { adds }, [dx, w, dy], products)
     }
 
-    /// dw = the gradient of w from x and dy; false where cuDNN has no way to compute it.
+    /// dw = the gradient of w from x and dy; likewise.
     pub(crate) fn backward_filter(
         &self,
         engine: &Engine,
         shape: Shape,
         [x, dw, dy]: [u64; 3],
-    ) -> Result<bool> {
-        self.ask(engine, shape, Pass::Filter, [x, dw, dy])
+        products: &Products<'_>,
+    ) -> Result<()> {
+        self.ask(engine, shape, Pass::Filter, [x, dw, dy], products)
     }
 
-    fn ask(&self, engine: &Engine, shape: Shape, pass: Pass, addresses: [u64; 3]) -> Result<bool> {
+    fn ask(
+        &self,
+        engine: &Engine,
+        shape: Shape,
+        pass: Pass,
+        addresses: [u64; 3],
+        products: &Products<'_>,
+    ) -> Result<()> {
         let plan = self.plan(shape, engine.precision())?;
-        let bytes = match pass {
-            Pass::Forward => plan.forward.map(|(_, bytes)| bytes),
-            Pass::Data { .. } => plan.data.map(|(_, bytes)| bytes),
-            Pass::Filter => plan.filter.map(|(_, bytes)| bytes),
+        let adds = pass == Pass::Data { adds: true };
+        let chosen = plan.chosen(pass);
+        let chosen = match chosen.get() {
+            Some(chosen) => *chosen,
+            None => {
+                let found = self.choose(engine, &plan, shape, pass, addresses, products)?;
+                *chosen.get_or_init(|| found)
+            }
         };
-        let Some(bytes) = bytes else { return Ok(false) };
-        let memory = match bytes {
-            0 => 0,
-            bytes => engine.scratch(Slot::Workspace, bytes.div_ceil(4))?,
-        };
-        engine.ask(Command::Convolution(Convolution {
-            shape,
-            pass,
-            addresses,
-            memory,
-            bytes,
-        }))?;
-        Ok(true)
+        match chosen {
+            None => products(),
+            Some(candidate) => {
+                let asked = convolution(engine, shape, candidate, adds, addresses)?;
+                engine.ask(Command::Convolution(asked))
+            }
+        }
     }
 
-    /// Asks cuDNN for what was planned.
+    /// The fastest of cuDNN's algorithms and of products of matrices, each tried where the result will lie; of the one that
+    /// gives the same bits every time only whether it works. cuDNN's own choice is made without trying: on channels last
+    /// it has been far from the fastest, and an algorithm that it names may refuse when it is asked.
+    fn choose(
+        &self,
+        engine: &Engine,
+        plan: &Plan,
+        shape: Shape,
+        pass: Pass,
+        addresses: [u64; 3],
+        products: &Products<'_>,
+    ) -> Result<Option<Candidate>> {
+        engine.interrupt()?;
+        let deterministic = engine.precision().deterministic;
+        // What is added to must not be added to here.
+        let adds = pass == Pass::Data { adds: true };
+        let room = if adds {
+            let values = shape.batch * shape.geometry.image();
+            Some(engine.lasting(values, DType::F32)?)
+        } else {
+            None
+        };
+        let mut there = addresses;
+        if let Some(room) = &room {
+            there[0] = at(room)?;
+        }
+        let mut best: Option<(Candidate, f32)> = None;
+        for candidate in plan.candidates(pass, deterministic) {
+            let asked = match convolution(engine, shape, candidate, false, there) {
+                Ok(asked) => asked,
+                Err(error) if is_out_of_memory(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            if self.issue(&asked).is_err() {
+                // A refusal leaves the device as it was; anything worse shows when it is waited for.
+                engine.synchronize()?;
+                continue;
+            }
+            if deterministic {
+                return Ok(Some(candidate));
+            }
+            let took = self.timed(&|| self.issue(&asked))?;
+            if best.is_none_or(|(_, least)| took < least) {
+                best = Some((candidate, took));
+            }
+        }
+        let Some((candidate, least)) = best else {
+            return Ok(None);
+        };
+        if adds {
+            return Ok(Some(candidate));
+        }
+        products()?;
+        engine.interrupt()?;
+        let took = self.timed(&|| products())?;
+        Ok((took >= least).then_some(candidate))
+    }
+
+    /// Milliseconds of some runs.
+    fn timed(&self, work: &dyn Fn() -> Result<()>) -> Result<f32> {
+        let with_time = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let begin = self.stream.record_event(with_time).map_err(failed)?;
+        for _ in 0..TIMED {
+            work()?;
+        }
+        let end = self.stream.record_event(with_time).map_err(failed)?;
+        begin.elapsed_ms(&end).map_err(failed)
+    }
+
+    /// Asks cuDNN, now.
     pub(super) fn issue(&self, convolution: &Convolution) -> Result<()> {
         let plans = self.plans.borrow();
         let plan = plans.get(&convolution.shape);
         let Some(plan) = plan else {
             return Err(invalid("a convolution was not planned"));
         };
-        let memory = (convolution.bytes > 0).then_some(Raw {
+        let mut memory = (convolution.bytes > 0).then_some(Raw {
             address: convolution.memory,
             bytes: convolution.bytes,
             stream: &self.stream,
         });
-        let mut memory = memory;
-        let [first, second, third] = convolution.addresses.map(|address| self.raw(address));
+        let [mut first, mut second, mut third] =
+            convolution.addresses.map(|address| self.raw(address));
         let Plan { conv, x, w, y, .. } = &**plan;
+        let (memory, scales) = (
+            memory.as_mut(),
+            (1.0, if convolution.adds { 1.0 } else { 0.0 }),
+        );
         // SAFETY: the op owns tensors of this shape at these addresses.
         let done = unsafe {
-            match (convolution.pass, plan.forward, plan.data, plan.filter) {
-                (Pass::Forward, Some((algorithm, _)), ..) => {
-                    let mut y_there = third;
-                    ConvForward { conv, x, w, y }.launch(
-                        algorithm,
-                        memory.as_mut(),
-                        (1.0, 0.0),
-                        &first,
-                        &second,
-                        &mut y_there,
-                    )
+            match convolution.way {
+                Way::Forward(algorithm) => {
+                    let pass = ConvForward { conv, x, w, y };
+                    pass.launch(algorithm, memory, scales, &first, &second, &mut third)
                 }
-                (Pass::Data { adds }, _, Some((algorithm, _)), _) => {
-                    let (beta, mut dx) = (if adds { 1.0 } else { 0.0 }, first);
-                    ConvBackwardData {
+                Way::Data(algorithm) => {
+                    let pass = ConvBackwardData {
                         conv,
                         dx: x,
                         w,
                         dy: y,
-                    }
-                    .launch(
-                        algorithm,
-                        memory.as_mut(),
-                        (1.0, beta),
-                        &mut dx,
-                        &second,
-                        &third,
-                    )
+                    };
+                    pass.launch(algorithm, memory, scales, &mut first, &second, &third)
                 }
-                (Pass::Filter, _, _, Some((algorithm, _))) => {
-                    let mut dw = second;
-                    ConvBackwardFilter {
+                Way::Filter(algorithm) => {
+                    let pass = ConvBackwardFilter {
                         conv,
                         x,
                         dw: w,
                         dy: y,
-                    }
-                    .launch(
-                        algorithm,
-                        memory.as_mut(),
-                        (1.0, 0.0),
-                        &first,
-                        &mut dw,
-                        &third,
-                    )
+                    };
+                    pass.launch(algorithm, memory, scales, &first, &mut second, &third)
                 }
-                _ => return Err(invalid("cuDNN has no way to compute a convolution")),
             }
         };
         done.map_err(failed)
@@ -307,16 +433,29 @@ impl Dnn {
     }
 }
 
-/// The algorithm to use and the memory that it takes: the fixed one, or what cuDNN thinks best; none if that takes too
-/// much, or there is none.
-fn found<A: Copy>(
-    best: impl Fn() -> std::result::Result<A, CudnnError>,
-    memory: impl Fn(A) -> std::result::Result<usize, CudnnError>,
-    fixed: Option<A>,
-) -> Option<(A, usize)> {
-    let algorithm = fixed.map_or_else(best, Ok).ok()?;
-    let bytes = memory(algorithm).ok()?;
-    (bytes <= MOST_WORKSPACE).then_some((algorithm, bytes))
+/// A convolution as products of matrices.
+pub(crate) type Products<'p> = dyn Fn() -> Result<()> + 'p;
+
+/// An algorithm with its memory.
+fn convolution(
+    engine: &Engine,
+    shape: Shape,
+    (way, bytes): Candidate,
+    adds: bool,
+    addresses: [u64; 3],
+) -> Result<Convolution> {
+    let memory = match bytes {
+        0 => 0,
+        bytes => engine.scratch(Slot::Workspace, bytes.div_ceil(4))?,
+    };
+    Ok(Convolution {
+        shape,
+        way,
+        adds,
+        addresses,
+        memory,
+        bytes,
+    })
 }
 
 /// Memory at an address, for cuDNN's calls.
