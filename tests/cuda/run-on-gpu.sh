@@ -7,8 +7,8 @@
 # RESULTS: where the reports go (default: $OUT, else a folder `results` here). SECONDS_EACH: time of a benchmark (3).
 # CUDA's libraries are looked for on LD_LIBRARY_PATH and in the folders of a PyTorch installation; PYTHON names its
 # interpreter. PEERS: a folder with compare.py, for the comparison with PyTorch on the same card
-# (default: ../shared/peers beside this working tree). PARTS: which of "tests bench compare" (all; together they take half an
-# hour, and some machines end a command after ten minutes).
+# (default: ../shared/peers beside this working tree). PARTS: which of "tests bench compare" (all; together they take a
+# quarter of an hour, and some machines end a command after ten minutes). ROUNDS: of the comparison (1).
 #
 # Ends with 1 if a test fails or a program cannot start; what could run has run by then.
 set -uo pipefail
@@ -81,7 +81,8 @@ if [ -n "$program" ]; then
     echo "the comparison was not asked for" >"$results/compare.txt"
   elif [ -n "$python" ] && [ -f "$peers/compare.py" ]; then
     for batch in 64 256; do
-      "$python" "$peers/compare.py" --device cuda --batch "$batch" --shrinklab "$program" || status=1
+      "$python" "$peers/compare.py" --device cuda --batch "$batch" --shrinklab "$program" \
+        --rounds "${ROUNDS:-1}" --seconds "$seconds" || status=1
     done >"$results/compare.txt" 2>&1
   else
     echo "no compare.py or no PyTorch: nothing is compared" >"$results/compare.txt"

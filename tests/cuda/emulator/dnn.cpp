@@ -281,10 +281,16 @@ API int cudnnConvolutionForward(void *, const void *alpha, Tensor *x, const floa
     };
     return take_down(work) ? SUCCESS : work();
 }
-API int cudnnConvolutionBiasActivationForward(void *, const void *alpha, Tensor *x, const float *px, Filter *w, const float *pw,
+API int cudnnConvolutionBiasActivationForward(void *handle, const void *alpha, Tensor *x, const float *px, Filter *w, const float *pw,
                                               Conv *conv, int algorithm, void *workspace, size_t bytes, const void *other,
                                               Tensor *z, const float *pz, Tensor *b, const float *pb, Activation *activation,
                                               Tensor *y, float *py) {
+    auto later = [=, alpha = scalar(alpha), other = scalar(other), x = *x, w = *w, conv = *conv, z = *z, b = *b, activation = *activation,
+                  y = *y]() mutable {
+        return cudnnConvolutionBiasActivationForward(handle, &alpha, &x, px, &w, pw, &conv, algorithm, workspace, bytes, &other, &z,
+                                                     pz, &b, pb, &activation, &y, py);
+    };
+    if (is_taking()) return take_down(later), SUCCESS;
     const char *name = "cudnnConvolutionBiasActivationForward";
     if (activation->mode != 1 && !(activation->mode == 5 && algorithm == 1)) return NOT_SUPPORTED;
     if (!same(*z, *y) || b->c != y->c || b->n != 1 || b->h != 1 || b->w != 1) return BAD_PARAM;

@@ -198,19 +198,28 @@ impl Conv2d {
         let y = at(pass.y)?;
         match self.then {
             Then::Nothing | Then::Relu => {
-                self.convolve(engine, at(pass.x)?, at(pass.w)?, y, self.batch(pass.x))?;
                 let relu = self.then == Then::Relu;
-                if b == 0 && !relu {
-                    return Ok(());
+                let (x, w, batch) = (at(pass.x)?, at(pass.w)?, self.batch(pass.x));
+                let in_two = || {
+                    self.convolve(engine, x, w, y, batch)?;
+                    if b == 0 && !relu {
+                        return Ok(());
+                    }
+                    let args = [
+                        y.into(),
+                        b.into(),
+                        self.outputs.into(),
+                        relu.into(),
+                        n.into(),
+                    ];
+                    engine.launch("bias_relu", Grid::over(n), &args)
+                };
+                #[cfg(feature = "cudnn")]
+                if let (true, false, Some(dnn)) = (relu && b != 0, self.is_product(), engine.dnn())
+                {
+                    return dnn.forward_rectified(engine, self.shape(batch), [x, w, y, b], &in_two);
                 }
-                let args = [
-                    y.into(),
-                    b.into(),
-                    self.outputs.into(),
-                    relu.into(),
-                    n.into(),
-                ];
-                engine.launch("bias_relu", Grid::over(n), &args)
+                in_two()
             }
             Then::ReluMaxPool(windows) => {
                 let z = engine.scratch(Slot::Undone, n)?;

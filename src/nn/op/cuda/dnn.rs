@@ -12,13 +12,14 @@ use std::sync::Arc;
 use candle_core::DType;
 use candle_core::cuda_backend::cudarc;
 use cudarc::cudnn::sys::{
-    cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
+    cudnnActivationMode_t as Activation, cudnnConvolutionBwdDataAlgo_t as DataAlgorithm,
     cudnnConvolutionBwdFilterAlgo_t as FilterAlgorithm, cudnnConvolutionFwdAlgo_t as Algorithm,
-    cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math, cudnnTensorFormat_t as Format,
+    cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math,
+    cudnnNanPropagation_t as NanPropagation, cudnnTensorFormat_t as Format,
 };
 use cudarc::cudnn::{
-    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnError,
-    FilterDescriptor, TensorDescriptor,
+    ActivationDescriptor, ConvBackwardData, ConvBackwardFilter, ConvBiasActivationForward,
+    ConvDescriptor, ConvForward, Cudnn, CudnnError, FilterDescriptor, TensorDescriptor,
 };
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop, sys};
 
@@ -46,6 +47,8 @@ pub(crate) struct Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     Forward,
+    /// Forward with the bias and the ReLU behind it.
+    Rectified,
     /// Backward to the input, replacing what is there or added to it.
     Data {
         adds: bool,
@@ -58,6 +61,7 @@ enum Pass {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Forward(Algorithm),
+    Rectified(Algorithm),
     Data(DataAlgorithm),
     Filter(FilterAlgorithm),
 }
@@ -72,8 +76,8 @@ pub(super) struct Convolution {
     way: Way,
     /// Whether the result is added to what is there.
     adds: bool,
-    /// Of the input, the weights and the output, or of their gradients.
-    addresses: [u64; 3],
+    /// Of the input, the weights and the output, or of their gradients; and of the bias, where it is taken along.
+    addresses: [u64; 4],
     /// The algorithm's own memory, and how much it is.
     memory: u64,
     bytes: usize,
@@ -85,7 +89,10 @@ struct Plan {
     x: TensorDescriptor<f32>,
     w: FilterDescriptor<f32>,
     y: TensorDescriptor<f32>,
+    bias: TensorDescriptor<f32>,
+    relu: ActivationDescriptor<f32>,
     forward: OnceCell<Option<Candidate>>,
+    rectified: OnceCell<Option<Candidate>>,
     data: OnceCell<Option<Candidate>>,
     filter: OnceCell<Option<Candidate>>,
 }
@@ -94,6 +101,7 @@ impl Plan {
     fn chosen(&self, pass: Pass) -> &OnceCell<Option<Candidate>> {
         match pass {
             Pass::Forward => &self.forward,
+            Pass::Rectified => &self.rectified,
             Pass::Data { .. } => &self.data,
             Pass::Filter => &self.filter,
         }
@@ -115,6 +123,13 @@ impl Plan {
                 let best = || pass.pick_algorithm();
                 let memory = |algorithm| pass.get_workspace_size(algorithm);
                 candidates(deterministic, best, &all, memory, Way::Forward)
+            }
+            Pass::Rectified => {
+                let pass = ConvForward { conv, x, w, y };
+                let memory = |algorithm| pass.get_workspace_size(algorithm);
+                // The one that the library has this for in every precision.
+                let all = [Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM];
+                candidates(true, || pass.pick_algorithm(), &all, memory, Way::Rectified)
             }
             // Algorithms 0 (and 3) of the backward passes add in an order of chance; 1 does not.
             Pass::Data { .. } => {
@@ -231,15 +246,25 @@ impl Dnn {
             let y = self
                 .handle
                 .create_4d_tensor(last, [batch, outputs, out_height, out_width])?;
-            Ok((conv, x, w, y))
+            let bias = self.handle.create_4d_tensor(last, [1, outputs, 1, 1])?;
+            // A NaN goes on to the loss, which stops a training.
+            let relu = self.handle.create_activation(
+                Activation::CUDNN_ACTIVATION_RELU,
+                NanPropagation::CUDNN_PROPAGATE_NAN,
+                0.0,
+            )?;
+            Ok((conv, x, w, y, bias, relu))
         };
-        let (conv, x, w, y) = make().map_err(failed)?;
+        let (conv, x, w, y, bias, relu) = make().map_err(failed)?;
         Ok(Plan {
             conv,
             x,
             w,
             y,
+            bias,
+            relu,
             forward: OnceCell::new(),
+            rectified: OnceCell::new(),
             data: OnceCell::new(),
             filter: OnceCell::new(),
         })
@@ -253,7 +278,18 @@ impl Dnn {
         [x, w, y]: [u64; 3],
         products: &Products<'_>,
     ) -> Result<()> {
-        self.ask(engine, shape, Pass::Forward, [x, w, y], products)
+        self.ask(engine, shape, Pass::Forward, [x, w, y, 0], products)
+    }
+
+    /// y = max(the convolution of x with w + b, 0), in one pass or as it is done `otherwise`, whichever is faster.
+    pub(crate) fn forward_rectified(
+        &self,
+        engine: &Engine,
+        shape: Shape,
+        [x, w, y, b]: [u64; 4],
+        otherwise: &Products<'_>,
+    ) -> Result<()> {
+        self.ask(engine, shape, Pass::Rectified, [x, w, y, b], otherwise)
     }
 
     /// dx = the gradient of x from w and dy, or added to what is there; likewise.
@@ -265,7 +301,7 @@ impl Dnn {
         adds: bool,
         products: &Products<'_>,
     ) -> Result<()> {
-        self.ask(engine, shape, Pass::Data { adds }, [dx, w, dy], products)
+        self.ask(engine, shape, Pass::Data { adds }, [dx, w, dy, 0], products)
     }
 
     /// dw = the gradient of w from x and dy; likewise.
@@ -276,7 +312,7 @@ impl Dnn {
         [x, dw, dy]: [u64; 3],
         products: &Products<'_>,
     ) -> Result<()> {
-        self.ask(engine, shape, Pass::Filter, [x, dw, dy], products)
+        self.ask(engine, shape, Pass::Filter, [x, dw, dy, 0], products)
     }
 
     fn ask(
@@ -284,7 +320,7 @@ impl Dnn {
         engine: &Engine,
         shape: Shape,
         pass: Pass,
-        addresses: [u64; 3],
+        addresses: [u64; 4],
         products: &Products<'_>,
     ) -> Result<()> {
         let plan = self.plan(shape, engine.precision())?;
@@ -315,7 +351,7 @@ impl Dnn {
         plan: &Plan,
         shape: Shape,
         pass: Pass,
-        addresses: [u64; 3],
+        addresses: [u64; 4],
         products: &Products<'_>,
     ) -> Result<Option<Candidate>> {
         engine.interrupt()?;
@@ -387,7 +423,7 @@ impl Dnn {
             bytes: convolution.bytes,
             stream: &self.stream,
         });
-        let [mut first, mut second, mut third] =
+        let [mut first, mut second, mut third, bias_there] =
             convolution.addresses.map(|address| self.raw(address));
         let Plan { conv, x, w, y, .. } = &**plan;
         let (memory, scales) = (
@@ -400,6 +436,29 @@ impl Dnn {
                 Way::Forward(algorithm) => {
                     let pass = ConvForward { conv, x, w, y };
                     pass.launch(algorithm, memory, scales, &first, &second, &mut third)
+                }
+                Way::Rectified(algorithm) => {
+                    let pass = ConvBiasActivationForward {
+                        conv,
+                        act: &plan.relu,
+                        x,
+                        w,
+                        z: y,
+                        bias: &plan.bias,
+                        y,
+                    };
+                    // Nothing is added but the bias: what would be is the result itself, times 0.
+                    let added = self.raw(convolution.addresses[2]);
+                    pass.launch(
+                        algorithm,
+                        memory,
+                        scales,
+                        &first,
+                        &second,
+                        &added,
+                        &bias_there,
+                        &mut third,
+                    )
                 }
                 Way::Data(algorithm) => {
                     let pass = ConvBackwardData {
@@ -433,7 +492,7 @@ impl Dnn {
     }
 }
 
-/// A convolution as products of matrices.
+/// A convolution without cuDNN, or in more passes: what its algorithms have to beat.
 pub(crate) type Products<'p> = dyn Fn() -> Result<()> + 'p;
 
 /// An algorithm with its memory.
@@ -442,7 +501,7 @@ fn convolution(
     shape: Shape,
     (way, bytes): Candidate,
     adds: bool,
-    addresses: [u64; 3],
+    addresses: [u64; 4],
 ) -> Result<Convolution> {
     let memory = match bytes {
         0 => 0,
