@@ -243,6 +243,61 @@ fn batch_normalizations_are_the_cpus() {
     });
 }
 
+/// More rows than all blocks' threads read at once, and columns that fill two blocks and a part of a third: each thread has
+/// whole groups of rows and a rest.
+#[test]
+fn sums_over_many_rows_are_the_cpus() {
+    on_gpu(|device| {
+        for (channels, layers) in [
+            (
+                72,
+                vec![
+                    Layer::BatchNorm2d {
+                        epsilon: 1e-3,
+                        momentum: 0.1,
+                    },
+                    Layer::Relu,
+                ],
+            ),
+            (
+                3,
+                vec![
+                    Layer::Conv2d {
+                        out_channels: 36,
+                        kernel: 2,
+                        stride: 1,
+                        padding: 0,
+                        bias: true,
+                    },
+                    Layer::Relu,
+                    Layer::max_pool(2, 2),
+                ],
+            ),
+            (40, vec![Layer::depthwise3x3(1), Layer::Relu]),
+        ] {
+            let shape = ImageShape {
+                channels: 1,
+                height: 41,
+                width: 39,
+            };
+            let what = format!("many rows of {channels}, {layers:?}");
+            let mut builder = Builder::new("rows", shape, CLASSES, 1);
+            let normalize = Layer::Normalize {
+                mean: vec![0.5],
+                std: vec![0.25],
+            };
+            builder.then("normalize", normalize).unwrap();
+            let made = Layer::conv_without_bias(channels, 1, 1, 0);
+            builder.then("made", made).unwrap();
+            for (at, layer) in layers.into_iter().enumerate() {
+                builder.then(&format!("layer{at}"), layer).unwrap();
+            }
+            builder.then("pooled", Layer::max_pool(7, 7)).unwrap();
+            compare(&ended(builder), device, &what);
+        }
+    });
+}
+
 /// Two branches of one output, each normalized, summed and rectified: gradients meet, and are added where they meet.
 fn residual_blocks(device: &Device) {
     for number in 0..8 {

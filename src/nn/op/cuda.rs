@@ -50,7 +50,7 @@ pub(crate) const BLOCK: usize = 256;
 /// Blocks of a kernel that walks over as much as there is: several for each processor of the largest cards.
 const MOST_BLOCKS: usize = 132 * 16;
 
-/// Rows that a thread of `over_rows` adds by itself, at least.
+/// Rows that a thread of `over_rows` adds by itself, at least: what it reads at once, or twice that.
 const ROWS: usize = 16;
 
 /// Blocks of a kernel made of `over_rows`: two for each processor of the largest cards; the last of them adds what the

@@ -249,7 +249,8 @@ int compile(Program *program, const std::vector<std::string> &flags) {
     std::string name = program->name.substr(program->name.rfind('/') + 1), log = work + "/log";
     write(work + "/source.cu", "#line 1 \"" + name + "\"\n" + program->source);
     std::vector<std::string> words = {"-E", "-x", "c++", "-std=c++17", "-nostdinc", "-nostdinc++", "-I" + work,
-                                      "-D__CUDACC__", "-D__CUDACC_RTC__", "-D__CUDA_ARCH__=900", "-D__NVCC__"};
+                                      "-D__CUDACC__", "-D__CUDACC_RTC__", "-D__CUDA_ARCH__=900", "-D__NVCC__",
+                                      "-DEMULATED_DEVICE"};
     words.insert(words.end(), flags.begin(), flags.end());
     words.insert(words.end(), {work + "/source.cu", "-o", work + "/expanded"});
     bool good = compiler(words, log);

@@ -33,14 +33,17 @@ __device__ __forceinline__ void along_channels(int channels, int n, Of of, At at
     for (; i < n; i += step) at(i);
 }
 
-__device__ __forceinline__ float behind_relu(const float *y, const float *dy, int relu, int i) {
-    return relu && !(y[i] > 0.0f) ? 0.0f : dy[i];
-}
+struct Gradient {
+    float x, y, dy;
+    __device__ __forceinline__ float behind(int relu) const { return relu && !(y > 0.0f) ? 0.0f : dy; }
+};
 
 KERNEL batch_norm_statistics(const float *x, float *statistics, double epsilon, int rows, int channels, int block_width,
                              double *partial, unsigned int *counters) {
-    over_rows<2>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
-        float d = x[r * channels + c] - x[c];
+    over_rows<2, 16>(rows, channels, block_width, partial, counters, [&](int r, int c) {
+        return x[r * channels + c];
+    }, [&](int r, int c, float value, float *sums) {
+        float d = value - x[c];
         sums[0] += d;
         sums[1] = fmaf(d, d, sums[1]);
     }, [&](int c, double *sums) {
@@ -96,11 +99,15 @@ KERNEL batch_norm_eval(const float *x, const float *residual, float *y, const fl
 KERNEL batch_norm_train_sums(const float *x, const float *y, const float *dy, const float *weight, const float *statistics,
                              float *d_weight, float *d_bias, float *lines, int relu, int rows, int channels,
                              int block_width, double *partial, unsigned int *counters) {
-    over_rows<2>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
+    // Without a ReLU dy stands in for y: loads have no branch.
+    const float *mask = relu ? y : dy;
+    over_rows<2, 8>(rows, channels, block_width, partial, counters, [&](int r, int c) {
         int i = r * channels + c;
-        float g = behind_relu(y, dy, relu, i);
+        return Gradient{x[i], mask[i], dy[i]};
+    }, [&](int r, int c, Gradient of, float *sums) {
+        float g = of.behind(relu);
         sums[0] += g;
-        sums[1] = fmaf(g, x[i] - statistics[c], sums[1]);
+        sums[1] = fmaf(g, of.x - statistics[c], sums[1]);
     }, [&](int c, double *sums) {
         double inverse = statistics[2 * channels + c], lost = statistics[3 * channels + c];
         double dw = inverse * (sums[1] - lost * sums[0]), scale = weight[c] * inverse, slope = scale * inverse * dw / rows;
@@ -115,11 +122,14 @@ KERNEL batch_norm_train_sums(const float *x, const float *y, const float *dy, co
 KERNEL batch_norm_eval_sums(const float *x, const float *y, const float *dy, const float *mean, const float *variance,
                             float *d_weight, float *d_bias, double epsilon, int relu, int rows, int channels,
                             int block_width, double *partial, unsigned int *counters) {
-    over_rows<2>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
+    const float *mask = relu ? y : dy;
+    over_rows<2, 8>(rows, channels, block_width, partial, counters, [&](int r, int c) {
         int i = r * channels + c;
-        float g = behind_relu(y, dy, relu, i);
+        return Gradient{x[i], mask[i], dy[i]};
+    }, [&](int r, int c, Gradient of, float *sums) {
+        float g = of.behind(relu);
         sums[0] += g;
-        sums[1] = fmaf(g, x[i] - mean[c], sums[1]);
+        sums[1] = fmaf(g, of.x - mean[c], sums[1]);
     }, [&](int c, double *sums) {
         if (d_weight) d_weight[c] = (float)(sums[1] / sqrt((double)variance[c] + epsilon));
         if (d_bias) d_bias[c] = (float)sums[0];

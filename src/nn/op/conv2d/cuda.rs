@@ -55,8 +55,9 @@ KERNEL relu_pool_backward(const float *y, const unsigned char *place, const floa
 KERNEL relu_pool_backward_sums(const float *y, const unsigned char *place, const float *dy, float *dz, float *db, int height,
                                int width, int out_height, int out_width, int kernel, int stride, int rows, int channels,
                                int block_width, double *partial, unsigned int *counters) {
-    over_rows<1>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
-        float value = behind_pool(y, place, dy, r, c, channels, height, width, out_height, out_width, kernel, stride);
+    over_rows<1, 4>(rows, channels, block_width, partial, counters, [&](int r, int c) {
+        return behind_pool(y, place, dy, r, c, channels, height, width, out_height, out_width, kernel, stride);
+    }, [&](int r, int c, float value, float *sums) {
         dz[r * channels + c] = value;
         sums[0] += value;
     }, [&](int c, double *sums) { db[c] = sums[0]; });
@@ -64,18 +65,22 @@ KERNEL relu_pool_backward_sums(const float *y, const unsigned char *place, const
 
 KERNEL relu_backward_sums(const float *y, const float *dy, float *dz, float *db, int rows, int channels, int block_width,
                           double *partial, unsigned int *counters) {
-    over_rows<1>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
+    over_rows<1, 8>(rows, channels, block_width, partial, counters, [&](int r, int c) {
         int i = r * channels + c;
-        float value = y[i] > 0.0f ? dy[i] : 0.0f;
-        dz[i] = value;
+        return Gradient{0.0f, y[i], dy[i]};
+    }, [&](int r, int c, Gradient of, float *sums) {
+        float value = of.behind(1);
+        dz[r * channels + c] = value;
         sums[0] += value;
     }, [&](int c, double *sums) { db[c] = sums[0]; });
 }
 
 KERNEL column_sums(const float *dy, float *db, int rows, int channels, int block_width, double *partial,
                    unsigned int *counters) {
-    over_rows<1>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
-        sums[0] += dy[r * channels + c];
+    over_rows<1, 16>(rows, channels, block_width, partial, counters, [&](int r, int c) {
+        return dy[r * channels + c];
+    }, [&](int r, int c, float value, float *sums) {
+        sums[0] += value;
     }, [&](int c, double *sums) { db[c] = sums[0]; });
 }
 

@@ -32,11 +32,20 @@ const SOURCES: &[&str] = &[
 /// `of_block`: the sum over a block's threads, in one order always, given to all of them.
 /// `is_last`: whether this block is the last of `blocks` to get here; then it sees what all others wrote, and whatever
 /// order they came in, it adds their sums in the order of their numbers. Leaves the counter at zero.
-/// `over_rows`: `N` sums over the rows of each of `channels` columns, in one order always: `add(row, channel, sums)` adds
-/// a row's part, and `finish(channel, sums)` is called once for each channel with the sums. A block looks at `width`
-/// neighboring channels; `partial` holds N * channels numbers for each block of a column of blocks.
+/// `over_rows`: `N` sums over the rows of each of `channels` columns, in one order always: `load(row, channel)` gives what
+/// is read of a row, `add(row, channel, read, sums)` adds its part, and `finish(channel, sums)` is called once for each
+/// channel with the sums. A block looks at `width` neighboring channels; `partial` holds N * channels numbers for each
+/// block of a column of blocks. A thread reads `U` rows before it adds the first: a sum waits for memory, and for nothing
+/// else, so what counts is how many reads are on their way at once. `load` therefore neither branches nor writes.
 const PRELUDE: &str = r#"
 #define KERNEL extern "C" __global__ void
+// Release before a counter, acquire behind it: that is all a message needs. __threadfence() also puts all fences of the
+// device into one order, which costs more and is for algorithms without such a counter.
+#if __CUDA_ARCH__ >= 700 && !defined(EMULATED_DEVICE)
+#define FENCE() asm volatile("fence.acq_rel.gpu;" ::: "memory")
+#else
+#define FENCE() __threadfence()
+#endif
 #define EACH(i, n) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += gridDim.x * blockDim.x)
 
 template <typename T> __device__ __forceinline__ T of_warp(T value) {
@@ -63,11 +72,14 @@ template <typename T> __device__ __forceinline__ T of_block(T value) {
 
 __device__ __forceinline__ bool is_last(unsigned int *counter, unsigned int blocks) {
     __shared__ bool last;
-    __threadfence();
+    // One fence speaks for the block: the barrier puts all its writes before it, and those behind it see what it saw.
     __syncthreads();
-    if (threadIdx.x == 0) last = atomicInc(counter, blocks - 1) == blocks - 1;
+    if (threadIdx.x == 0) {
+        FENCE();
+        last = atomicInc(counter, blocks - 1) == blocks - 1;
+        FENCE();
+    }
     __syncthreads();
-    if (last) __threadfence();
     return last;
 }
 
@@ -81,29 +93,56 @@ template <int N> __device__ __forceinline__ void over_lanes(double *shared, int 
     __syncthreads();
 }
 
-template <int N, typename Add, typename Finish>
+template <int N, int U, typename Load, typename Add, typename Finish>
 __device__ __forceinline__ void over_rows(int rows, int channels, int width, double *partial, unsigned int *counters,
-                                          Add add, Finish finish) {
+                                          Load load, Add add, Finish finish) {
     __shared__ double shared[N * 256];
     int lanes = blockDim.x / width, row = threadIdx.x / width, c = blockIdx.y * width + threadIdx.x % width;
     float sums[N];
     for (int n = 0; n < N; n++) sums[n] = 0.0f;
     if (c < channels) {
-#pragma unroll 4
-        for (int r = blockIdx.x * lanes + row; r < rows; r += gridDim.x * lanes) add(r, c, sums);
+        int r = blockIdx.x * lanes + row, step = gridDim.x * lanes;
+        decltype(load(0, 0)) read[U];
+#pragma unroll 1
+        for (; r + (U - 1) * step < rows; r += U * step) {
+#pragma unroll
+            for (int u = 0; u < U; u++) read[u] = load(r + u * step, c);
+#pragma unroll
+            for (int u = 0; u < U; u++) add(r + u * step, c, read[u], sums);
+        }
+        // What is left, the same way: the first row stands in for those beyond the end.
+        if (U > 1 && r < rows) {
+#pragma unroll
+            for (int u = 0; u < U; u++) read[u] = load(r + u * step < rows ? r + u * step : r, c);
+#pragma unroll
+            for (int u = 0; u < U; u++)
+                if (r + u * step < rows) add(r + u * step, c, read[u], sums);
+        }
     }
     for (int n = 0; n < N; n++) shared[n * blockDim.x + threadIdx.x] = sums[n];
     over_lanes<N>(shared, width, lanes);
     if (row == 0 && c < channels)
         for (int n = 0; n < N; n++) partial[(n * gridDim.x + blockIdx.x) * channels + c] = shared[n * blockDim.x + threadIdx.x];
     if (!is_last(counters + blockIdx.y, gridDim.x)) return;
+    // The parts of all blocks, so many at once that about sixteen reads are on their way.
+    constexpr int AT_ONCE = N < 8 ? 16 / N : 2;
+    int blocks = gridDim.x;
     double totals[N];
     for (int n = 0; n < N; n++) totals[n] = 0.0;
     if (c < channels) {
-#pragma unroll 4
-        for (int b = row; b < gridDim.x; b += lanes)
+#pragma unroll 1
+        for (int b = row; b < blocks; b += AT_ONCE * lanes) {
+            double parts[AT_ONCE][N];
 #pragma unroll
-            for (int n = 0; n < N; n++) totals[n] += partial[(n * gridDim.x + b) * channels + c];
+            for (int t = 0; t < AT_ONCE; t++)
+#pragma unroll
+                for (int n = 0; n < N; n++)
+                    parts[t][n] = b + t * lanes < blocks ? partial[(n * blocks + b + t * lanes) * channels + c] : 0.0;
+#pragma unroll
+            for (int t = 0; t < AT_ONCE; t++)
+#pragma unroll
+                for (int n = 0; n < N; n++) totals[n] += parts[t][n];
+        }
     }
     __syncthreads();
     for (int n = 0; n < N; n++) shared[n * blockDim.x + threadIdx.x] = totals[n];

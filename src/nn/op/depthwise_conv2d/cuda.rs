@@ -144,28 +144,36 @@ __device__ __forceinline__ void weights_of_three(const float *x, const float *dy
                                                  int out_height, int out_width, int padding, int rows, int channels,
                                                  int block_width, double *partial, unsigned int *counters) {
     int segments = (out_width + POSITIONS - 1) / POSITIONS;
-    over_rows<9>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
+    constexpr int COLUMNS = (POSITIONS - 1) * S + 3;
+    struct Seen { float g[POSITIONS], pixels[3][COLUMNS]; };
+    // All that three lines need, with zeros beyond their ends: a line left out would be a branch between the loads.
+    over_rows<9, 1>(rows, channels, block_width, partial, counters, [&](int r, int c) {
         int ox = r % segments * POSITIONS, line = r / segments;
         int first = ox * S - padding, top = line % out_height * S - padding, image = line / out_height;
         const float *gradients = dy + (line * out_width + ox) * channels + c;
-        float g[POSITIONS];
+        Seen seen;
 #pragma unroll
-        for (int t = 0; t < POSITIONS; t++) g[t] = ox + t < out_width ? gradients[t * channels] : 0.0f;
+        for (int t = 0; t < POSITIONS; t++) seen.g[t] = ox + t < out_width ? gradients[t * channels] : 0.0f;
 #pragma unroll
         for (int ky = 0; ky < 3; ky++) {
-            int py = top + ky;
-            if (py < 0 || py >= height) continue;
-            const float *from = x + (image * height + py) * width * channels + c;
+            int py = top + ky, end = py >= 0 && py < height ? width : 0;
+            const float *from = x + ((image * height + py) * width + first) * channels + c;
 #pragma unroll
-            for (int column = 0; column < (POSITIONS - 1) * S + 3; column++) {
+            for (int column = 0; column < COLUMNS; column++) {
                 int px = first + column;
-                float pixel = px >= 0 && px < width ? from[px * channels] : 0.0f;
+                seen.pixels[ky][column] = px >= 0 && px < end ? from[column * channels] : 0.0f;
+            }
+        }
+        return seen;
+    }, [&](int r, int c, const Seen &seen, float *sums) {
+#pragma unroll
+        for (int ky = 0; ky < 3; ky++)
+#pragma unroll
+            for (int column = 0; column < COLUMNS; column++)
 #pragma unroll
                 for (int t = 0; t < POSITIONS; t++)
                     if (column >= t * S && column < t * S + 3)
-                        sums[ky * 3 + column - t * S] = fmaf(g[t], pixel, sums[ky * 3 + column - t * S]);
-            }
-        }
+                        sums[ky * 3 + column - t * S] = fmaf(seen.g[t], seen.pixels[ky][column], sums[ky * 3 + column - t * S]);
     }, [&](int c, double *sums) {
 #pragma unroll
         for (int tap = 0; tap < 9; tap++) dw[tap * channels + c] = (float)sums[tap];
@@ -189,12 +197,15 @@ KERNEL depthwise_weights_three_by_two(const float *x, const float *dy, float *dw
 KERNEL depthwise_weights(const float *x, const float *dy, float *dw, int channels, int height, int width, int out_height,
                          int out_width, int kernel, int stride, int padding, int rows, int columns, int block_width,
                          double *partial, unsigned int *counters) {
-    over_rows<1>(rows, columns, block_width, partial, counters, [&](int r, int column, float *sums) {
+    struct Seen { float g, pixel; };
+    over_rows<1, 4>(rows, columns, block_width, partial, counters, [&](int r, int column) {
         int c = column % channels, tap = column / channels, ox = r % out_width, line = r / out_width;
         int py = line % out_height * stride + tap / kernel - padding, px = ox * stride + tap % kernel - padding;
-        if (py < 0 || py >= height || px < 0 || px >= width) return;
-        float pixel = x[((line / out_height * height + py) * width + px) * channels + c];
-        sums[0] = fmaf(dy[r * channels + c], pixel, sums[0]);
+        bool inside = py >= 0 && py < height && px >= 0 && px < width;
+        const float *from = x + ((line / out_height * height + py) * width + px) * channels + c;
+        return Seen{dy[r * channels + c], inside ? *from : 0.0f};
+    }, [&](int r, int column, Seen seen, float *sums) {
+        sums[0] = fmaf(seen.g, seen.pixel, sums[0]);
     }, [&](int column, double *sums) { dw[column] = (float)sums[0]; });
 }
 ";
