@@ -22,6 +22,8 @@ mod architectures;
 mod graphs;
 #[path = "cuda/images.rs"]
 mod images;
+#[path = "cuda/levels.rs"]
+mod levels;
 #[path = "cuda/loops.rs"]
 mod loops;
 #[path = "cuda/memory.rs"]

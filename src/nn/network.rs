@@ -9,6 +9,8 @@ use super::op::batch_norm2d::{self, Statistics};
 #[cfg(feature = "cuda")]
 use super::op::order::{Order, placed};
 use super::op::{tensor, write};
+#[cfg(feature = "cuda")]
+use super::parameters::settled;
 use super::parameters::{Parameter, ParameterRole, Parameters};
 use super::rng::Rng;
 pub use super::trace::{Gradients, Keep, Trace, Wanted};
@@ -240,6 +242,13 @@ impl Network {
                     if let Some(mask) = &parameter.mask {
                         parameter.mask = Some(placed(mask, order, device)?);
                     }
+                    parameter.levels = settled(parameter)?;
+                }
+            }
+            // Those of no layer: the steps of weights.
+            for parameter in &mut network.parameters {
+                if !parameter.value.device().same_device(device) {
+                    parameter.value = placed(&parameter.value, Order::Rows, device)?;
                 }
             }
             Ok(network)

@@ -112,6 +112,9 @@ struct Memory<const N: usize> {
     unrounded: Vec<Option<Tensor>>,
     /// For a parameter whose step is learned, the place of that step.
     steps: Vec<Option<usize>>,
+    /// By their places, the gradients of those steps, which a GPU keeps.
+    #[cfg(feature = "cuda")]
+    of_steps: Vec<Option<Tensor>>,
     #[cfg(feature = "cuda")]
     tables: std::cell::RefCell<Option<cuda::Tables>>,
 }
@@ -125,6 +128,7 @@ impl<const N: usize> Memory<N> {
         let copy = |p: &Parameter| p.levels.as_ref().map(|_| p.value.copy()).transpose();
         let unrounded = parameters.iter().map(copy).collect::<Result<Vec<_>>>()?;
         let zeros = |p: &Parameter| beside(&p.value, &vec![0.0; p.value.elem_count()]);
+        let steps = levels::steps(parameters);
         levels::begin(parameters, &unrounded)?;
         let mut kept = [const { Vec::new() }; N];
         for kept in &mut kept {
@@ -135,7 +139,9 @@ impl<const N: usize> Memory<N> {
             suffixes,
             kept,
             unrounded,
-            steps: levels::steps(parameters),
+            #[cfg(feature = "cuda")]
+            of_steps: cuda::levels::of_steps(parameters, &steps)?,
+            steps,
             #[cfg(feature = "cuda")]
             tables: std::cell::RefCell::default(),
         })

@@ -232,7 +232,7 @@ impl Parameters {
                 role: parameter.role,
                 value: parameter.value.copy()?,
                 mask: parameter.mask.as_ref().map(Tensor::copy).transpose()?,
-                levels: parameter.levels.clone(),
+                levels: settled(parameter)?,
             })
         };
         Ok(Self(self.0.iter().map(copy).collect::<Result<_>>()?))
@@ -241,10 +241,12 @@ impl Parameters {
     /// The parameters as a safetensors file; a mask is the tensor `NAME.mask`, and levels are the four numbers of the
     /// tensor `NAME.levels`: scale, zero point, least and greatest integer, or a row of them for each output channel.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let written = |p: &Parameter| Some((levels_name(&p.name), p.levels.as_ref()?.written()));
-        let levels = self.0.iter().filter_map(written);
-        let levels = levels.map(|(name, numbers)| Ok((name, numbers?)));
-        let levels = levels.collect::<Result<Vec<(String, Tensor)>>>()?;
+        let mut levels = Vec::new();
+        for parameter in &self.0 {
+            if let Some(settled) = settled(parameter)? {
+                levels.push((levels_name(&parameter.name), settled.written()?));
+            }
+        }
         let values = self.0.iter().map(|p| (p.name.clone(), &p.value));
         let masks = self
             .0
@@ -337,6 +339,15 @@ impl<'a> IntoIterator for &'a mut Parameters {
     fn into_iter(self) -> Self::IntoIter {
         self.iter_mut()
     }
+}
+
+/// A parameter's levels as they are now, wherever they are moved.
+pub(super) fn settled(parameter: &Parameter) -> Result<Option<RowLevels>> {
+    parameter
+        .levels
+        .as_ref()
+        .map(RowLevels::settled)
+        .transpose()
 }
 
 fn mask_name(name: &str) -> String {

@@ -14,7 +14,7 @@ use crate::{assert_near, draw, on_gpu, on_gpu_as, pixels, twin};
 /// Sums of at most a few thousand terms in 32 bits on both sides.
 const TOLERANCE: f64 = 1e-5;
 
-const CLASSES: usize = 3;
+pub(crate) const CLASSES: usize = 3;
 
 /// What a pass found.
 pub(crate) struct Passed {
@@ -54,7 +54,7 @@ pub(crate) fn pass(network: &mut Network, batch: usize, mode: Mode, keep: Keep) 
 }
 
 /// The same of both devices, in both modes, of one image and of many.
-fn compare(network: &Network, device: &Device, what: &str) {
+pub(crate) fn compare(network: &Network, device: &Device, what: &str) {
     for (mode, batch) in [
         (Mode::Train, 1),
         (Mode::Train, 7),

@@ -23,7 +23,7 @@ fn all(network: &Network) -> Vec<Vec<f32>> {
 }
 
 /// A convolution's, a depthwise convolution's and a linear layer's weights; a normalization's scales.
-fn some(network: &Network) -> Vec<(String, usize)> {
+pub(crate) fn some(network: &Network) -> Vec<(String, usize)> {
     let parameters = network.parameters().iter();
     let mut kinds = Vec::new();
     let new = parameters.filter(|p| {

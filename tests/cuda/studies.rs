@@ -9,7 +9,7 @@ use shrinklab::lab::cache::Cache;
 use shrinklab::lab::context::Control;
 use shrinklab::lab::run::{Means, run};
 use shrinklab::measurement::{Measurement, Metric};
-use shrinklab::spec::{KnobValue, Study};
+use shrinklab::spec::{Branch, KnobValue, Method, Stage, Study};
 
 use crate::on_gpu;
 
@@ -64,30 +64,82 @@ fn agree(found: &Measurement, expected: &Measurement) -> bool {
 #[test]
 fn a_study_says_what_it_says_on_the_cpu() {
     on_gpu(|_| {
-        let (outcome, there) = events(small("cuda"));
-        assert_eq!(outcome, Outcome::Completed);
-        let (_, here) = events(small("cpu"));
-        let kinds = |said: &[Event]| said.iter().map(discriminant).collect::<Vec<_>>();
-        assert!(
-            kinds(&there) == kinds(&here),
-            "other facts, or in another order"
-        );
-        let mut measured = 0;
-        for (t, h) in there.iter().zip(&here) {
-            match (t, h) {
-                (Event::Measured(t), Event::Measured(h)) => {
-                    let same = (t.metric, t.network, t.stage, &t.condition)
-                        == (h.metric, h.network, h.stage, &h.condition);
-                    assert!(same, "{t:?}\n{h:?}");
-                    measured += 1;
-                    assert!(t.metric.reads_the_clock() || agree(t, h), "{t:?}\n{h:?}");
-                }
-                (Event::StepsTrained { .. }, _) => {
-                    crate::loops::assert_said(from_ref(t), from_ref(h), 0.02);
-                }
-                _ => {}
-            }
-        }
+        let measured = says_the_same(small);
         assert!(measured > 100, "{measured}");
+    });
+}
+
+/// Runs a study on both devices, whose facts must agree; how many findings there were.
+fn says_the_same(study: impl Fn(&str) -> Study) -> usize {
+    let (outcome, there) = events(study("cuda"));
+    assert_eq!(outcome, Outcome::Completed);
+    let (_, here) = events(study("cpu"));
+    let kinds = |said: &[Event]| said.iter().map(discriminant).collect::<Vec<_>>();
+    assert!(
+        kinds(&there) == kinds(&here),
+        "other facts, or in another order"
+    );
+    let mut measured = 0;
+    for (t, h) in there.iter().zip(&here) {
+        match (t, h) {
+            (Event::Measured(t), Event::Measured(h)) => {
+                let same = (t.metric, t.network, t.stage, &t.condition)
+                    == (h.metric, h.network, h.stage, &h.condition);
+                assert!(same, "{t:?}\n{h:?}");
+                measured += 1;
+                assert!(t.metric.reads_the_clock() || agree(t, h), "{t:?}\n{h:?}");
+            }
+            (Event::StepsTrained { .. }, _) => {
+                crate::loops::assert_said(from_ref(t), from_ref(h), 0.02);
+            }
+            _ => {}
+        }
+    }
+    measured
+}
+
+/// Few epochs, and of all probes the accuracy alone.
+fn compressed_by(id: &str, settings: &[&[(&str, &str)]], device: &str) -> Study {
+    let mut study = small(device);
+    study.references[0].twins = 0;
+    study.suite.probes = vec![Method::plain("accuracy")];
+    let branches = settings.iter().map(|knobs| {
+        let mut method = Method::plain(id);
+        for (knob, word) in *knobs {
+            let value = match word.parse() {
+                Ok(number) => KnobValue::Integer(number),
+                Err(_) => KnobValue::Choice((*word).to_owned()),
+            };
+            method.setting.0.insert((*knob).into(), value);
+        }
+        Branch {
+            stages: vec![Stage::Compress(method)],
+            ..Branch::default()
+        }
+    });
+    study.references[0].branches = branches.collect();
+    study
+}
+
+#[test]
+fn quantization_aware_training_says_what_it_says_on_the_cpu() {
+    on_gpu(|_| {
+        let steps = |steps, granularity| {
+            [
+                ("steps", steps),
+                ("granularity", granularity),
+                ("epochs", "2"),
+            ]
+        };
+        let settings = [
+            steps("learned-step", "per-tensor"),
+            steps("learned-step", "per-channel"),
+            steps("straight-through", "per-tensor"),
+            steps("straight-through", "per-channel"),
+        ];
+        let settings = settings.each_ref().map(|knobs| &knobs[..]);
+        let id = "quantization-aware-training";
+        let measured = says_the_same(|device| compressed_by(id, &settings, device));
+        assert!(measured > 0);
     });
 }

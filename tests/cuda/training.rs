@@ -86,7 +86,7 @@ pub(crate) fn train(
 }
 
 /// Twenty steps here and there: `tolerance` for each loss and for the norm of each parameter.
-fn follows_the_cpu(
+pub(crate) fn follows_the_cpu(
     network: &Network,
     rule: Rule,
     goal: &Goal<'_>,

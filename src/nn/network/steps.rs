@@ -2,11 +2,13 @@
 //!
 //! Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153.
 
+use candle_core::Device;
+
 use super::{Network, Parameter};
+use crate::nn::Result;
 use crate::nn::layer::Layer;
-use crate::nn::op::{read, tensor};
-use crate::nn::parameters::{Moves, ParameterRole, RowLevels};
-use crate::nn::{Result, invalid};
+use crate::nn::op::{tensor, to_device, values};
+use crate::nn::parameters::{Moves, ParameterRole, RowLevels, settled};
 
 /// What a learned step is called, after what it is the step of.
 pub(crate) const STEP: &str = ".step";
@@ -15,13 +17,9 @@ impl Network {
     /// Makes the scales of all rounded activations, and of weights whose levels learn, parameters of their own.
     ///
     /// # Errors
-    /// On a GPU: no kernel there knows their gradients.
+    /// candle's.
     pub fn learn_steps(&mut self) -> Result<()> {
-        if !self.device().is_cpu() {
-            return Err(invalid(
-                "step sizes are learned on the CPU alone: --device cpu, or steps that follow the weights",
-            ));
-        }
+        let device = self.device();
         let learns = |p: &&Parameter| {
             p.levels
                 .as_ref()
@@ -39,12 +37,12 @@ impl Network {
             .collect();
         for node in &mut self.nodes {
             if let Layer::FakeQuant { scale, .. } = node.layer {
-                let step = step(&node.name, vec![scale])?;
+                let step = step(&node.name, vec![scale], &device)?;
                 node.parameters = vec![self.parameters.push(step)];
             }
         }
         for (name, scales) in weights {
-            self.parameters.push(step(&name, scales)?);
+            self.parameters.push(step(&name, scales, &device)?);
         }
         Ok(())
     }
@@ -57,7 +55,7 @@ impl Network {
         for node in &mut self.nodes {
             if let Layer::FakeQuant { scale, .. } = &mut node.layer
                 && let Some(at) = node.parameters.pop()
-                && let [learned] = *read(&self.parameters.at(at).value)?
+                && let [learned] = *values(&self.parameters.at(at).value)?
             {
                 *scale = learned;
             }
@@ -70,21 +68,18 @@ impl Network {
         let others = others.count();
         self.parameters.truncate(others);
         for parameter in &mut self.parameters {
-            parameter.levels = parameter
-                .levels
-                .take()
-                .map(|levels| levels.moving(Moves::Stay));
+            parameter.levels = settled(parameter)?.map(|levels| levels.moving(Moves::Stay));
         }
         Ok(())
     }
 }
 
-fn step(of: &str, scales: Vec<f32>) -> Result<Parameter> {
+fn step(of: &str, scales: Vec<f32>, device: &Device) -> Result<Parameter> {
     let shape = [scales.len()];
     Ok(Parameter {
         name: format!("{of}{STEP}"),
         role: ParameterRole::Step,
-        value: tensor(scales, &shape)?,
+        value: to_device(&tensor(scales, &shape)?, device)?,
         mask: None,
         levels: None,
     })

@@ -55,7 +55,7 @@ const ROWS: usize = 16;
 
 /// Blocks of a kernel made of `over_rows`: two for each processor of the largest cards; the last of them adds what the
 /// others found.
-const SUMMING: usize = 132 * 2;
+pub(crate) const SUMMING: usize = 132 * 2;
 
 /// The most arguments that a kernel takes.
 const MOST_ARGUMENTS: usize = 32;

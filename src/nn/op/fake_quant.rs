@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::relu::CHUNK;
 use super::simd::vectorized;
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 /// How a gradient goes back through rounded values, whose own derivative is 0 almost everywhere.
 ///
 /// Attacks on a quantized network differ by it: with [`Estimator::Nothing`] its gradient is masked and it looks robust.
@@ -159,68 +162,5 @@ vectorized! {
         for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
             *dx = if levels.holds(*x) { *dy } else { 0.0 };
         }
-    }
-}
-
-/// On a GPU.
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda {
-    use candle_core::Tensor;
-
-    use super::Levels;
-    use crate::nn::Result;
-    use crate::nn::op::cuda::{Arg, Engine, Grid, at};
-
-    pub(crate) const SOURCE: &str = r"
-// Rounded as the host does it, whatever the compiler is told about fast division.
-__device__ __forceinline__ float nearest_level(float x, float scale, float zero) { return rintf(__fdiv_rn(x, scale)) + zero; }
-
-KERNEL fake_quant_forward(const float *x, float *y, float scale, float zero, float lowest, float highest, int n) {
-    EACH(i, n) {
-        float q = nearest_level(x[i], scale, zero);
-        // A NaN is neither below nor above, and stays.
-        q = q < lowest ? lowest : q > highest ? highest : q;
-        y[i] = scale * (q - zero);
-    }
-}
-
-KERNEL fake_quant_backward(const float *x, const float *dy, float *dx, float scale, float zero, float lowest, float highest,
-                           int n) {
-    EACH(i, n) {
-        float q = nearest_level(x[i], scale, zero);
-        dx[i] = q >= lowest && q <= highest ? dy[i] : 0.0f;
-    }
-}
-";
-
-    fn numbers(levels: &Levels) -> [Arg; 4] {
-        [
-            levels.scale.into(),
-            (levels.zero_point as f32).into(),
-            (levels.q_min as f32).into(),
-            (levels.q_max as f32).into(),
-        ]
-    }
-
-    /// As [`super::forward`].
-    pub(crate) fn forward(engine: &Engine, levels: &Levels, x: &Tensor, y: &Tensor) -> Result<()> {
-        let n = x.elem_count();
-        let first = [at(x)?.into(), at(y)?.into()];
-        let args = [&first[..], &numbers(levels), &[n.into()]].concat();
-        engine.launch("fake_quant_forward", Grid::over(n), &args)
-    }
-
-    /// As [`super::backward`]; dx may be dy.
-    pub(crate) fn backward(
-        engine: &Engine,
-        levels: &Levels,
-        x: &Tensor,
-        dy: &Tensor,
-        dx: &Tensor,
-    ) -> Result<()> {
-        let n = dy.elem_count();
-        let first = [at(x)?.into(), at(dy)?.into(), at(dx)?.into()];
-        let args = [&first[..], &numbers(levels), &[n.into()]].concat();
-        engine.launch("fake_quant_backward", Grid::over(n), &args)
     }
 }

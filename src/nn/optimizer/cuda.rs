@@ -2,23 +2,34 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Memory, levels};
+use super::Memory;
 use crate::nn::op::adamw;
 use crate::nn::op::cuda::{BLOCK, Engine, Grid, at, at_option};
 use crate::nn::op::sgd;
-use crate::nn::parameters::Parameters;
+use crate::nn::parameters::{ParameterRole, Parameters};
 use crate::nn::trace::Gradients;
 use crate::nn::{Result, invalid};
+
+pub(crate) mod levels;
 
 /// Values that one block steps.
 const CHUNK: usize = 2048;
 
 /// Words of a parameter in the table: its address, those of what is remembered, of its gradient and its mask (or 0), its
-/// count, and 1 if it decays.
-const WORDS: usize = 7;
+/// count, 1 if it decays, and 1 if it is a distance, which stays above 0.
+const WORDS: usize = 8;
+
+/// Which of them is the count.
+const COUNT: usize = 5;
 
 pub(crate) const SOURCE: &str = r"
-struct Stepped { float *p, *a, *b; const float *g, *mask; long long n, decays; };
+struct Stepped { float *p, *a, *b; const float *g, *mask; long long n, decays, is_distance; };
+
+// As fake_quant::LEAST_SCALE.
+__device__ __forceinline__ float as_allowed(const Stepped &of, int i, float p) {
+    if (of.is_distance) return fmaxf(p, 1.1920929e-7f);
+    return of.mask && of.mask[i] == 0.0f ? 0.0f : p;
+}
 
 KERNEL sgd_step(const Stepped *table, const int *chunks, const int *halt, float rate, float momentum, float weight_decay) {
     if (*halt) return;
@@ -28,7 +39,7 @@ KERNEL sgd_step(const Stepped *table, const int *chunks, const int *halt, float 
     for (int i = first + threadIdx.x; i < end; i += blockDim.x) {
         float v = momentum * of.a[i] + (of.g[i] + decay * of.p[i]), p = of.p[i] - rate * v;
         of.a[i] = v;
-        of.p[i] = of.mask && of.mask[i] == 0.0f ? 0.0f : p;
+        of.p[i] = as_allowed(of, i, p);
     }
 }
 
@@ -43,23 +54,7 @@ KERNEL adamw_step(const Stepped *table, const int *chunks, const int *halt, floa
         float p = keep * of.p[i] - length * m / (sqrtf(v) * unbias + epsilon);
         of.a[i] = m;
         of.b[i] = v;
-        of.p[i] = of.mask && of.mask[i] == 0.0f ? 0.0f : p;
-    }
-}
-
-// `levels` are four numbers for each row: scale, zero point, least and greatest integer.
-KERNEL round_to_levels(float *unrounded, float *p, const float *levels, int run, int rows, int n) {
-    EACH(i, n) {
-        const float *of = levels + 4 * (i / run % rows);
-        float scale = of[0], zero_point = of[1], q_min = of[2], q_max = of[3];
-        float least = scale * (q_min - zero_point), greatest = scale * (q_max - zero_point);
-        // No minima and maxima: a NaN is neither below nor above, and stays.
-        float value = unrounded[i];
-        value = value < least ? least : value > greatest ? greatest : value;
-        unrounded[i] = value;
-        float q = rintf(__fdiv_rn(value, scale)) + zero_point;
-        q = q < q_min ? q_min : q > q_max ? q_max : q;
-        p[i] = scale * (q - zero_point);
+        of.p[i] = as_allowed(of, i, p);
     }
 }
 ";
@@ -79,13 +74,11 @@ impl<const N: usize> Memory<N> {
         &self,
         engine: &Engine,
         parameters: &Parameters,
-        gradients: &Gradients,
+        gradients: &[Option<&Tensor>],
         with: impl FnOnce(&Tables) -> Result<R>,
     ) -> Result<R> {
         let mut words = Vec::with_capacity(parameters.len() * WORDS);
-        for (index, (parameter, gradient)) in
-            parameters.iter().zip(&gradients.parameters).enumerate()
-        {
+        for (index, (parameter, gradient)) in parameters.iter().zip(gradients).enumerate() {
             let Some(gradient) = gradient else { continue };
             let stepped = self.unrounded[index].as_ref().unwrap_or(&parameter.value);
             let kept = |kind: usize| at_option(self.kept.get(kind).map(|kept| &kept[index]));
@@ -97,6 +90,7 @@ impl<const N: usize> Memory<N> {
                 at_option(parameter.mask.as_ref())?,
                 parameter.value.elem_count() as u64,
                 u64::from(parameter.role.decays()),
+                u64::from(parameter.role == ParameterRole::Step),
             ]);
         }
         let mut tables = self.tables.borrow_mut();
@@ -105,7 +99,7 @@ impl<const N: usize> Memory<N> {
         {
             return with(tables);
         }
-        let counts = words.chunks_exact(WORDS).map(|of| of[WORDS - 2] as usize);
+        let counts = words.chunks_exact(WORDS).map(|of| of[COUNT] as usize);
         let chunks: Vec<u32> = counts
             .enumerate()
             .flat_map(|(index, n)| {
@@ -135,7 +129,8 @@ impl<const N: usize> Memory<N> {
         step: sgd::Step,
     ) -> Result<()> {
         self.check(parameters, gradients)?;
-        self.tables(engine, parameters, gradients, |tables| {
+        let stepped = self.learn_on_device(engine, parameters, gradients)?;
+        self.tables(engine, parameters, &stepped, |tables| {
             let args = [
                 at(&tables.table)?.into(),
                 at(&tables.chunks)?.into(),
@@ -160,7 +155,8 @@ impl<const N: usize> Memory<N> {
         self.check(parameters, gradients)?;
         let [rest @ .., _] = step.numbers();
         let [.., keep] = step.with_decay(weight_decay as f32).numbers();
-        self.tables(engine, parameters, gradients, |tables| {
+        let stepped = self.learn_on_device(engine, parameters, gradients)?;
+        self.tables(engine, parameters, &stepped, |tables| {
             let first = [
                 at(&tables.table)?.into(),
                 at(&tables.chunks)?.into(),
@@ -171,53 +167,6 @@ impl<const N: usize> Memory<N> {
             engine.launch("adamw_step", grid(tables), &args)
         })?;
         self.round_on_device(engine, parameters, gradients)
-    }
-
-    fn round_on_device(
-        &self,
-        engine: &Engine,
-        parameters: &mut Parameters,
-        gradients: &Gradients,
-    ) -> Result<()> {
-        levels::move_on(
-            parameters,
-            &self.unrounded,
-            &self.steps,
-            &gradients.parameters,
-        )?;
-        let each = parameters.iter().zip(&self.unrounded);
-        for ((parameter, unrounded), gradient) in each.zip(&gradients.parameters) {
-            let (Some(levels), Some(unrounded), Some(_)) = (&parameter.levels, unrounded, gradient)
-            else {
-                continue;
-            };
-            let value = &parameter.value;
-            let (n, rows) = (value.elem_count(), levels.all().len());
-            // In every order rows lie one after the other, but those of a depthwise convolution lie side by side.
-            let run = match value.stride() {
-                [1, ..] if rows > 1 => 1,
-                _ => levels.run(n),
-            };
-            let numbers: Vec<f32> = levels
-                .all()
-                .iter()
-                .flat_map(|of| {
-                    let [zero_point, q_min, q_max] = [of.zero_point, of.q_min, of.q_max];
-                    [of.scale, zero_point as f32, q_min as f32, q_max as f32]
-                })
-                .collect();
-            let numbers = engine.upload(&numbers, &[numbers.len()])?;
-            let args = [
-                at(unrounded)?.into(),
-                at(value)?.into(),
-                at(&numbers)?.into(),
-                run.into(),
-                rows.into(),
-                n.into(),
-            ];
-            engine.launch("round_to_levels", Grid::over(n), &args)?;
-        }
-        Ok(())
     }
 
     fn check(&self, parameters: &Parameters, gradients: &Gradients) -> Result<()> {

@@ -5,7 +5,11 @@
 
 use candle_core::Tensor;
 
+#[cfg(feature = "cuda")]
+use crate::nn::op::cuda::{Engine, at};
 use crate::nn::op::fake_quant::{LEAST_SCALE, Levels};
+#[cfg(feature = "cuda")]
+use crate::nn::op::values;
 use crate::nn::op::{read, tensor};
 use crate::nn::{Result, invalid};
 
@@ -22,18 +26,40 @@ pub enum Moves {
 }
 
 /// Levels of a parameter: one for all of it, or one for each of its rows.
+///
+/// While a network is trained on a GPU, the true ones are those that lie there beside the weights, and what is read here is
+/// what they began with: `settled` brings it up to date, as duplicating, writing and settling a network do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowLevels {
     rows: Vec<Levels>,
     moves: Moves,
+    #[cfg(feature = "cuda")]
+    resident: Resident,
+}
+
+/// The same numbers on a GPU, if they are there. They belong to the levels of one parameter: a clone has none of its own.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Default)]
+struct Resident(Option<Tensor>);
+
+#[cfg(feature = "cuda")]
+impl Clone for Resident {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl PartialEq for Resident {
+    /// Where numbers lie makes no other levels of them.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl From<Levels> for RowLevels {
     fn from(levels: Levels) -> Self {
-        Self {
-            rows: vec![levels],
-            moves: Moves::Stay,
-        }
+        Self::made(vec![levels])
     }
 }
 
@@ -46,10 +72,16 @@ impl RowLevels {
         if levels.is_empty() {
             return Err(invalid("a quantized parameter needs levels"));
         }
-        Ok(Self {
-            rows: levels,
+        Ok(Self::made(levels))
+    }
+
+    fn made(rows: Vec<Levels>) -> Self {
+        Self {
+            rows,
             moves: Moves::Stay,
-        })
+            #[cfg(feature = "cuda")]
+            resident: Resident::default(),
+        }
     }
 
     /// The same levels, which do that in training.
@@ -68,6 +100,40 @@ impl RowLevels {
         for (levels, scale) in self.rows.iter_mut().zip(scales) {
             levels.scale = scale.max(LEAST_SCALE);
         }
+        #[cfg(feature = "cuda")]
+        {
+            self.resident = Resident::default();
+        }
+    }
+
+    /// Where they lie on a GPU, four floats for each row as in [`Self::written`]; from now on those are the true ones.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn resident(&mut self, engine: &Engine) -> Result<u64> {
+        let resident = match &mut self.resident.0 {
+            Some(resident) => resident,
+            none => {
+                let numbers: Vec<f32> = self.rows.iter().flat_map(numbers).collect();
+                none.insert(engine.upload(&numbers, &[numbers.len()])?)
+            }
+        };
+        at(resident)
+    }
+
+    /// Levels of their own that are true, and none on a GPU; reading them from there waits for all that was asked for.
+    pub(crate) fn settled(&self) -> Result<Self> {
+        let settled = self.clone();
+        #[cfg(feature = "cuda")]
+        if let Some(resident) = &self.resident.0 {
+            let numbers = values(resident)?;
+            let scales = numbers.chunks_exact(4).map(|of| of[0]);
+            let rows = settled.rows.iter().zip(scales);
+            let rows = rows.map(|(levels, scale)| Levels { scale, ..*levels });
+            return Ok(Self {
+                rows: rows.collect(),
+                ..settled
+            });
+        }
+        Ok(settled)
     }
 
     pub(super) fn unfit(&self, name: &str, dims: &[usize]) -> candle_core::Error {
@@ -105,7 +171,7 @@ impl RowLevels {
         match kept {
             Some(kept) if self.rows.len() > 1 => Self {
                 rows: kept.iter().map(|row| self.rows[*row]).collect(),
-                ..*self
+                ..self.clone()
             },
             _ => self.clone(),
         }
@@ -152,14 +218,7 @@ impl RowLevels {
     /// Four floats each: scale, zero point, least and greatest integer. Integers of more than 24 bits, of which only the
     /// largest are used, come back saturated.
     pub(super) fn written(&self) -> Result<Tensor> {
-        let numbers = self.rows.iter().flat_map(|levels| {
-            [
-                levels.scale,
-                levels.zero_point as f32,
-                levels.q_min as f32,
-                levels.q_max as f32,
-            ]
-        });
+        let numbers = self.rows.iter().flat_map(numbers);
         let shape = match self.rows.len() {
             1 => vec![4],
             rows => vec![rows, 4],
@@ -187,6 +246,12 @@ impl RowLevels {
             "levels are four numbers, or four for each output channel",
         ))
     }
+}
+
+fn numbers(levels: &Levels) -> [f32; 4] {
+    let [zero_point, q_min, q_max] =
+        [levels.zero_point, levels.q_min, levels.q_max].map(|integer| integer as f32);
+    [levels.scale, zero_point, q_min, q_max]
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Pass, Saved, Step, Wanted, levels};
+use super::{Pass, Saved, Step, Wanted};
 use crate::nn::layer::Layer;
 use crate::nn::network::{Network, Node};
 use crate::nn::op::batch_norm2d::cuda as batch_norm2d;
@@ -33,6 +33,15 @@ fn affine<'n>(network: &'n Network, node: &Node) -> Result<batch_norm2d::OnDevic
         weight: needed(network, node, 0)?,
         bias: needed(network, node, 1)?,
         epsilon,
+    })
+}
+
+/// Levels, whose scale is a parameter while it is learned.
+fn levels<'n>(network: &'n Network, node: &Node) -> Result<fake_quant::cuda::OnDevice<'n>> {
+    let levels = node.layer.levels();
+    Ok(fake_quant::cuda::OnDevice {
+        levels: levels.ok_or_else(|| invalid("only a simulated quantization has levels"))?,
+        learned: parameter(network, node, 0),
     })
 }
 
@@ -117,7 +126,7 @@ impl Step {
             }
             Layer::Flatten => flatten::cuda::forward(engine, &input, x, y),
             Layer::FakeQuant { .. } => {
-                fake_quant::cuda::forward(engine, &levels(network, node)?, x, y)
+                fake_quant::cuda::forward(engine, levels(network, node)?, x, y)
             }
             Layer::SoftTree { .. } => {
                 let (tree, output) = node.layer.tree(input[0], pass.mode)?;
@@ -220,6 +229,28 @@ impl Step {
                 };
                 soft_tree::backward(engine, &tree, output, x, values, dy, wanted)
             }
+            Layer::FakeQuant { .. } => {
+                let levels = levels(network, node)?;
+                // The gradient of a learned scale is that of training, whatever goes back.
+                let straight = wanted.through == Estimator::StraightThrough;
+                if let Some(d_scale) = gradient(0) {
+                    let count = input.iter().product();
+                    let dx = wanted.dx.filter(|_| straight);
+                    let of = (x, dy);
+                    fake_quant::cuda::backward_scale(engine, levels, of, count, dx, d_scale)?;
+                    if straight {
+                        return Ok(());
+                    }
+                }
+                let Some(dx) = wanted.dx else { return Ok(()) };
+                match wanted.through {
+                    Estimator::StraightThrough => {
+                        fake_quant::cuda::backward(engine, levels, x, dy, dx)
+                    }
+                    Estimator::Nothing => engine.zero(at(dx)?, dx.elem_count()),
+                    Estimator::Identity => engine.copy(at(dy)?, at(dx)?, dy.elem_count()),
+                }
+            }
             layer => {
                 let Some(dx) = wanted.dx else { return Ok(()) };
                 match layer {
@@ -244,14 +275,6 @@ impl Step {
                         dy,
                         dx,
                     ),
-                    Layer::FakeQuant { .. } => match wanted.through {
-                        Estimator::StraightThrough => {
-                            let levels = levels(network, node)?;
-                            fake_quant::cuda::backward(engine, &levels, x, dy, dx)
-                        }
-                        Estimator::Nothing => engine.zero(at(dx)?, dx.elem_count()),
-                        Estimator::Identity => engine.copy(at(dy)?, at(dx)?, dy.elem_count()),
-                    },
                     _ => flatten::cuda::backward(engine, &input, dy, dx),
                 }
             }
