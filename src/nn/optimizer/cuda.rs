@@ -25,9 +25,8 @@ const COUNT: usize = 5;
 pub(crate) const SOURCE: &str = r"
 struct Stepped { float *p, *a, *b; const float *g, *mask; long long n, decays, is_distance; };
 
-// As fake_quant::LEAST_SCALE.
 __device__ __forceinline__ float as_allowed(const Stepped &of, int i, float p) {
-    if (of.is_distance) return fmaxf(p, 1.1920929e-7f);
+    if (of.is_distance) return fmaxf(p, LEAST_SCALE);
     return of.mask && of.mask[i] == 0.0f ? 0.0f : p;
 }
 

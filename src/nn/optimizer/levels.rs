@@ -84,7 +84,7 @@ pub(super) fn move_on(
 }
 
 /// The scales at which symmetric levels reach to the largest values.
-pub(super) fn reach(levels: &RowLevels, values: &[f32]) -> Vec<f32> {
+fn reach(levels: &RowLevels, values: &[f32]) -> Vec<f32> {
     let runs = values.chunks(levels.run(values.len()));
     let scale = |(levels, run): (&fake_quant::Levels, &[f32])| {
         let largest = run.iter().fold(0.0_f32, |largest, v| largest.max(v.abs()));

@@ -9,6 +9,9 @@ use crate::nn::op::cuda::{Arg, BLOCK, Engine, Grid, SUMMING, Slot, at, at_option
 /// `sum_of_row`: the sum of `of(j)` over the `count` values of a row, by the `blocks` blocks that each row has, in one order
 /// always; whether this block is the last of its row, whose threads then all know the total.
 pub(crate) const SOURCE: &str = r"
+// As on the host.
+#define LEAST_SCALE 1.1920929e-7f
+
 // Rounded as the host does it, whatever the compiler is told about fast division.
 __device__ __forceinline__ float nearest_level(float x, float scale, float zero) { return rintf(__fdiv_rn(x, scale)) + zero; }
 

@@ -1,13 +1,11 @@
-//! Parameters on levels on a GPU, between two steps: as [`super::super::levels`] on the CPU, where the levels lie beside the
-//! weights.
+//! Parameters on levels on a GPU, between two steps: as [`super::super::levels`] on the CPU. The levels lie beside the weights
+//! while they move, and nothing of them is read back.
 
 use candle_core::Tensor;
 
 use super::Memory;
 use crate::nn::Result;
 use crate::nn::op::cuda::{Arg, Engine, Grid, at, at_option};
-use crate::nn::op::values;
-use crate::nn::optimizer::levels::reach;
 use crate::nn::parameters::{Moves, Parameter, Parameters, RowLevels};
 use crate::nn::trace::Gradients;
 
@@ -31,6 +29,34 @@ KERNEL learn_levels(const float *unrounded, float *gradient, const float *levels
         return (double)level_growth(value, scale, zero, lowest, highest) * (double)g;
     });
     if (ends && threadIdx.x == 0) d_steps[row] = of_scale(total, count, highest - zero);
+}
+
+__device__ __forceinline__ float largest_of_block(float value) {
+    __shared__ float found[32];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = (blockDim.x + 31) >> 5;
+    for (int offset = 16; offset > 0; offset >>= 1) value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    __syncthreads();
+    if (lane == 0) found[warp] = value;
+    __syncthreads();
+    value = found[0];
+    for (int w = 1; w < warps; w++) value = fmaxf(value, found[w]);
+    return value;
+}
+
+KERNEL follow_weights(const float *unrounded, float *levels, int run, int rows, int count, int blocks, float *partial,
+                      unsigned int *counters) {
+    int row = blockIdx.x / blocks, block = blockIdx.x % blocks;
+    // As on the host a NaN is no largest value.
+    float largest = 0.0f;
+    for (int j = block * blockDim.x + threadIdx.x; j < count; j += blocks * blockDim.x)
+        largest = fmaxf(largest, fabsf(unrounded[place_in_row(row, j, run, rows)]));
+    largest = largest_of_block(largest);
+    if (threadIdx.x == 0) partial[blockIdx.x] = largest;
+    if (!is_last(counters + row, blocks)) return;
+    largest = 0.0f;
+    for (int b = threadIdx.x; b < blocks; b += blockDim.x) largest = fmaxf(largest, partial[row * blocks + b]);
+    largest = largest_of_block(largest);
+    if (threadIdx.x == 0) levels[4 * row] = fmaxf(__fdiv_rn(largest, levels[4 * row + 3]), LEAST_SCALE);
 }
 
 KERNEL round_to_levels(float *unrounded, float *p, float *levels, const float *steps, int stays, int run, int rows, int n) {
@@ -129,11 +155,19 @@ impl<const N: usize> Memory<N> {
             let steps = at_option(steps)?;
             let Parameter { value, levels, .. } = parameters.at_mut(index);
             let Some(levels) = levels else { continue };
-            if levels.moves() == Moves::Follow {
-                let scales = reach(levels, &values(unrounded)?);
-                levels.rescale(&scales);
-            }
             let (run, rows) = rows(value, levels);
+            if levels.moves() == Moves::Follow {
+                let count = value.elem_count() / rows;
+                let (grid, last) = engine.over_values(rows, count)?;
+                let first: [Arg; 5] = [
+                    at(unrounded)?.into(),
+                    levels.resident(engine)?.into(),
+                    run.into(),
+                    rows.into(),
+                    count.into(),
+                ];
+                engine.launch("follow_weights", grid, &[&first[..], &last].concat())?;
+            }
             let n = value.elem_count();
             let args = [
                 at(unrounded)?.into(),
