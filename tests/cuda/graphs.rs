@@ -8,12 +8,13 @@ use shrinklab::nn::network::{Network, Wanted, Workspace};
 use shrinklab::nn::op::add::sum_up;
 use shrinklab::nn::op::{tensor, to_device, values};
 use shrinklab::nn::optimizer::{Optimizer, Rule};
-use shrinklab::nn::parameters::Parameter;
+use shrinklab::nn::parameters::{Moves, Parameter};
 use shrinklab::nn::rng::Rng;
 use shrinklab::nn::{Mode, Result};
 use shrinklab::spec::KnobValue;
 
 use crate::architectures::built;
+use crate::levels::rounded;
 use crate::loops::{data, loop_of, recipe};
 use crate::{on_gpu, pixels, twin};
 
@@ -85,15 +86,20 @@ fn read(found: &[loss::Found]) -> Vec<f64> {
 #[test]
 fn steps_become_graphs_after_a_few_and_give_the_same_bits() {
     on_gpu(|device| {
-        for (name, steps) in [
+        let mut networks: Vec<(&str, Network, u64)> = [
             ("lenet5", 12),
             ("cnn8", 8),
             ("resnet18", 6),
             ("mobilenet-v1", 6),
             ("soft-decision-tree", 8),
-        ] {
+        ]
+        .map(|(name, steps)| (name, built(name, 1), steps))
+        .into();
+        for moves in [Moves::Stay, Moves::Follow, Moves::Learn] {
+            networks.push(("on levels", rounded(true, moves), 8));
+        }
+        for (name, network, steps) in networks {
             for rule in [Rule::Sgd, Rule::AdamW] {
-                let network = built(name, 1);
                 let launched = same(device, || {
                     let mut network = twin(&network, device);
                     let mut optimizer =

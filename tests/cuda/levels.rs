@@ -210,7 +210,7 @@ fn a_step_stays_above_zero() {
 }
 
 /// A network whose activations and weights are rounded.
-fn rounded(by_row: bool, moves: Moves) -> Network {
+pub(crate) fn rounded(by_row: bool, moves: Moves) -> Network {
     let mut network = built("lenet5", 1);
     let relus = network.nodes().iter();
     let relus = relus.filter(|node| matches!(node.layer, Layer::Relu));
