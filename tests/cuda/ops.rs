@@ -298,6 +298,58 @@ fn sums_over_many_rows_are_the_cpus() {
     });
 }
 
+/// Windows two by two behind a convolution, of channels in fours and of others; lines and columns beyond the last window,
+/// and between windows, whose gradient is zero.
+#[test]
+fn gradients_behind_windows_that_leave_pixels_out_are_the_cpus() {
+    on_gpu(|device| {
+        for (number, (outputs, stride, bias)) in [
+            (8, 2, true),
+            (8, 2, false),
+            (5, 2, true),
+            (4, 3, true),
+            (4, 3, false),
+            (3, 4, true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for (height, width) in [(9, 11), (10, 9), (8, 8), (5, 4)] {
+                let shape = ImageShape {
+                    channels: 1,
+                    height,
+                    width,
+                };
+                let mut builder = Builder::new("windows", shape, CLASSES, number as u64);
+                let normalize = Layer::Normalize {
+                    mean: vec![0.5],
+                    std: vec![0.25],
+                };
+                builder.then("normalize", normalize).unwrap();
+                let made = Layer::conv_without_bias(5, 1, 1, 0);
+                builder.then("made", made).unwrap();
+                let conv = Layer::Conv2d {
+                    out_channels: outputs,
+                    kernel: 3,
+                    stride: 1,
+                    padding: 1,
+                    bias,
+                };
+                builder.then("conv", conv).unwrap();
+                builder.then("relu", Layer::Relu).unwrap();
+                let pool = Layer::MaxPool2d {
+                    kernel: 2,
+                    stride,
+                    padding: 0,
+                };
+                builder.then("pool", pool).unwrap();
+                let what = format!("{outputs} outputs, stride {stride} on {height}x{width}");
+                compare(&ended(builder), device, &what);
+            }
+        }
+    });
+}
+
 /// Two branches of one output, each normalized, summed and rectified: gradients meet, and are added where they meet.
 fn residual_blocks(device: &Device) {
     for number in 0..8 {

@@ -9,21 +9,9 @@ use crate::nn::op::cuda::{Arg, BLOCK, Engine, Grid, Slot, at, at_option};
 /// Blocks that walk over values: as many as the largest cards (132 processors of 2048 threads) hold at once.
 const RESIDENT: usize = 132 * 8;
 
-/// `Floats` are neighbors that are loaded and stored at once.
-///
 /// `along_channels`: over `n` values, `V` at a time; a thread stays with its channels, because the stride of the whole grid is
 /// a number of rows (see `along`). `of(v, c)` is called for each of them, then `at(i)` for each place.
 pub(crate) const SOURCE: &str = r"
-template <int V> struct alignas(V * sizeof(float)) Floats { float v[V]; };
-
-template <int V> __device__ __forceinline__ Floats<V> loaded(const float *from) {
-    return *reinterpret_cast<const Floats<V> *>(from);
-}
-
-template <int V> __device__ __forceinline__ void stored(float *to, const Floats<V> &values) {
-    *reinterpret_cast<Floats<V> *>(to) = values;
-}
-
 template <int V, typename Of, typename At>
 __device__ __forceinline__ void along_channels(int channels, int n, Of of, At at) {
     int i = (blockIdx.x * blockDim.x + threadIdx.x) * V, step = gridDim.x * blockDim.x * V;

@@ -4,63 +4,171 @@ use candle_core::Tensor;
 
 use super::{Conv2d, Then};
 use crate::nn::Result;
+use crate::nn::op::batch_norm2d::cuda::{along, is_wide};
 use crate::nn::op::cuda::{Arg, Engine, Grid, Operand, Product, Slot, at, at_option};
 use crate::nn::op::geometry::Geometry;
 
 /// Patches are made of as many images at a time as have about this many values: 256 MiB.
 const PATCHES: usize = 64 << 20;
 
+/// A pooling's windows lie apart, so that its plane falls into cells: from where a window begins to where the next would. A
+/// thread reads what a window has once (its output, its gradient, its maximum's place) and writes the cell's pixels, with
+/// zeros where no window or no maximum is; the bias's gradient is the sum over windows.
 pub(crate) const SOURCE: &str = r"
-KERNEL bias_relu(float *y, const float *b, int channels, int relu, int n) {
-    EACH(i, n) {
-        float sum = b ? y[i] + b[i % channels] : y[i];
-        y[i] = relu ? rectified(sum) : sum;
-    }
+template <int V>
+__device__ __forceinline__ void bias_relu_of(float *y, const float *b, int channels, int relu, int n) {
+    float bias[V];
+    along_channels<V>(channels, n, [&](int v, int c) { bias[v] = b ? b[c] : 0.0f; }, [&](int i) {
+        Floats<V> of = loaded<V>(y + i);
+#pragma unroll
+        for (int v = 0; v < V; v++) {
+            of.v[v] += bias[v];
+            if (relu) of.v[v] = rectified(of.v[v]);
+        }
+        stored<V>(y + i, of);
+    });
 }
 
-KERNEL bias_relu_pool(const float *z, const float *b, float *y, unsigned char *place, int channels, int height, int width,
-                      int out_height, int out_width, int kernel, int stride, int n) {
+KERNEL bias_relu(float *y, const float *b, int relu, int wide, int channels, int n) {
+    if (wide) bias_relu_of<4>(y, b, channels, relu, n);
+    else bias_relu_of<1>(y, b, channels, relu, n);
+}
+
+template <int V, int K>
+__device__ __forceinline__ void bias_relu_pool_of(const float *z, const float *b, float *y, unsigned char *place,
+                                                  int channels, int height, int width, int out_height, int out_width,
+                                                  int any_kernel, int stride, int n) {
+    int kernel = K ? K : any_kernel, groups = channels / V;
     EACH(i, n) {
-        int c = i % channels, ox = i / channels % out_width, oy = i / channels / out_width % out_height;
-        int image = i / channels / out_width / out_height, where = 0;
+        int c = i % groups * V, window = i / groups, ox = window % out_width, line = window / out_width;
+        int oy = line % out_height, image = line / out_height;
         const float *from = z + ((image * height + oy * stride) * width + ox * stride) * channels + c;
-        float best = from[0];
+        Floats<V> best = loaded<V>(from);
+        Bytes<V> where;
+#pragma unroll
+        for (int v = 0; v < V; v++) where.v[v] = 0;
+#pragma unroll(K ? K : 1)
         for (int ky = 0; ky < kernel; ky++)
+#pragma unroll(K ? K : 1)
             for (int kx = 0; kx < kernel; kx++) {
-                float value = from[(ky * width + kx) * channels];
-                // A NaN wins: a diverged network must not look healthy.
-                if (value > best || value != value) { best = value; where = ky * kernel + kx; }
+                Floats<V> value = loaded<V>(from + (ky * width + kx) * channels);
+#pragma unroll
+                for (int v = 0; v < V; v++) {
+                    // A NaN wins: a diverged network must not look healthy.
+                    bool wins = value.v[v] > best.v[v] || value.v[v] != value.v[v];
+                    best.v[v] = wins ? value.v[v] : best.v[v];
+                    where.v[v] = wins ? ky * kernel + kx : where.v[v];
+                }
             }
-        y[i] = rectified(b ? best + b[c] : best);
-        if (place) place[i] = where;
+        Floats<V> bias;
+        if (b) bias = loaded<V>(b + c);
+#pragma unroll
+        for (int v = 0; v < V; v++) best.v[v] = rectified(b ? best.v[v] + bias.v[v] : best.v[v]);
+        stored<V>(y + window * channels + c, best);
+        if (place) stored<V>(place + window * channels + c, where);
     }
 }
 
-__device__ __forceinline__ float behind_pool(const float *y, const unsigned char *place, const float *dy, int row, int c,
-                                             int channels, int height, int width, int out_height, int out_width,
-                                             int kernel, int stride) {
-    int x = row % width, line = row / width % height, image = row / width / height;
-    int ox = x / stride, oy = line / stride, kx = x - ox * stride, ky = line - oy * stride;
-    if (ox >= out_width || oy >= out_height || kx >= kernel || ky >= kernel) return 0.0f;
-    int at = ((image * out_height + oy) * out_width + ox) * channels + c;
-    return place[at] == ky * kernel + kx && y[at] > 0.0f ? dy[at] : 0.0f;
+KERNEL bias_relu_pool(const float *z, const float *b, float *y, unsigned char *place, int wide, int channels, int height,
+                      int width, int out_height, int out_width, int kernel, int stride, int n) {
+    if (wide && kernel == 2)
+        bias_relu_pool_of<4, 2>(z, b, y, place, channels, height, width, out_height, out_width, 2, stride, n);
+    else if (wide)
+        bias_relu_pool_of<4, 0>(z, b, y, place, channels, height, width, out_height, out_width, kernel, stride, n);
+    else
+        bias_relu_pool_of<1, 0>(z, b, y, place, channels, height, width, out_height, out_width, kernel, stride, n);
 }
 
-KERNEL relu_pool_backward(const float *y, const unsigned char *place, const float *dy, float *dz, int channels, int height,
-                          int width, int out_height, int out_width, int kernel, int stride, int n) {
-    EACH(i, n) dz[i] = behind_pool(y, place, dy, i / channels, i % channels, channels, height, width, out_height, out_width,
-                                   kernel, stride);
+// `window` is the row of y, or -1; `first` the row of dz where the cell begins.
+struct Cell { int window, first, height, width; };
+
+__device__ __forceinline__ Cell cell_of(int r, int height, int width, int out_height, int out_width, int stride) {
+    int across = (width + stride - 1) / stride, down = (height + stride - 1) / stride;
+    int ox = r % across, line = r / across, oy = line % down, image = line / down;
+    bool sees = ox < out_width && oy < out_height;
+    return {sees ? (image * out_height + oy) * out_width + ox : -1, (image * height + oy * stride) * width + ox * stride,
+            min(stride, height - oy * stride), min(stride, width - ox * stride)};
+}
+
+template <int V> struct Pooled {
+    Floats<V> y, dy;
+    Bytes<V> place;
+    __device__ __forceinline__ float behind_relu(int v) const { return y.v[v] > 0.0f ? dy.v[v] : 0.0f; }
+};
+
+template <int V>
+__device__ __forceinline__ Pooled<V> pooled(const float *y, const unsigned char *place, const float *dy, Cell cell,
+                                            int channels, int c) {
+    // Where there is no window the plane's first one is read, and its gradient left out.
+    int at = max(cell.window, 0) * channels + c;
+    Pooled<V> of = {loaded<V>(y + at), loaded<V>(dy + at), loaded<V>(place + at)};
+#pragma unroll
+    for (int v = 0; v < V; v++) of.y.v[v] = cell.window < 0 ? 0.0f : of.y.v[v];
+    return of;
+}
+
+template <int V, int S>
+__device__ __forceinline__ void spread(float *dz, Cell cell, const Pooled<V> &of, int width, int kernel, int any_stride,
+                                       int channels, int c) {
+    int stride = S ? S : any_stride;
+#pragma unroll(S ? S : 1)
+    for (int ky = 0; ky < stride; ky++)
+#pragma unroll(S ? S : 1)
+        for (int kx = 0; kx < stride; kx++) {
+            Floats<V> here;
+#pragma unroll
+            for (int v = 0; v < V; v++)
+                here.v[v] = kx < kernel && of.place.v[v] == ky * kernel + kx ? of.behind_relu(v) : 0.0f;
+            if (ky < cell.height && kx < cell.width)
+                stored<V>(dz + (cell.first + ky * width + kx) * channels + c, here);
+        }
+}
+
+template <int V, int S>
+__device__ __forceinline__ void relu_pool_spread(const float *y, const unsigned char *place, const float *dy, float *dz,
+                                                 int channels, int height, int width, int out_height, int out_width,
+                                                 int kernel, int stride, int n) {
+    int groups = channels / V;
+    EACH(i, n) {
+        int c = i % groups * V;
+        Cell cell = cell_of(i / groups, height, width, out_height, out_width, stride);
+        Pooled<V> of = pooled<V>(y, place, dy, cell, channels, c);
+        spread<V, S>(dz, cell, of, width, kernel, stride, channels, c);
+    }
+}
+
+KERNEL relu_pool_backward(const float *y, const unsigned char *place, const float *dy, float *dz, int wide, int channels,
+                          int height, int width, int out_height, int out_width, int kernel, int stride, int n) {
+    if (wide && stride == 2)
+        relu_pool_spread<4, 2>(y, place, dy, dz, channels, height, width, out_height, out_width, kernel, 2, n);
+    else if (wide)
+        relu_pool_spread<4, 0>(y, place, dy, dz, channels, height, width, out_height, out_width, kernel, stride, n);
+    else
+        relu_pool_spread<1, 0>(y, place, dy, dz, channels, height, width, out_height, out_width, kernel, stride, n);
+}
+
+template <int S>
+__device__ __forceinline__ void relu_pool_sums(const float *y, const unsigned char *place, const float *dy, float *dz,
+                                               float *db, int height, int width, int out_height, int out_width,
+                                               int kernel, int stride, int rows, int channels, int block_width,
+                                               double *partial, unsigned int *counters) {
+    over_rows<1, S ? 4 : 1>(rows, channels, block_width, partial, counters, [&](int r, int c) {
+        return pooled<1>(y, place, dy, cell_of(r, height, width, out_height, out_width, stride), channels, c);
+    }, [&](int r, int c, const Pooled<1> &of, float *sums) {
+        spread<1, S>(dz, cell_of(r, height, width, out_height, out_width, stride), of, width, kernel, stride, channels, c);
+        sums[0] += of.behind_relu(0);
+    }, [&](int c, double *sums) { db[c] = sums[0]; });
 }
 
 KERNEL relu_pool_backward_sums(const float *y, const unsigned char *place, const float *dy, float *dz, float *db, int height,
                                int width, int out_height, int out_width, int kernel, int stride, int rows, int channels,
                                int block_width, double *partial, unsigned int *counters) {
-    over_rows<1, 4>(rows, channels, block_width, partial, counters, [&](int r, int c) {
-        return behind_pool(y, place, dy, r, c, channels, height, width, out_height, out_width, kernel, stride);
-    }, [&](int r, int c, float value, float *sums) {
-        dz[r * channels + c] = value;
-        sums[0] += value;
-    }, [&](int c, double *sums) { db[c] = sums[0]; });
+    if (stride == 2)
+        relu_pool_sums<2>(y, place, dy, dz, db, height, width, out_height, out_width, kernel, 2, rows, channels,
+                          block_width, partial, counters);
+    else
+        relu_pool_sums<0>(y, place, dy, dz, db, height, width, out_height, out_width, kernel, stride, rows, channels,
+                          block_width, partial, counters);
 }
 
 KERNEL relu_backward_sums(const float *y, const float *dy, float *dz, float *db, int rows, int channels, int block_width,
@@ -210,14 +318,16 @@ impl Conv2d {
                     if b == 0 && !relu {
                         return Ok(());
                     }
+                    let (grid, wide) = along(n, self.outputs, &[y]);
                     let args = [
                         y.into(),
                         b.into(),
-                        self.outputs.into(),
                         relu.into(),
+                        wide,
+                        self.outputs.into(),
                         n.into(),
                     ];
-                    engine.launch("bias_relu", Grid::over(n), &args)
+                    engine.launch("bias_relu", grid, &args)
                 };
                 #[cfg(feature = "cudnn")]
                 if let (true, false, Some(dnn)) = (relu && b != 0, self.is_product(), engine.dnn())
@@ -229,12 +339,15 @@ impl Conv2d {
             Then::ReluMaxPool(windows) => {
                 let z = engine.scratch(Slot::Undone, n)?;
                 self.convolve(engine, at(pass.x)?, at(pass.w)?, z, self.batch(pass.x))?;
-                let n = pass.y.elem_count();
+                let place = at_option(pass.place)?;
+                let wide = is_wide(self.outputs, &[z, b, y]) && place.is_multiple_of(4);
+                let n = pass.y.elem_count() / if wide { 4 } else { 1 };
                 let args = [
                     z.into(),
                     b.into(),
                     y.into(),
-                    at_option(pass.place)?.into(),
+                    place.into(),
+                    wide.into(),
                     self.outputs.into(),
                     windows.height.into(),
                     windows.width.into(),
@@ -281,14 +394,11 @@ impl Conv2d {
             let relu = self.then == Then::Relu;
             return undo(engine, rows, channels, relu, pass.y, dy, db);
         };
-        let n = rows * channels;
-        let dz = engine.scratch(Slot::Undone, n)?;
-        let first = [
-            at(pass.y)?.into(),
-            at_option(pass.place)?.into(),
-            at(dy)?.into(),
-            dz.into(),
-        ];
+        let dz = engine.scratch(Slot::Undone, rows * channels)?;
+        let (y, place, dy) = (at(pass.y)?, at_option(pass.place)?, at(dy)?);
+        let first = [y.into(), place.into(), dy.into(), dz.into()];
+        let down = windows.height.div_ceil(windows.stride);
+        let cells = self.batch(pass.x) * down * windows.width.div_ceil(windows.stride);
         let sizes = [
             windows.height.into(),
             windows.width.into(),
@@ -299,12 +409,15 @@ impl Conv2d {
         ];
         match db {
             None => {
-                let args = [&first[..], &[channels.into()], &sizes, &[n.into()]].concat();
+                let wide = is_wide(channels, &[y, dy, dz]) && place.is_multiple_of(4);
+                let n = cells * channels / if wide { 4 } else { 1 };
+                let next = [wide.into(), channels.into()];
+                let args = [&first[..], &next, &sizes, &[n.into()]].concat();
                 engine.launch("relu_pool_backward", Grid::over(n), &args)?;
             }
             Some(db) => {
-                let (grid, rest) = engine.over_rows(rows, channels, 1)?;
-                let over = [rows.into(), channels.into()];
+                let (grid, rest) = engine.over_rows(cells, channels, 1)?;
+                let over = [cells.into(), channels.into()];
                 let args = [&first[..], &[at(db)?.into()], &sizes, &over, &rest].concat();
                 engine.launch("relu_pool_backward_sums", grid, &args)?;
             }

@@ -30,6 +30,7 @@ const SOURCES: &[&str] = &[
 /// What all kernels may use.
 ///
 /// `EACH(i, n)`: a loop over 0..n, shared by all threads of all blocks.
+/// `Floats`, `Bytes`: neighbors that are loaded and stored at once.
 /// `of_block`: the sum over a block's threads, in one order always, given to all of them.
 /// `is_last`: whether this block is the last of `blocks` to get here; then it sees what all others wrote, and whatever
 /// order they came in, it adds their sums in the order of their numbers. Leaves the counter at zero.
@@ -48,6 +49,26 @@ const PRELUDE: &str = r#"
 #define FENCE() __threadfence()
 #endif
 #define EACH(i, n) for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += gridDim.x * blockDim.x)
+
+template <int V> struct alignas(V * sizeof(float)) Floats { float v[V]; };
+
+template <int V> __device__ __forceinline__ Floats<V> loaded(const float *from) {
+    return *reinterpret_cast<const Floats<V> *>(from);
+}
+
+template <int V> __device__ __forceinline__ void stored(float *to, const Floats<V> &values) {
+    *reinterpret_cast<Floats<V> *>(to) = values;
+}
+
+template <int V> struct alignas(V) Bytes { unsigned char v[V]; };
+
+template <int V> __device__ __forceinline__ Bytes<V> loaded(const unsigned char *from) {
+    return *reinterpret_cast<const Bytes<V> *>(from);
+}
+
+template <int V> __device__ __forceinline__ void stored(unsigned char *to, const Bytes<V> &values) {
+    *reinterpret_cast<Bytes<V> *>(to) = values;
+}
 
 template <typename T> __device__ __forceinline__ T of_warp(T value) {
     for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_down_sync(0xffffffffu, value, offset);
