@@ -1,11 +1,12 @@
 //! Each op over drawn shapes, through small networks: what each layer gives, gradients of the images and of every
 //! parameter, and running statistics.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use shrinklab::nn::device::Precision;
 use shrinklab::nn::layer::Layer;
 use shrinklab::nn::network::{Builder, Keep, Network, Wanted, Workspace};
-use shrinklab::nn::op::{tensor, to_device, values};
+use shrinklab::nn::op::sign_step::{self, Lengths};
+use shrinklab::nn::op::{add, tensor, to_device, values};
 use shrinklab::nn::rng::Rng;
 use shrinklab::nn::{ImageShape, Mode, Result, device};
 
@@ -345,6 +346,41 @@ fn gradients_behind_windows_that_leave_pixels_out_are_the_cpus() {
                 builder.then("pool", pool).unwrap();
                 let what = format!("{outputs} outputs, stride {stride} on {height}x{width}");
                 compare(&ended(builder), device, &what);
+            }
+        }
+    });
+}
+
+/// Views that begin at any value, of any length: with and without four values at a time the same comes out, and nothing
+/// beside it is touched.
+#[test]
+fn values_at_any_address_are_the_cpus() {
+    on_gpu(|device| {
+        let n = 1027;
+        let all: [Vec<f32>; 4] = std::array::from_fn(|i| draw("views", i as u64, n, -1.0, 1.0));
+        let lengths = Lengths {
+            step: 0.25,
+            radius: 0.375,
+        };
+        for (first, len) in [(0, n), (4, 1020), (4, 1), (1, 1023), (3, 5), (8, 1019)] {
+            let part = |tensor: &Tensor| tensor.narrow(0, first, len).unwrap();
+            let here = all.each_ref().map(|v| tensor(v.clone(), &[n]).unwrap());
+            let there = here.each_ref().map(|t| to_device(t, device).unwrap());
+            let [origin, x, gradient, y] = there.each_ref().map(part);
+            sign_step::step(lengths, &origin, &x, &gradient, &y).unwrap();
+            add::sum_up(&x, &gradient).unwrap();
+            let of = |i: usize| &all[i][first..first + len];
+            let mut expected = all.clone();
+            sign_step::forward(
+                lengths,
+                of(0),
+                of(1),
+                of(2),
+                &mut expected[3][first..first + len],
+            );
+            add::forward_in_place(&mut expected[1][first..first + len], of(2), false);
+            for (found, expected) in there.iter().zip(&expected) {
+                assert_eq!(&values(found).unwrap(), expected, "{len} from {first}");
             }
         }
     });

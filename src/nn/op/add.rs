@@ -66,11 +66,11 @@ pub(crate) mod cuda {
     use crate::nn::op::cuda::{Engine, Grid, at};
 
     pub(crate) const SOURCE: &str = r"
-KERNEL add_forward(const float *a, const float *b, float *y, int relu, int n) {
-    EACH(i, n) {
-        float sum = a[i] + b[i];
-        y[i] = relu && sum < 0.0f ? 0.0f : sum;
-    }
+KERNEL add_forward(const float *a, const float *b, float *y, int relu, int wide, int n) {
+    each_value(wide, n, y, [=](float a, float b) {
+        float sum = a + b;
+        return relu && sum < 0.0f ? 0.0f : sum;
+    }, a, b);
 }
 ";
 
@@ -83,14 +83,10 @@ KERNEL add_forward(const float *a, const float *b, float *y, int relu, int n) {
         y: &Tensor,
     ) -> Result<()> {
         let n = a.elem_count();
-        let args = [
-            at(a)?.into(),
-            at(b)?.into(),
-            at(y)?.into(),
-            relu.into(),
-            n.into(),
-        ];
-        engine.launch("add_forward", Grid::over(n), &args)
+        let (a, b, y) = (at(a)?, at(b)?, at(y)?);
+        let (grid, wide) = Grid::over_values(n, &[a, b, y]);
+        let args = [a.into(), b.into(), y.into(), relu.into(), wide, n.into()];
+        engine.launch("add_forward", grid, &args)
     }
 }
 

@@ -133,6 +133,13 @@ impl Grid {
         }
     }
 
+    /// For a kernel made of `each_value`, over `n` values at these addresses; and whether four go at once.
+    pub(crate) fn over_values(n: usize, addresses: &[u64]) -> (Self, Arg) {
+        let wide = are_aligned(addresses);
+        let threads = if wide { n.div_ceil(4) } else { n };
+        (Self::over(threads), wide.into())
+    }
+
     /// That many blocks of [`BLOCK`] threads.
     pub(crate) fn blocks(x: usize, y: usize) -> Self {
         Self {
@@ -621,6 +628,11 @@ unsafe fn wrapped<T: CudaDType + DeviceRepr>(
         slice,
         device.clone(),
     ))
+}
+
+/// Whether four values can be read at once from each of these addresses.
+pub(crate) fn are_aligned(addresses: &[u64]) -> bool {
+    addresses.iter().all(|address| address.is_multiple_of(16))
 }
 
 /// Where a tensor's values begin on its device; they lie side by side, in whatever order.

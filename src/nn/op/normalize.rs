@@ -50,13 +50,60 @@ pub fn backward(std: &[f32], pixels: usize, dy: &[f32], dx: &mut [f32]) {
 pub(crate) mod cuda {
     use candle_core::Tensor;
 
+    use crate::nn::op::batch_norm2d::cuda::is_wide;
     use crate::nn::op::cuda::{Arg, Engine, Grid, at};
     use crate::nn::{Result, invalid};
 
     /// Images have few channels: their means and deviations are given with the call.
+    ///
+    /// Where `wide`, a thread takes four neighboring pixels with all their channels: it reads four values of each plane and
+    /// writes as many fours of the other order, or the other way round. `n` is how many such there are; or all values.
     pub(crate) const SOURCE: &str = r"
-KERNEL normalize_forward(const float *x, float *y, int channels, int pixels, float m0, float m1, float m2, float m3,
-                         float s0, float s1, float s2, float s3, int n) {
+template <int C> union Pixels {
+    float of[4][C];
+    Floats<4> fours[C];
+};
+
+template <int C>
+__device__ __forceinline__ void normalize_fours(const float *x, float *y, const float *mean, const float *std, int pixels,
+                                                int n) {
+    EACH(i, n) {
+        int image = 4 * i / pixels, pixel = 4 * i - image * pixels;
+        Floats<4> planes[C];
+#pragma unroll
+        for (int c = 0; c < C; c++) planes[c] = loaded<4>(x + (image * C + c) * pixels + pixel);
+        Pixels<C> found;
+#pragma unroll
+        for (int c = 0; c < C; c++)
+#pragma unroll
+            for (int v = 0; v < 4; v++) found.of[v][c] = (planes[c].v[v] - mean[c]) / std[c];
+#pragma unroll
+        for (int c = 0; c < C; c++) stored<4>(y + 4 * (i * C + c), found.fours[c]);
+    }
+}
+
+template <int C>
+__device__ __forceinline__ void normalize_fours_back(const float *dy, float *dx, const float *std, int pixels, int n) {
+    EACH(i, n) {
+        int image = 4 * i / pixels, pixel = 4 * i - image * pixels;
+        Pixels<C> read;
+#pragma unroll
+        for (int c = 0; c < C; c++) read.fours[c] = loaded<4>(dy + 4 * (i * C + c));
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            Floats<4> plane;
+#pragma unroll
+            for (int v = 0; v < 4; v++) plane.v[v] = read.of[v][c] / std[c];
+            stored<4>(dx + (image * C + c) * pixels + pixel, plane);
+        }
+    }
+}
+
+KERNEL normalize_forward(const float *x, float *y, int wide, int channels, int pixels, float m0, float m1, float m2,
+                         float m3, float s0, float s1, float s2, float s3, int n) {
+    const float means[4] = {m0, m1, m2, m3}, stds[4] = {s0, s1, s2, s3};
+    if (wide && channels == 1) return normalize_fours<1>(x, y, means, stds, pixels, n);
+    if (wide && channels == 3) return normalize_fours<3>(x, y, means, stds, pixels, n);
     EACH(i, n) {
         int c = i % channels, pixel = i / channels % pixels, image = i / channels / pixels;
         float mean = c == 0 ? m0 : c == 1 ? m1 : c == 2 ? m2 : m3, std = c == 0 ? s0 : c == 1 ? s1 : c == 2 ? s2 : s3;
@@ -64,8 +111,11 @@ KERNEL normalize_forward(const float *x, float *y, int channels, int pixels, flo
     }
 }
 
-KERNEL normalize_backward(const float *dy, float *dx, int channels, int pixels, float s0, float s1, float s2, float s3,
-                          int n) {
+KERNEL normalize_backward(const float *dy, float *dx, int wide, int channels, int pixels, float s0, float s1, float s2,
+                          float s3, int n) {
+    const float stds[4] = {s0, s1, s2, s3};
+    if (wide && channels == 1) return normalize_fours_back<1>(dy, dx, stds, pixels, n);
+    if (wide && channels == 3) return normalize_fours_back<3>(dy, dx, stds, pixels, n);
     EACH(i, n) {
         int c = i % channels, pixel = i / channels % pixels, image = i / channels / pixels;
         float std = c == 0 ? s0 : c == 1 ? s1 : c == 2 ? s2 : s3;
@@ -73,6 +123,12 @@ KERNEL normalize_backward(const float *dy, float *dx, int channels, int pixels, 
     }
 }
 ";
+
+    /// Whether four pixels go at once, and how many threads that takes; there are kernels for grey and for colored images.
+    fn fours(n: usize, channels: usize, pixels: usize, addresses: [u64; 2]) -> (bool, usize) {
+        let wide = is_wide(pixels, &addresses) && matches!(channels, 1 | 3);
+        (wide, if wide { n / (4 * channels) } else { n })
+    }
 
     fn four(values: &[f32]) -> Result<[Arg; 4]> {
         if values.len() > 4 {
@@ -94,11 +150,13 @@ KERNEL normalize_backward(const float *dy, float *dx, int channels, int pixels, 
         let n = x.elem_count();
         let [m0, m1, m2, m3] = four(mean)?;
         let [s0, s1, s2, s3] = four(std)?;
-        let (x, y, channels) = (at(x)?.into(), at(y)?.into(), mean.len().into());
+        let (x, y, channels) = (at(x)?, at(y)?, mean.len());
+        let (wide, n) = fours(n, channels, pixels, [x, y]);
         let args = [
-            x,
-            y,
-            channels,
+            x.into(),
+            y.into(),
+            wide.into(),
+            channels.into(),
             pixels.into(),
             m0,
             m1,
@@ -123,8 +181,10 @@ KERNEL normalize_backward(const float *dy, float *dx, int channels, int pixels, 
     ) -> Result<()> {
         let n = dy.elem_count();
         let [s0, s1, s2, s3] = four(std)?;
-        let (dy, dx, channels) = (at(dy)?.into(), at(dx)?.into(), std.len().into());
-        let args = [dy, dx, channels, pixels.into(), s0, s1, s2, s3, n.into()];
+        let (dy, dx, channels) = (at(dy)?, at(dx)?, std.len());
+        let (wide, n) = fours(n, channels, pixels, [dy, dx]);
+        let first = [dy.into(), dx.into(), wide.into(), channels.into()];
+        let args = [&first[..], &[pixels.into(), s0, s1, s2, s3, n.into()]].concat();
         engine.launch("normalize_backward", Grid::over(n), &args)
     }
 }

@@ -57,29 +57,30 @@ pub(crate) mod cuda {
     pub(crate) const SOURCE: &str = r"
 __device__ __forceinline__ float rectified(float x) { return x < 0.0f ? 0.0f : x; }
 
-KERNEL relu_forward(const float *x, float *y, int n) { EACH(i, n) y[i] = rectified(x[i]); }
+KERNEL relu_forward(const float *x, float *y, int wide, int n) {
+    each_value(wide, n, y, [](float x) { return rectified(x); }, x);
+}
 
-KERNEL relu_backward(const float *y, const float *dy, float *dx, int n) { EACH(i, n) dx[i] = y[i] > 0.0f ? dy[i] : 0.0f; }
+KERNEL relu_backward(const float *y, const float *dy, float *dx, int wide, int n) {
+    each_value(wide, n, dx, [](float y, float dy) { return y > 0.0f ? dy : 0.0f; }, y, dy);
+}
 ";
 
     /// As [`super::forward`].
     pub(crate) fn forward(engine: &Engine, x: &Tensor, y: &Tensor) -> Result<()> {
         let n = x.elem_count();
-        engine.launch(
-            "relu_forward",
-            Grid::over(n),
-            &[at(x)?.into(), at(y)?.into(), n.into()],
-        )
+        let (x, y) = (at(x)?, at(y)?);
+        let (grid, wide) = Grid::over_values(n, &[x, y]);
+        engine.launch("relu_forward", grid, &[x.into(), y.into(), wide, n.into()])
     }
 
     /// As [`super::backward`], to an address.
     pub(crate) fn backward(engine: &Engine, y: &Tensor, dy: &Tensor, dx: u64) -> Result<()> {
         let n = dy.elem_count();
-        engine.launch(
-            "relu_backward",
-            Grid::over(n),
-            &[at(y)?.into(), at(dy)?.into(), dx.into(), n.into()],
-        )
+        let (y, dy) = (at(y)?, at(dy)?);
+        let (grid, wide) = Grid::over_values(n, &[y, dy, dx]);
+        let args = [y.into(), dy.into(), dx.into(), wide, n.into()];
+        engine.launch("relu_backward", grid, &args)
     }
 }
 

@@ -60,12 +60,13 @@ pub(crate) mod cuda {
     use crate::nn::op::cuda::{Engine, Grid, at};
 
     pub(crate) const SOURCE: &str = r"
-KERNEL sign_step(const float *origin, const float *x, const float *gradient, float *y, float step, float radius, int n) {
-    EACH(i, n) {
-        float sign = (gradient[i] > 0.0f ? 1.0f : 0.0f) - (gradient[i] < 0.0f ? 1.0f : 0.0f), o = origin[i];
-        float moved = fminf(fmaxf(x[i] + step * sign, o - radius), o + radius);
-        y[i] = fminf(fmaxf(moved, 0.0f), 1.0f);
-    }
+KERNEL sign_step(const float *origin, const float *x, const float *gradient, float *y, float step, float radius, int wide,
+                 int n) {
+    each_value(wide, n, y, [=](float o, float x, float g) {
+        float sign = (g > 0.0f ? 1.0f : 0.0f) - (g < 0.0f ? 1.0f : 0.0f);
+        float moved = fminf(fmaxf(x + step * sign, o - radius), o + radius);
+        return fminf(fmaxf(moved, 0.0f), 1.0f);
+    }, origin, x, gradient);
 }
 ";
 
@@ -79,16 +80,19 @@ KERNEL sign_step(const float *origin, const float *x, const float *gradient, flo
         y: &Tensor,
     ) -> Result<()> {
         let n = x.elem_count();
+        let (origin, x, gradient, y) = (at(origin)?, at(x)?, at(gradient)?, at(y)?);
+        let (grid, wide) = Grid::over_values(n, &[origin, x, gradient, y]);
         let args = [
-            at(origin)?.into(),
-            at(x)?.into(),
-            at(gradient)?.into(),
-            at(y)?.into(),
+            origin.into(),
+            x.into(),
+            gradient.into(),
+            y.into(),
             lengths.step.into(),
             lengths.radius.into(),
+            wide,
             n.into(),
         ];
-        engine.launch("sign_step", Grid::over(n), &args)
+        engine.launch("sign_step", grid, &args)
     }
 }
 

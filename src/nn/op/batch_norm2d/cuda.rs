@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use crate::nn::Result;
-use crate::nn::op::cuda::{Arg, BLOCK, Engine, Grid, Slot, at, at_option};
+use crate::nn::op::cuda::{Arg, BLOCK, Engine, Grid, Slot, are_aligned, at, at_option};
 
 /// Blocks that walk over values: as many as the largest cards (132 processors of 2048 threads) hold at once.
 const RESIDENT: usize = 132 * 8;
@@ -18,7 +18,11 @@ __device__ __forceinline__ void along_channels(int channels, int n, Of of, At at
     if (i >= n) return;
 #pragma unroll
     for (int v = 0; v < V; v++) of(v, i % channels + v);
-    for (; i < n; i += step) at(i);
+    // The last step is not taken: it may lead beyond 32 bits.
+    for (;; i += step) {
+        at(i);
+        if (n - i <= step) return;
+    }
 }
 
 struct Gradient {
@@ -457,7 +461,7 @@ pub(crate) fn along(n: usize, channels: usize, addresses: &[u64]) -> (Grid, Arg)
 
 /// Whether rows of that many channels can be read four values at once.
 pub(crate) fn is_wide(channels: usize, addresses: &[u64]) -> bool {
-    channels.is_multiple_of(4) && addresses.iter().all(|address| address.is_multiple_of(16))
+    channels.is_multiple_of(4) && are_aligned(addresses)
 }
 
 #[cfg(test)]

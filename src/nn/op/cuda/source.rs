@@ -31,6 +31,7 @@ const SOURCES: &[&str] = &[
 ///
 /// `EACH(i, n)`: a loop over 0..n, shared by all threads of all blocks.
 /// `Floats`, `Bytes`: neighbors that are loaded and stored at once.
+/// `each_value`: y[i] = of(x[i]...) for i in 0..n; four at a time where `wide`, when all addresses are multiples of 16 bytes.
 /// `of_block`: the sum over a block's threads, in one order always, given to all of them.
 /// `is_last`: whether this block is the last of `blocks` to get here; then it sees what all others wrote, and whatever
 /// order they came in, it adds their sums in the order of their numbers. Leaves the counter at zero.
@@ -68,6 +69,21 @@ template <int V> __device__ __forceinline__ Bytes<V> loaded(const unsigned char 
 
 template <int V> __device__ __forceinline__ void stored(unsigned char *to, const Bytes<V> &values) {
     *reinterpret_cast<Bytes<V> *>(to) = values;
+}
+
+template <int V, typename Of, typename... Read>
+__device__ __forceinline__ void store_values(float *y, Of of, const Read &...read) {
+    Floats<V> values;
+#pragma unroll
+    for (int v = 0; v < V; v++) values.v[v] = of(read.v[v]...);
+    stored<V>(y, values);
+}
+
+template <typename Of, typename... From>
+__device__ __forceinline__ void each_value(int wide, int n, float *y, Of of, const From *...x) {
+    int fours = wide ? n / 4 : 0;
+    EACH(i, fours) store_values<4>(y + 4 * i, of, loaded<4>(x + 4 * i)...);
+    EACH(i, n - 4 * fours) store_values<1>(y + 4 * fours + i, of, loaded<1>(x + 4 * fours + i)...);
 }
 
 template <typename T> __device__ __forceinline__ T of_warp(T value) {
