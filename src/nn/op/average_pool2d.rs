@@ -141,7 +141,7 @@ pub(crate) mod cuda {
 
     use super::{Windows, share};
     use crate::nn::Result;
-    use crate::nn::op::cuda::{Engine, Grid, at};
+    use crate::nn::op::cuda::{Engine, Grid, at, countable};
     use crate::nn::op::max_pool2d::cuda::sizes;
 
     /// Over whole planes a block takes `block_width` neighboring channels of an image; its threads share the positions.
@@ -203,6 +203,7 @@ KERNEL global_average_backward(const float *dy, float *dx, float share, int posi
         x: &Tensor,
         y: &Tensor,
     ) -> Result<()> {
+        countable(x.elem_count())?;
         let n = y.elem_count();
         let first = [at(x)?.into(), at(y)?.into(), share(windows).into()];
         let args = [&first[..], &sizes(windows, channels), &[n.into()]].concat();
@@ -231,6 +232,7 @@ KERNEL global_average_backward(const float *dy, float *dx, float share, int posi
         x: &Tensor,
         y: &Tensor,
     ) -> Result<()> {
+        countable(x.elem_count())?;
         let images = y.elem_count() / channels;
         let width = channels.next_power_of_two().min(32);
         let args = [

@@ -60,8 +60,9 @@ pub(crate) const SUMMING: usize = 132 * 2;
 /// The most arguments that a kernel takes.
 const MOST_ARGUMENTS: usize = 32;
 
-/// What a kernel counts in 32 bits may grow by one stride of all threads beyond its end before it is compared.
-const MOST_COUNTED: usize = i32::MAX as usize - MOST_BLOCKS * BLOCK;
+/// What a kernel counts in 32 bits may grow beyond its end before it is compared: by one stride of all threads, or by 31 rows
+/// of all threads of `over_rows`, together at most [`SUMMING`] · [`BLOCK`] · 31 = 2,095,104.
+const MOST_COUNTED: usize = i32::MAX as usize - (1 << 21);
 
 /// Tables that are kept on the device before all are made anew.
 const MOST_TABLES: usize = 64;
@@ -630,6 +631,17 @@ unsafe fn wrapped<T: CudaDType + DeviceRepr>(
     ))
 }
 
+/// Refuses an array that kernels cannot walk over, where what they are told to count is less than it has values: its rows, its
+/// windows, several values at a time.
+pub(crate) fn countable(values: usize) -> Result<()> {
+    if values <= MOST_COUNTED {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "a kernel finds its way among {MOST_COUNTED} values, and {values} are more; a smaller batch has fewer"
+    )))
+}
+
 /// Whether four values can be read at once from each of these addresses.
 pub(crate) fn are_aligned(addresses: &[u64]) -> bool {
     addresses.iter().all(|address| address.is_multiple_of(16))
@@ -659,6 +671,14 @@ pub(crate) fn at_option(tensor: Option<&Tensor>) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays_beyond_32_bits_are_refused() {
+        assert!(countable(MOST_COUNTED).is_ok());
+        let error = countable(MOST_COUNTED + 1).unwrap_err().to_string();
+        assert!(error.contains("a smaller batch has fewer"), "{error}");
+        const { assert!(MOST_BLOCKS * BLOCK <= 1 << 21 && SUMMING * BLOCK * 31 <= 1 << 21) };
+    }
 
     #[test]
     fn errors_of_the_libraries_are_sentences() {

@@ -331,7 +331,7 @@ pub(crate) mod cuda {
 
     use super::Windows;
     use crate::nn::Result;
-    use crate::nn::op::cuda::{Arg, Engine, Grid, at, at_option};
+    use crate::nn::op::cuda::{Arg, Engine, Grid, at, at_option, countable};
 
     pub(crate) const SOURCE: &str = r"
 KERNEL max_pool_forward(const float *x, float *y, unsigned char *place, int channels, int height, int width,
@@ -379,6 +379,7 @@ KERNEL max_pool_backward(const unsigned char *place, const float *dy, float *dx,
         y: &Tensor,
         place: Option<&Tensor>,
     ) -> Result<()> {
+        countable(x.elem_count())?;
         let n = y.elem_count();
         let first = [at(x)?.into(), at(y)?.into(), at_option(place)?.into()];
         let args = [&first[..], &sizes(windows, channels), &[n.into()]].concat();
@@ -394,6 +395,7 @@ KERNEL max_pool_backward(const unsigned char *place, const float *dy, float *dx,
         dy: &Tensor,
         dx: &Tensor,
     ) -> Result<()> {
+        countable(dy.elem_count())?;
         let n = dx.elem_count();
         let first = [at(place)?.into(), at(dy)?.into(), at(dx)?.into()];
         let args = [&first[..], &sizes(windows, channels), &[n.into()]].concat();

@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use crate::nn::Result;
-use crate::nn::op::cuda::{Arg, BLOCK, Engine, Grid, Slot, are_aligned, at, at_option};
+use crate::nn::op::cuda::{Arg, BLOCK, Engine, Grid, Slot, are_aligned, at, at_option, countable};
 
 /// Blocks that walk over values: as many as the largest cards (132 processors of 2048 threads) hold at once.
 const RESIDENT: usize = 132 * 8;
@@ -237,6 +237,7 @@ pub(crate) fn forward_train(
 ) -> Result<()> {
     let channels = affine.weight.elem_count();
     let n = x.elem_count();
+    countable(n)?;
     let rows = n / channels;
     let (x, r, y) = (at(x)?, at_option(residual)?, at(y)?);
     let statistics = at(statistics)?;
@@ -282,6 +283,7 @@ pub(crate) fn forward_eval(
 ) -> Result<()> {
     let channels = affine.weight.elem_count();
     let n = x.elem_count();
+    countable(n)?;
     let (x, r, y) = (at(x)?, at_option(residual)?, at(y)?);
     let (grid, wide) = along(n, channels, &[x, r, y]);
     let args = [
@@ -318,6 +320,7 @@ pub(crate) fn backward_train(
 ) -> Result<()> {
     let channels = affine.weight.elem_count();
     let n = dy.elem_count();
+    countable(n)?;
     let rows = n / channels;
     let (x, y, dy, statistics) = (at(x)?, at(y)?, at(dy)?, at(statistics)?);
     let (dx, d_residual) = (at_option(wanted.dx)?, at_option(wanted.residual)?);
@@ -375,6 +378,7 @@ pub(crate) fn backward_eval(
 ) -> Result<()> {
     let channels = affine.weight.elem_count();
     let n = dy.elem_count();
+    countable(n)?;
     let (y, dy, variance) = (at(y)?, at(dy)?, at(running_variance)?);
     if wanted.d_weight.is_some() || wanted.d_bias.is_some() {
         let rows = n / channels;

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{Conv2d, Then};
 use crate::nn::Result;
 use crate::nn::op::batch_norm2d::cuda::{along, is_wide};
-use crate::nn::op::cuda::{Arg, Engine, Grid, Operand, Product, Slot, at, at_option};
+use crate::nn::op::cuda::{Arg, Engine, Grid, Operand, Product, Slot, at, at_option, countable};
 use crate::nn::op::geometry::Geometry;
 
 /// Patches are made of as many images at a time as have about this many values: 256 MiB.
@@ -254,6 +254,7 @@ pub(crate) fn undo(
     db: Option<&Tensor>,
 ) -> Result<u64> {
     let n = rows * channels;
+    countable(n)?;
     let dz = if relu {
         engine.scratch(Slot::Undone, n)?
     } else {
@@ -337,6 +338,7 @@ impl Conv2d {
                 in_two()
             }
             Then::ReluMaxPool(windows) => {
+                countable(n)?;
                 let z = engine.scratch(Slot::Undone, n)?;
                 self.convolve(engine, at(pass.x)?, at(pass.w)?, z, self.batch(pass.x))?;
                 let place = at_option(pass.place)?;
@@ -394,6 +396,7 @@ impl Conv2d {
             let relu = self.then == Then::Relu;
             return undo(engine, rows, channels, relu, pass.y, dy, db);
         };
+        countable(rows * channels)?;
         let dz = engine.scratch(Slot::Undone, rows * channels)?;
         let (y, place, dy) = (at(pass.y)?, at_option(pass.place)?, at(dy)?);
         let first = [y.into(), place.into(), dy.into(), dz.into()];

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use crate::nn::Result;
 use crate::nn::op::batch_norm2d::cuda::is_wide;
 use crate::nn::op::conv2d::cuda::sizes;
-use crate::nn::op::cuda::{Engine, Grid, at, at_option};
+use crate::nn::op::cuda::{Engine, Grid, at, at_option, countable};
 use crate::nn::op::geometry::Geometry;
 
 /// Neighboring positions of a thread, as in the kernels.
@@ -221,6 +221,7 @@ pub(crate) fn forward(
     y: &Tensor,
 ) -> Result<()> {
     let g = geometry;
+    countable(x.elem_count().max(y.elem_count()))?;
     let (x, w, b, to) = (at(x)?, at(w)?, at_option(b)?, at(y)?);
     if is_spelt_out(g) {
         return three(engine, g, [x, w, b, to], relu, false, y.elem_count());
@@ -242,6 +243,10 @@ pub(crate) fn backward(
     dx: Option<&Tensor>,
     dw: Option<&Tensor>,
 ) -> Result<()> {
+    let images = x.elem_count() / geometry.image();
+    countable(
+        images * geometry.channels * geometry.positions().max(geometry.height * geometry.width),
+    )?;
     if let Some(dw) = dw {
         backward_weights(engine, geometry, x, dy, dw)?;
     }
