@@ -24,7 +24,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::{Parameter, Parameters, RowLevels, mask_name};
+use super::{Parameter, Parameters, RowLevels, mask_name, settled};
 use crate::nn::op::fake_quant::Levels;
 use crate::nn::op::{beside, set_values, values};
 use crate::nn::{Result, invalid};
@@ -241,16 +241,13 @@ fn pack(parameter: &Parameter) -> Result<Packed> {
     let (name, shape) = (&parameter.name, parameter.value.dims().to_vec());
     let own = values(&parameter.value)?;
     let rows = shape.first().copied().unwrap_or(1).max(1);
-    let integers = parameter
-        .levels
+    let levels = settled(parameter)?;
+    let integers = levels
         .as_ref()
         .filter(|levels| levels.bits() <= MOST_BITS)
         .and_then(|levels| integers(levels, &own));
     let (bits, words) = match &integers {
-        Some(words) => (
-            parameter.levels.as_ref().map(RowLevels::bits),
-            words.clone(),
-        ),
+        Some(words) => (levels.as_ref().map(RowLevels::bits), words.clone()),
         None => (None, own.iter().map(|value| value.to_bits()).collect()),
     };
     let is_zero: Vec<bool> = own.iter().map(|value| value.to_bits() == 0).collect();
@@ -271,7 +268,7 @@ fn pack(parameter: &Parameter) -> Result<Packed> {
     let layout = laid.layout;
     tensors.push(tensor(name.clone(), dtype, stored_shape, laid.bytes));
     let mut shared = None;
-    if let Some(levels) = &parameter.levels {
+    if let Some(levels) = &levels {
         let all = levels.all();
         let of = |levels: &Levels| [levels.zero_point, levels.q_min, levels.q_max];
         let scales = all.iter().flat_map(|levels| levels.scale.to_le_bytes());
@@ -315,7 +312,7 @@ fn pack(parameter: &Parameter) -> Result<Packed> {
         levels: shared,
         mask,
     };
-    let plain = floats && mask.is_none() && parameter.levels.is_none();
+    let plain = floats && mask.is_none() && levels.is_none();
     Ok(Packed {
         form,
         described: (!plain).then_some(described),
