@@ -18,6 +18,8 @@ use shrinklab::nn::rng::Rng;
 
 #[path = "cuda/architectures.rs"]
 mod architectures;
+#[path = "cuda/features.rs"]
+mod features;
 #[path = "cuda/graphs.rs"]
 mod graphs;
 #[path = "cuda/images.rs"]

@@ -136,12 +136,6 @@ fn matching(network: &Network, training: &Training<'_>) -> Result<Option<Feature
     let (Some(features), Some(teacher)) = (lesson.features, lesson.asked()) else {
         return Ok(None);
     };
-    if !network.device().is_cpu() {
-        return Err(Error::Impossible {
-            knob: "feature".into(),
-            problem: "feature maps are brought together on the CPU alone; --device cpu".into(),
-        });
-    }
     FeatureMatching::new(features, network, teacher, training.order_seed).map(Some)
 }
 

@@ -9,9 +9,9 @@ use candle_core::Tensor;
 use crate::lab::error::{Error, Result};
 use crate::nn::Mode;
 use crate::nn::layer::Layer;
-use crate::nn::loss::features::{OfMap, Regressor, attention_transfer};
+use crate::nn::loss::Found;
+use crate::nn::loss::features::{self, Matcher};
 use crate::nn::network::{Network, Trace};
-use crate::nn::op::write;
 use crate::nn::rng::Rng;
 use crate::nn::step::{Together, plan};
 
@@ -42,16 +42,17 @@ pub struct Pair {
     pub teacher: usize,
 }
 
-/// The pairs and the regressor that is trained along.
+/// The pairs, and what compares them: a regressor is trained along, and thrown away in the end.
 pub(super) struct FeatureMatching {
-    features: Features,
+    /// Of the loss.
+    strength: f64,
     pairs: Vec<Pair>,
-    regressor: Option<(Regressor, Vec<f32>)>,
+    matcher: Matcher,
 }
 
 /// What the maps of a batch cost: the loss, and the gradients that enter at the student's nodes.
 pub(super) struct Matched {
-    pub(super) loss: f64,
+    pub(super) found: Found,
     pub(super) taps: Vec<(usize, Tensor)>,
 }
 
@@ -63,8 +64,9 @@ impl FeatureMatching {
         seed: u64,
     ) -> Result<Self> {
         let pairs = pairs(features.loss, student, teacher)?;
-        let regressor = match features.loss {
-            FeatureLoss::AttentionTransfer => None,
+        let device = student.device();
+        let matcher = match features.loss {
+            FeatureLoss::AttentionTransfer => Matcher::attention(&device),
             FeatureLoss::FitNets => {
                 let channels = |network: &Network, node: usize| network.shape(node)[0];
                 let from = channels(student, pairs[0].student);
@@ -72,14 +74,17 @@ impl FeatureMatching {
                 let bound = (3.0 / from as f64).sqrt();
                 let mut rng = Rng::stream(seed, "regressor", &[]);
                 let drawn = (0..from * to).map(|_| rng.between(-bound, bound) as f32);
-                let velocity = vec![0.0; from * to + to];
-                Some((Regressor::new(drawn.collect(), to), velocity))
+                Matcher::hint(drawn.collect(), to, &device)?
             }
         };
+        let strength = match features.loss {
+            FeatureLoss::AttentionTransfer => features.weight * BETA,
+            FeatureLoss::FitNets => features.weight,
+        };
         Ok(Self {
-            features,
+            strength,
             pairs,
-            regressor,
+            matcher,
         })
     }
 
@@ -90,52 +95,29 @@ impl FeatureMatching {
         teacher: &Trace<'_>,
         share: f64,
     ) -> candle_core::Result<Matched> {
-        let mut matched = Matched {
-            loss: 0.0,
-            taps: Vec::new(),
+        let kept = |trace: &Trace<'_>, node: usize| {
+            let kept = trace.activation(node).cloned();
+            kept.ok_or_else(|| crate::nn::invalid("a feature map was not kept"))
         };
-        for pair in &self.pairs {
-            let kept = |trace: &Trace<'_>, node: usize| {
-                let kept = trace.activation(node).cloned();
-                kept.ok_or_else(|| crate::nn::invalid("a feature map was not kept"))
-            };
-            let (own, taught) = (kept(student, pair.student)?, kept(teacher, pair.teacher)?);
-            let OfMap { mean, d_student } = match &mut self.regressor {
-                None => {
-                    let found = attention_transfer(&own, &taught)?;
-                    let times = self.features.weight * BETA * share;
-                    write(&found.d_student, |gradient| {
-                        for g in gradient {
-                            *g = (f64::from(*g) * times) as f32;
-                        }
-                    })?;
-                    OfMap {
-                        mean: found.mean * times,
-                        ..found
-                    }
-                }
-                Some((regressor, _)) => {
-                    regressor.hint(&own, &taught, self.features.weight * share)?
-                }
-            };
-            matched.loss += mean;
-            matched.taps.push((pair.student, d_student));
-        }
-        Ok(matched)
+        let maps = |pair: &Pair| Ok((kept(student, pair.student)?, kept(teacher, pair.teacher)?));
+        let maps: candle_core::Result<Vec<_>> = self.pairs.iter().map(maps).collect();
+        let features::Matched { found, d_students } =
+            self.matcher.of(&maps?, self.strength * share)?;
+        let nodes = self.pairs.iter().map(|pair| pair.student);
+        Ok(Matched {
+            found,
+            taps: nodes.zip(d_students).collect(),
+        })
     }
 
-    /// The regressor's own step of gradient descent with momentum; it does not decay, and is thrown away in the end.
-    pub(super) fn step(&mut self, learning_rate: f64, momentum: f64) {
-        let Some((regressor, velocity)) = &mut self.regressor else {
-            return;
-        };
-        let gradients = regressor.d_weight.iter_mut().chain(&mut regressor.d_bias);
-        let values = regressor.weight.iter_mut().chain(&mut regressor.bias);
-        for ((value, gradient), velocity) in values.zip(gradients).zip(velocity) {
-            *velocity = momentum as f32 * *velocity + *gradient;
-            *value -= learning_rate as f32 * *velocity;
-            *gradient = 0.0;
-        }
+    /// The regressor's own step.
+    pub(super) fn step(&mut self, learning_rate: f64, momentum: f64) -> candle_core::Result<()> {
+        self.matcher.step(learning_rate, momentum)
+    }
+
+    /// Before a batch is tried again in smaller parts.
+    pub(super) fn begin_again(&mut self) -> candle_core::Result<()> {
+        self.matcher.begin_again()
     }
 }
 

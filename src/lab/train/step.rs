@@ -40,6 +40,8 @@ pub(super) struct Machinery<'t> {
     features: Option<FeatureMatching>,
     /// Steps on whole batches.
     repeated: Repeated,
+    /// Whether statistics or weights may have moved in this step already, so that it cannot be tried once more.
+    is_finishing: bool,
     /// In how many parts a batch goes through the network.
     pub(super) parts: usize,
 }
@@ -48,8 +50,8 @@ pub(super) struct Machinery<'t> {
 pub(super) struct Part {
     /// The losses that make up the whole one; the hits are the first one's.
     found: Vec<Found>,
-    /// What was found already, beside those.
-    known: f64,
+    /// What feature maps cost, which is added to those.
+    matched: Vec<Found>,
     images: usize,
     /// How many losses a device was asked for, those of attacks included.
     pub(super) asked: usize,
@@ -58,7 +60,7 @@ pub(super) struct Part {
 impl Part {
     /// Whether reading it waits for nothing.
     pub(super) fn is_known(&self) -> bool {
-        self.found.iter().all(Found::is_known)
+        self.matched.iter().chain(&self.found).all(Found::is_known)
     }
 
     /// Whether its loss is finite, or not known yet.
@@ -67,7 +69,10 @@ impl Part {
     }
 
     fn read(&self) -> candle_core::Result<(f64, u32)> {
-        let (mut mean, mut hits) = (self.known, None);
+        let (mut mean, mut hits) = (0.0, None);
+        for matched in &self.matched {
+            mean += matched.read()?.0;
+        }
         for found in &self.found {
             let (value, correct) = found.read()?;
             mean += value;
@@ -130,6 +135,7 @@ impl<'t> Machinery<'t> {
             attack: Workspace::default(),
             features,
             repeated: Repeated::default(),
+            is_finishing: false,
             parts: 1,
         }
     }
@@ -143,13 +149,15 @@ impl<'t> Machinery<'t> {
         batch: &Batch<'_>,
         (learning_rate, momentum): (f64, f64),
     ) -> Result<Vec<Part>> {
-        let most = MOST_ASKED / training.evaluations() as usize;
+        let asked = training.evaluations() as usize + usize::from(self.features.is_some());
+        let most = MOST_ASKED / asked;
         loop {
             let tried = self.tried(network, training, batch, (learning_rate, momentum));
             match tried {
                 Ok(parts) => return Ok(parts),
                 Err(error)
                     if device::is_out_of_memory(&error)
+                        && !self.is_finishing
                         && self.parts < batch.labels.len().min(most) =>
                 {
                     self.parts *= 2;
@@ -168,6 +176,7 @@ impl<'t> Machinery<'t> {
         batch: &Batch<'_>,
         rates: (f64, f64),
     ) -> candle_core::Result<Vec<Part>> {
+        self.is_finishing = false;
         let whole = batch.labels.len();
         let each = whole.div_ceil(self.parts);
         let mut chunks = batch.picks.chunks(each).zip(batch.labels.chunks(each));
@@ -208,6 +217,7 @@ impl<'t> Machinery<'t> {
         sum: Sum,
         (learning_rate, momentum): (f64, f64),
     ) -> candle_core::Result<()> {
+        self.is_finishing = true;
         let Some(gradients) = sum.gradients else {
             return Ok(());
         };
@@ -218,7 +228,7 @@ impl<'t> Machinery<'t> {
             .step(network.parameters_mut(), &gradients, learning_rate)?;
         self.workspace.recycle(gradients);
         if let Some(features) = &mut self.features {
-            features.step(learning_rate, momentum);
+            features.step(learning_rate, momentum)?;
         }
         Ok(())
     }
@@ -230,6 +240,9 @@ impl<'t> Machinery<'t> {
         let teacher = self.teacher.as_ref().map(Frozen::network);
         self.teacher = teacher.map(|network| Frozen::new(network, Workspace::default()));
         self.attack = Workspace::default();
+        if let Some(features) = &mut self.features {
+            features.begin_again()?;
+        }
         Ok(device::release(device)?)
     }
 
@@ -286,7 +299,7 @@ impl<'t> Machinery<'t> {
         } = self;
         let mut part = Part {
             found: Vec::new(),
-            known: 0.0,
+            matched: Vec::new(),
             images: labels.len(),
             asked: training.recipe.attack_evaluations() as usize,
         };
@@ -451,7 +464,8 @@ impl Learner<'_> {
             if let (Some(teacher), Some(features)) = (pass.features, &mut self.features) {
                 let share = self.labels.len() as f64 / self.whole as f64;
                 let matched = features.of(&trace, teacher, share)?;
-                part.known += matched.loss;
+                part.matched.push(matched.found);
+                part.asked += 1;
                 taps = matched.taps;
             }
             part.found.push(loss.found);

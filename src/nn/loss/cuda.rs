@@ -125,6 +125,13 @@ impl std::fmt::Debug for Asked {
 }
 
 impl Asked {
+    pub(super) fn new(engine: &Rc<Engine>, entry: Entry) -> Self {
+        Self {
+            engine: Rc::clone(engine),
+            entry,
+        }
+    }
+
     pub(super) fn read(&self) -> Result<(f64, u32)> {
         let [mean, correct] = self.engine.read_entry(self.entry)?;
         Ok((mean, correct as u32))
@@ -195,9 +202,6 @@ pub(super) fn of_part(
     engine.launch("loss_of_batch", Grid::blocks(blocks, 1), &args)?;
     Ok(StepLoss {
         d_logits: d_logits.reshape((batch, classes))?,
-        found: Found(Where::OnDevice(Asked {
-            engine: Rc::clone(engine),
-            entry,
-        })),
+        found: Found(Where::OnDevice(Asked::new(engine, entry))),
     })
 }

@@ -14,6 +14,12 @@ use crate::nn::op::gemm::{Into, Matrix, multiply};
 use crate::nn::op::{self, tensor};
 use crate::nn::{Result, invalid};
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+mod matcher;
+
+pub use matcher::{Matched, Matcher};
+
 /// A loss and its gradient with respect to the student's map.
 #[derive(Debug)]
 pub struct OfMap {
@@ -26,6 +32,15 @@ fn sizes(map: &Tensor) -> Result<[usize; 4]> {
     map.dims4()
         .map(|(b, h, w, c)| [b, h, w, c])
         .map_err(|_| invalid(format!("{:?} is no batch of feature maps", map.dims())))
+}
+
+/// Those of a student's and a teacher's, who saw the same images.
+fn sizes_of_pair(student: &Tensor, teacher: &Tensor) -> Result<([usize; 4], [usize; 4])> {
+    let (student, teacher) = (sizes(student)?, sizes(teacher)?);
+    if student[0] != teacher[0] {
+        return Err(invalid("student and teacher saw batches of two sizes"));
+    }
+    Ok((student, teacher))
 }
 
 /// Σ_c A², (B, H·W) in 64 bits.
@@ -43,10 +58,7 @@ fn unit(row: &[f64]) -> (Vec<f64>, f64) {
 
 /// Attention transfer's loss of a pair of maps.
 pub fn attention_transfer(student: &Tensor, teacher: &Tensor) -> Result<OfMap> {
-    let ([b, h, w, c], [of_teacher, th, tw, tc]) = (sizes(student)?, sizes(teacher)?);
-    if of_teacher != b {
-        return Err(invalid("student and teacher saw batches of two sizes"));
-    }
+    let ([b, h, w, c], [_, th, tw, tc]) = sizes_of_pair(student, teacher)?;
     let values = op::values(student)?;
     let of_student = attention(&values, c);
     let of_teacher = attention(&op::values(teacher)?, tc);
@@ -111,8 +123,8 @@ impl Regressor {
 
     /// FitNets' loss of a pair of maps, times `strength`; adds to the regressor's gradients.
     pub fn hint(&mut self, student: &Tensor, teacher: &Tensor, strength: f64) -> Result<OfMap> {
-        let ([b, h, w, c], [of_teacher, th, tw, tc]) = (sizes(student)?, sizes(teacher)?);
-        if of_teacher != b || self.weight.len() != c * tc || self.bias.len() != tc {
+        let ([b, h, w, c], [_, th, tw, tc]) = sizes_of_pair(student, teacher)?;
+        if self.weight.len() != c * tc || self.bias.len() != tc {
             return Err(invalid(format!(
                 "a regressor from {c} to {tc} channels is needed, and this one has {} weights",
                 self.weight.len()

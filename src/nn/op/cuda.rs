@@ -185,6 +185,8 @@ pub(crate) enum Slot {
     Workspace,
     /// A soft decision tree's paths and their gradients.
     Tree,
+    /// The attention of feature maps, or what a regressor makes of them.
+    Features,
     /// Sums of parts.
     Partial,
     /// How many blocks are done; zero between kernels.

@@ -12,6 +12,7 @@ const SOURCES: &[&str] = &[
     op::relu::cuda::SOURCE,
     op::fake_quant::cuda::SOURCE,
     nn::loss::cuda::SOURCE,
+    nn::loss::features::cuda::SOURCE,
     nn::optimizer::cuda::SOURCE,
     nn::optimizer::cuda::levels::SOURCE,
     op::add::cuda::SOURCE,
