@@ -207,7 +207,7 @@ impl Matcher {
     fn room(&mut self, engine: &Engine, number: usize, n: usize) -> Result<Tensor> {
         let has = |kept: &Tensor| kept.elem_count() >= n;
         if !self.gradients.get(number).is_some_and(has) {
-            let fresh = engine.empty(n, DType::F32)?;
+            let fresh = engine.lasting(n, DType::F32)?;
             self.gradients.truncate(number);
             self.gradients.push(fresh);
         }
@@ -334,7 +334,7 @@ impl Pair<'_> {
             c: y,
             adds: false,
         };
-        engine.blas().multiply(engine, &of_student)?;
+        engine.multiply(&of_student)?;
         let (grid, last) = engine.over_rows(rows, tc, 2)?;
         let first: [Arg; 12] = [
             y.into(),
@@ -368,7 +368,7 @@ impl Pair<'_> {
             c: at(&regressor.gradients)?,
             adds: true,
         };
-        engine.blas().multiply(engine, &to_weight)?;
+        engine.multiply(&to_weight)?;
         let to_student = Product {
             m: rows,
             n: c,
@@ -378,7 +378,7 @@ impl Pair<'_> {
             c: self.gradient,
             adds: false,
         };
-        engine.blas().multiply(engine, &to_student)
+        engine.multiply(&to_student)
     }
 }
 
