@@ -83,10 +83,12 @@ KERNEL attention_backward(const float *map, const double *d_attention, float *d,
 KERNEL hint_apart(float *y, const float *bias, const float *teachers, float *d_bias, double *losses, double share, int height,
                   int width, int teachers_height, int teachers_width, int rows, int channels, int block_width,
                   double *partial, unsigned int *counters) {
-    over_rows<2>(rows, channels, block_width, partial, counters, [&](int r, int c, float *sums) {
+    over_rows<2, 4>(rows, channels, block_width, partial, counters, [&](int r, int c) {
+        return y[r * channels + c];
+    }, [&](int r, int c, float found, float *sums) {
         int i = r * channels + c, column = r % width, line = r / width % height, image = r / width / height;
         double target = window_mean(teachers, image, line, column, teachers_height, teachers_width, height, width, channels, c);
-        double apart = (double)y[i] + (double)bias[c] - target;
+        double apart = (double)found + (double)bias[c] - target;
         float gradient = (float)(share * apart);
         y[i] = gradient;
         sums[0] += gradient;
