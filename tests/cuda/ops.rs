@@ -351,6 +351,95 @@ fn gradients_behind_windows_that_leave_pixels_out_are_the_cpus() {
     });
 }
 
+/// Convolutions of grey and colored images, three by three, whose weights' gradients are asked for without the images': fours of
+/// outputs and others, edges that no tile of two by two fills, more tiles than all blocks' threads take at once.
+#[test]
+fn first_layers_are_the_cpus() {
+    on_gpu(|device| {
+        let sizes = [(9, 8), (12, 11), (5, 5), (4, 7)];
+        let mut shapes: Vec<_> = [4, 8, 12, 5, 32, 64, 128]
+            .into_iter()
+            .enumerate()
+            .map(|(at, outputs)| (outputs, sizes[at % sizes.len()]))
+            .collect();
+        shapes.push((128, (70, 69)));
+        for (number, (outputs, (height, width))) in shapes.into_iter().enumerate() {
+            for follows in 0..3 {
+                for channels in [1, 3] {
+                    let padding = (number + follows) % 3;
+                    let shape = ImageShape {
+                        channels,
+                        height,
+                        width,
+                    };
+                    let mut builder = Builder::new("first", shape, CLASSES, number as u64);
+                    let normalize = Layer::Normalize {
+                        mean: vec![0.5; channels],
+                        std: vec![0.25; channels],
+                    };
+                    builder.then("normalize", normalize).unwrap();
+                    let conv = Layer::Conv2d {
+                        out_channels: outputs,
+                        kernel: 3,
+                        stride: 1,
+                        padding,
+                        bias: (number + follows) % 2 == 0,
+                    };
+                    builder.then("conv", conv).unwrap();
+                    if follows > 0 {
+                        builder.then("relu", Layer::Relu).unwrap();
+                    }
+                    if follows > 1 {
+                        builder.then("pool", Layer::max_pool(2, 2)).unwrap();
+                    }
+                    // Or the logits were sums of half a million terms.
+                    if height > 20 {
+                        builder.then("small", Layer::max_pool(7, 7)).unwrap();
+                    }
+                    let what =
+                        format!("{outputs} of {shape:?}, {padding} around, {follows} behind");
+                    let network = ended(builder);
+                    for products in [false, true] {
+                        device::set_products(device, products).unwrap();
+                        compare_learning(&network, device, &format!("{what}, {products}"));
+                    }
+                    device::set_products(device, false).unwrap();
+                }
+            }
+        }
+    });
+}
+
+/// Logits and the parameters' gradients, without those of the images.
+fn compare_learning(network: &Network, device: &Device, what: &str) {
+    let learned = |network: &Network| {
+        let images = pixels(1, 7, network.input());
+        let d_logits = draw("d_logits", 0, 7 * CLASSES, -1.0, 1.0);
+        let d_logits = tensor(d_logits, &[7, CLASSES]).unwrap();
+        let d_logits = to_device(&d_logits, &network.device()).unwrap();
+        let mut workspace = Workspace::new();
+        let trace = network
+            .trace(&images, Mode::Train, Keep::Gradients, &mut workspace)
+            .unwrap();
+        let gradients = trace.backward(&d_logits, Wanted::PARAMETERS).unwrap();
+        assert!(gradients.input.is_none());
+        let mut found = vec![values(trace.logits()).unwrap()];
+        let of_parameters = gradients.parameters.iter().flatten();
+        found.extend(of_parameters.map(|gradient| values(gradient).unwrap()));
+        found
+    };
+    let (here, there) = (learned(network), learned(&twin(network, device)));
+    assert_eq!(here.len(), there.len(), "{what}");
+    let norms = here[1..]
+        .iter()
+        .map(|g| crate::norm(g.iter().map(|v| f64::from(*v))));
+    let least = 1e-2 * norms.fold(0.0, f64::max);
+    for (at, (found, expected)) in there.iter().zip(&here).enumerate() {
+        let least = if at == 0 { 0.0 } else { least };
+        assert_near(found, expected, TOLERANCE, least, &format!("{what}: {at}"));
+    }
+}
+
 /// Views that begin at any value, of any length: with and without four values at a time the same comes out, and nothing
 /// beside it is touched.
 #[test]

@@ -19,6 +19,7 @@ const SOURCES: &[&str] = &[
     op::average_pool2d::cuda::SOURCE,
     op::batch_norm2d::cuda::SOURCE,
     op::conv2d::cuda::SOURCE,
+    op::conv2d::cuda::few::SOURCE,
     op::depthwise_conv2d::cuda::SOURCE,
     op::flatten::cuda::SOURCE,
     op::gather::cuda::SOURCE,
@@ -244,7 +245,9 @@ fn read(source: &str) -> Signatures {
         let (name, rest) = text.split_once('(')?;
         let (parameters, _) = rest.split_once(')')?;
         let kinds = parameters.split(',').map(Kind::declared);
-        Some((name.trim().to_owned(), kinds.collect::<Option<Vec<_>>>()?))
+        // A kernel's bounds stand before its name.
+        let name = name.split_whitespace().last()?;
+        Some((name.to_owned(), kinds.collect::<Option<Vec<_>>>()?))
     });
     declared.collect()
 }
