@@ -12,18 +12,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::c_void;
-use std::mem::ManuallyDrop;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc;
-use candle_core::cuda_backend::{CudaDType, DeviceId};
-use candle_core::{CudaDevice, DType, Device, Storage, Tensor};
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaStream, DevicePtr, DeviceRepr, result, sys,
-};
+use candle_core::{CudaDevice, DType, Storage, Tensor};
+use cudarc::driver::{CudaFunction, CudaModule, CudaStream, DevicePtr, DeviceRepr, result};
 
 use crate::nn::device::{Graphs, Precision};
 use crate::nn::{Result, invalid};
@@ -34,14 +29,19 @@ mod command;
 mod compile;
 #[cfg(feature = "cudnn")]
 pub(crate) mod dnn;
+mod error;
 mod graph;
 pub(crate) mod ledger;
+mod open;
 mod repeat;
 mod source;
 pub mod work;
 
 pub(crate) use blas::{Operand, Product};
 use command::{Call, Command};
+use error::failed;
+pub(crate) use error::{is_out_of_memory, told};
+pub(crate) use open::{close, engine, engine_of, open};
 pub(crate) use repeat::Memo;
 
 /// Threads of a block where a kernel asks for nothing else.
@@ -66,9 +66,6 @@ const MOST_COUNTED: usize = i32::MAX as usize - (1 << 21);
 
 /// Tables that are kept on the device before all are made anew.
 const MOST_TABLES: usize = 64;
-
-/// 0 has every command asked for by itself, should a driver not make graphs as it should.
-const GRAPHS: &str = "SHRINKLAB_CUDA_GRAPHS";
 
 /// What a kernel is told.
 #[derive(Clone, Copy, Debug)]
@@ -193,161 +190,6 @@ pub(crate) enum Slot {
     Counters,
     /// What steps found, until it is read.
     Ledger,
-}
-
-/// The engines of a thread.
-type Engines = Vec<(DeviceId, Rc<Engine>)>;
-
-thread_local! {
-    /// Never destroyed with the thread: a thread's last moments may be the process's, in which the libraries are already
-    /// gone and destroying their handles ends in a crash. [`close`] does it in time.
-    static ENGINES: RefCell<ManuallyDrop<Engines>> =
-        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    /// The contexts that this thread has used: kept, so that no device is shut down and started anew between two studies.
-    static CONTEXTS: RefCell<ManuallyDrop<Vec<Arc<CudaContext>>>> =
-        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-}
-
-/// Gives back what this thread's devices hold. No network and no tensor on them may be left.
-pub(crate) fn close() {
-    let engines = ENGINES.with_borrow_mut(|engines| std::mem::take(&mut **engines));
-    for (_, engine) in engines {
-        // A device that failed answers every call with that failure, and libraries panic at it: then nothing is given back.
-        if engine.stream.synchronize().is_err() {
-            std::mem::forget(engine);
-        }
-    }
-}
-
-/// Opens a device for this thread: the GPU of that number.
-///
-/// # Errors
-/// When there is no such device, or its kernels cannot be compiled.
-pub(crate) fn open(ordinal: usize, precision: Precision) -> Result<Device> {
-    let device = CudaDevice::new_with_stream(ordinal).map_err(|error| {
-        let text = error.to_string();
-        let problem = match name_of(&text) {
-            Some("CUDA_ERROR_NO_DEVICE") => "there is none in this machine".to_owned(),
-            Some("CUDA_ERROR_INVALID_DEVICE") => {
-                let count = CudaContext::device_count().unwrap_or(0);
-                format!("this machine has {count}, counted from 0")
-            }
-            _ => reason(&text),
-        };
-        invalid(format!("GPU {ordinal} cannot be used: {problem}"))
-    })?;
-    // SAFETY: one thread and one stream: nothing is used anywhere before the stream has come to it.
-    unsafe { device.disable_event_tracking() };
-    keep_memory(&device)?;
-    let context = Arc::clone(device.cuda_stream().context());
-    CONTEXTS.with_borrow_mut(|contexts| {
-        if !contexts.contains(&context) {
-            contexts.push(context);
-        }
-    });
-    let engine = Engine::new(&device, precision)?;
-    if std::env::var_os(GRAPHS).is_some_and(|word| word == "0") {
-        engine.set_graphs(Some("SHRINKLAB_CUDA_GRAPHS=0"));
-    }
-    ENGINES.with_borrow_mut(|engines| engines.push((device.id(), Rc::new(engine))));
-    Ok(Device::Cuda(device))
-}
-
-/// The driver gives memory back to the system at every synchronization unless it is told to keep it; asking for it
-/// again costs as much as many small kernels.
-fn keep_memory(device: &CudaDevice) -> Result<()> {
-    let stream = device.cuda_stream();
-    let context = stream.context();
-    if !context.has_async_alloc() {
-        return Ok(());
-    }
-    let mut threshold = u64::MAX;
-    // SAFETY: the attribute of that name is a number of 64 bits.
-    unsafe {
-        let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(failed)?;
-        result::mem_pool::set_attribute(
-            pool,
-            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
-            (&raw mut threshold).cast::<c_void>(),
-        )
-        .map_err(failed)
-    }
-}
-
-/// The engine of a tensor's device.
-pub(crate) fn engine(device: &CudaDevice) -> Result<Rc<Engine>> {
-    let id = device.id();
-    let found = ENGINES.with_borrow(|engines| {
-        let found = engines.iter().find(|(known, _)| *known == id);
-        found.map(|(_, engine)| Rc::clone(engine))
-    });
-    found.ok_or_else(|| invalid("a GPU was used by another thread than the one that opened it"))
-}
-
-/// The engine of the device that a tensor lies on; none in main memory.
-pub(crate) fn engine_of(tensor: &Tensor) -> Result<Option<Rc<Engine>>> {
-    match tensor.device() {
-        Device::Cuda(device) => engine(device).map(Some),
-        _ => Ok(None),
-    }
-}
-
-/// An error of the driver in this crate's words.
-pub(crate) fn failed(error: impl std::fmt::Debug) -> candle_core::Error {
-    let text = format!("{error:?}");
-    if says_out_of_memory(&text) {
-        return invalid(OUT_OF_MEMORY);
-    }
-    invalid(format!("the GPU failed: {}", reason(&text)))
-}
-
-/// An error of candle's in this crate's words; any other as it is.
-pub(crate) fn told(error: candle_core::Error) -> candle_core::Error {
-    let text = error.to_string();
-    match name_of(&text) {
-        Some(_) if is_out_of_memory(&error) => invalid(OUT_OF_MEMORY),
-        Some(_) => invalid(format!("the GPU failed: {}", reason(&text))),
-        None => error,
-    }
-}
-
-/// The name of an error of CUDA's libraries within a text.
-fn name_of(text: &str) -> Option<&str> {
-    let begins = ["CUDA_ERROR_", "CUBLAS_STATUS_", "CUDNN_STATUS_"];
-    let at = begins.iter().filter_map(|begin| text.find(begin)).min()?;
-    let ends = |c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_';
-    let name = &text[at..];
-    Some(&name[..name.find(ends).unwrap_or(name.len())])
-}
-
-/// What a library's error says, in lower case and without its wrapping; or the text as it is.
-fn reason(text: &str) -> String {
-    let Some(name) = name_of(text) else {
-        return text.to_owned();
-    };
-    let begins = ["CUDA_ERROR_", "CUBLAS_STATUS_", "CUDNN_STATUS_"];
-    let short = begins.iter().find_map(|begin| name.strip_prefix(begin));
-    let words = short.unwrap_or(name).to_lowercase().replace('_', " ");
-    format!("{words} ({name})")
-}
-
-/// What is said when a device has no memory left.
-const OUT_OF_MEMORY: &str = "the GPU is out of memory";
-
-/// Whether an error says that a device has no memory left.
-pub(crate) fn is_out_of_memory(error: &candle_core::Error) -> bool {
-    says_out_of_memory(&error.to_string())
-}
-
-/// As the driver, cuBLAS and cuDNN 8 and 9 call it, or this file.
-fn says_out_of_memory(text: &str) -> bool {
-    let words = [
-        OUT_OF_MEMORY,
-        "OUT_OF_MEMORY",
-        "ALLOC_FAILED",
-        "ALLOCATION_FAILED",
-    ];
-    words.iter().any(|word| text.contains(word))
 }
 
 impl Engine {
@@ -668,38 +510,4 @@ pub(crate) fn at(tensor: &Tensor) -> Result<u64> {
 /// Where a tensor's values begin, or nowhere.
 pub(crate) fn at_option(tensor: Option<&Tensor>) -> Result<u64> {
     tensor.map_or(Ok(0), at)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arrays_beyond_32_bits_are_refused() {
-        assert!(countable(MOST_COUNTED).is_ok());
-        let error = countable(MOST_COUNTED + 1).unwrap_err().to_string();
-        assert!(error.contains("a smaller batch has fewer"), "{error}");
-        const { assert!(MOST_BLOCKS * BLOCK <= 1 << 21 && SUMMING * BLOCK * 31 <= 1 << 21) };
-    }
-
-    #[test]
-    fn errors_of_the_libraries_are_sentences() {
-        let text =
-            "DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")";
-        assert_eq!(reason(text), "illegal address (CUDA_ERROR_ILLEGAL_ADDRESS)");
-        assert_eq!(reason("no such thing"), "no such thing");
-        let memory = invalid("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
-        assert!(is_out_of_memory(&memory));
-        assert_eq!(told(memory).to_string(), OUT_OF_MEMORY);
-        for code in [
-            "CUBLAS_STATUS_ALLOC_FAILED",
-            "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
-            "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
-        ] {
-            let text = format!("CudnnError({code})");
-            assert!(is_out_of_memory(&failed(&text)), "{code}");
-            assert_eq!(told(invalid(text)).to_string(), OUT_OF_MEMORY);
-        }
-        assert_eq!(told(invalid("a shape")).to_string(), "a shape");
-    }
 }
