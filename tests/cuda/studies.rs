@@ -74,10 +74,18 @@ fn says_the_same(study: impl Fn(&str) -> Study) -> usize {
     let (outcome, there) = events(study("cuda"));
     assert_eq!(outcome, Outcome::Completed);
     let (_, here) = events(study("cpu"));
+    // Images whose class falls the other way are shown: of a toss-up there is a picture more or less.
+    let [there, here] = [there, here].map(|said| {
+        let facts = said.into_iter();
+        let facts = facts.filter(|event| !matches!(event, Event::Pictured(_)));
+        facts.collect::<Vec<_>>()
+    });
     let kinds = |said: &[Event]| said.iter().map(discriminant).collect::<Vec<_>>();
+    let mut both = there.iter().zip(&here);
+    let apart = both.find(|(t, h)| discriminant(*t) != discriminant(*h));
     assert!(
         kinds(&there) == kinds(&here),
-        "other facts, or in another order"
+        "other facts, or in another order: {apart:?}"
     );
     let mut measured = 0;
     for (t, h) in there.iter().zip(&here) {
