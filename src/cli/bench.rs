@@ -378,7 +378,9 @@ struct Line<'a> {
     images_per_s: f64,
     ms_per_step: f64,
     /// On a GPU: steps that were asked for by one CUDA graph.
+    #[serde(skip_serializing_if = "Option::is_none")]
     graph_steps: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     without_graphs: Option<String>,
     peak_rss_bytes: Option<u64>,
 }

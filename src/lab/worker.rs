@@ -131,27 +131,25 @@ fn work(job: &Job, facts: impl Sink + Send, commands: Receiver<Command>) -> Outc
     let mut sink = Resuming::new(job.past.clone(), facts);
     let added: Vec<(Branch, NetworkPlan)> = sink.branches_added();
     let outcome = match pool {
-        Ok(pool) => catch_unwind(AssertUnwindSafe(|| {
-            pool.install(|| {
+        Ok(pool) => pool.install(|| {
+            let done = catch_unwind(AssertUnwindSafe(|| {
                 // What it holds of networks stays on this thread.
                 let mut control = Control::listening(commands);
                 for (branch, network) in added {
                     control.enqueue(branch, network);
                 }
-                let outcome = run(
+                run(
                     &job.study,
                     &job.catalog,
                     &job.means,
                     &mut sink,
                     &mut control,
-                );
-                drop(control);
-                device::close();
-                outcome
+                )
+            }));
+            device::close();
+            done.unwrap_or_else(|_| Outcome::Failed {
+                message: "the program is at fault: the lab stopped by a panic".into(),
             })
-        }))
-        .unwrap_or_else(|_| Outcome::Failed {
-            message: "the program is at fault: the lab stopped by a panic".into(),
         }),
         Err(error) => Outcome::Failed {
             message: error.to_string(),

@@ -103,7 +103,7 @@ impl Gradients {
 /// A forward pass that can go backward, as often as is liked.
 ///
 /// Its tensors live in the workspace's memory and are overwritten once it is gone: copy what should stay.
-/// The logits and the images' gradient are tensors of their own.
+/// The logits and the images' gradient are tensors of their own, but within repeated work, whose next run has them again.
 #[derive(Debug)]
 pub struct Trace<'w> {
     network: &'w Network,
@@ -256,7 +256,7 @@ impl<'w> Trace<'w> {
         Ok(())
     }
 
-    /// (B, K), a tensor of its own.
+    /// (B, K), a tensor of its own; within repeated work until its next run.
     pub fn logits(&self) -> &Tensor {
         &self.logits
     }

@@ -62,7 +62,7 @@ impl<'n> Frozen<'n> {
         self.trace(images, Keep::Nothing)
     }
 
-    /// The logits alone, (B, K), until the next are asked for.
+    /// The logits alone, (B, K), until the next work is repeated here.
     pub fn logits(&mut self, images: &Tensor) -> Result<Tensor> {
         let batch = images.dims().first().copied().unwrap_or_default();
         self.repeat(batch, |network| {

@@ -19,7 +19,7 @@ nm -D --undefined-only "$tests" | awk '{ print $2 }' | sed 's/@.*//' | { grep -E
 "$here/build-emulator.sh" "$folder/device" "$folder/symbols"
 export LD_LIBRARY_PATH=$folder/device XDG_CACHE_HOME=$folder/cache SHRINKLAB_NEEDS_GPU=1
 "$tests"
-EMULATED_MEMORY=24M SHRINKLAB_SMALL_GPU=1 "$tests" --test-threads 1 memory::
+EMULATED_MEMORY=12M SHRINKLAB_SMALL_GPU=1 "$tests" --test-threads 1 memory::
 # Without a device each test says so and passes.
 env -u SHRINKLAB_NEEDS_GPU EMULATED_MEMORY=none "$tests" --nocapture >"$folder/skipped" 2>&1
 grep -q '^skipped: GPU 0 cannot be used: there is none' "$folder/skipped"

@@ -1,9 +1,13 @@
 //! Work that comes again and again is asked for by CUDA graphs, and nothing of it is otherwise.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use candle_core::{Device, Tensor};
 use shrinklab::lab::attack::pgd::{Pgd, Start};
+use shrinklab::lab::context::{Context, Control, Unobserved};
+use shrinklab::lab::train::{self as lab, FeatureLoss, Features, Lesson, Life, Teacher, Training};
 use shrinklab::nn::device::{graphs, set_graphs};
-use shrinklab::nn::loss::{self, Labels, Objective};
+use shrinklab::nn::loss::{self, KlDirection, Labels, Objective};
 use shrinklab::nn::network::{Network, Wanted, Workspace};
 use shrinklab::nn::op::add::sum_up;
 use shrinklab::nn::op::{tensor, to_device, values};
@@ -11,7 +15,7 @@ use shrinklab::nn::optimizer::{Optimizer, Rule};
 use shrinklab::nn::parameters::{Moves, Parameter};
 use shrinklab::nn::rng::Rng;
 use shrinklab::nn::{Mode, Result};
-use shrinklab::spec::KnobValue;
+use shrinklab::spec::{KnobValue, NetworkId};
 
 use crate::architectures::built;
 use crate::levels::rounded;
@@ -291,5 +295,82 @@ fn the_labs_training_is_asked_for_by_graphs_and_says_the_same() {
             // Of some thirty steps all but those at the beginnings and ends of epochs.
             assert!(launched >= 15, "{adversarial}: {launched}");
         }
+    });
+}
+
+/// What is learnt beside labels: feature maps of a teacher, or smoothed labels in a teacher's place.
+#[test]
+fn lessons_are_asked_for_by_graphs_too() {
+    on_gpu(|device| {
+        let data = data(300);
+        let recipe = recipe(&[
+            ("batch", KnobValue::Integer(16)),
+            ("epochs", KnobValue::Integer(1)),
+            ("learning-rate", KnobValue::Real(1e-3)),
+        ]);
+        let (student, teacher) = (built("lenet5", 1), built("lenet5", 2));
+        let lessons = [
+            Some(FeatureLoss::AttentionTransfer),
+            Some(FeatureLoss::FitNets),
+            None,
+        ];
+        for features in lessons {
+            let launched = same(device, || {
+                let (mut student, teacher) = (twin(&student, device), twin(&teacher, device));
+                let lesson = Lesson {
+                    teacher: match features {
+                        Some(_) => Teacher::Network(&teacher),
+                        None => Teacher::SmoothedLabels(0.1),
+                    },
+                    temperature: 4.0,
+                    teacher_weight: 0.5,
+                    direction: KlDirection::Forward,
+                    features: features.map(|loss| Features { loss, weight: 1.0 }),
+                    labels_on_clean: false,
+                };
+                let training = Training {
+                    data: &data,
+                    recipe: &recipe,
+                    objective: lab::Objective::Distill(lesson),
+                    order_seed: 1,
+                    life: Life::default(),
+                    adjust: None,
+                };
+                let (mut said, mut control) = (Vec::new(), Control::default());
+                let mut cx = Context::new(&mut said, &mut control, NetworkId(0));
+                lab::train(&mut student, &training, &mut Unobserved, &mut cx).unwrap();
+                (format!("{said:?}"), weights(&student))
+            });
+            assert!(launched >= 8, "{features:?}: {launched}");
+        }
+    });
+}
+
+/// Whoever catches a panic goes on with the same device.
+#[test]
+fn work_that_panics_holds_nothing_back() {
+    on_gpu(|device| {
+        let on = |values: Vec<f32>| to_device(&tensor(values, &[2]).unwrap(), device).unwrap();
+        let (sum, one) = (on(vec![0.0; 2]), on(vec![1.0, 10.0]));
+        let mut workspace = Workspace::new();
+        let mut add = |panics: bool| {
+            workspace.repeat(device, 1, |_| {
+                sum_up(&sum, &one)?;
+                assert!(!panics, "as asked");
+                sum_up(&sum, &one)
+            })
+        };
+        for _ in 0..5 {
+            add(false).unwrap();
+        }
+        let died = catch_unwind(AssertUnwindSafe(|| add(true)));
+        assert!(died.is_err());
+        assert_eq!(values(&sum).unwrap(), [10.0, 100.0]);
+        let before = launched(device);
+        for _ in 0..5 {
+            add(false).unwrap();
+        }
+        assert!(launched(device) > before);
+        assert_eq!(values(&sum).unwrap(), [20.0, 200.0]);
     });
 }

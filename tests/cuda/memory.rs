@@ -1,4 +1,4 @@
-//! A device with little memory (SHRINKLAB_SMALL_GPU says that this one has, 24 MiB): batches go through in parts.
+//! A device with little memory (SHRINKLAB_SMALL_GPU says that this one has, 12 MiB): batches go through in parts.
 
 use shrinklab::event::{Event, Outcome, Warning};
 use shrinklab::lab::error::Error;

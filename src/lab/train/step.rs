@@ -103,6 +103,8 @@ struct Examples {
     /// What an attack made of them, with an adversarial recipe.
     attacked: Option<Tensor>,
     labels: Labels,
+    /// Logits in a teacher's place, where smoothed labels take it.
+    smoothed: Option<Tensor>,
 }
 
 /// A pass through the network in training mode.
@@ -268,10 +270,22 @@ impl<'t> Machinery<'t> {
                 Some(pgd.attack(network, &clean, &labels, &mut streams, workspace)?)
             }
         };
+        let smoothed = match &training.objective {
+            Objective::Distill(
+                lesson @ Lesson {
+                    teacher: Teacher::SmoothedLabels(share),
+                    ..
+                },
+            ) if lesson.teacher_weight > 0.0 => {
+                Some(smoothed(&labels, network, *share, lesson.temperature)?)
+            }
+            _ => None,
+        };
         Ok(Examples {
             clean,
             attacked,
             labels,
+            smoothed,
         })
     }
 
@@ -288,6 +302,7 @@ impl<'t> Machinery<'t> {
             clean,
             attacked,
             labels,
+            smoothed,
         } = examples;
         let images = attacked.as_ref().unwrap_or(clean);
         let smoothing = training.recipe.label_smoothing;
@@ -344,12 +359,9 @@ impl<'t> Machinery<'t> {
             Some(network) => Some(network.trace(clean, keep)?),
             None => None,
         };
-        let logits = match (&trace, lesson.teacher) {
-            (Some(trace), _) => Some(trace.logits().clone()),
-            (None, Teacher::SmoothedLabels(share)) if lesson.teacher_weight > 0.0 => {
-                Some(smoothed(labels, network, share, lesson.temperature)?)
-            }
-            _ => None,
+        let logits = match &trace {
+            Some(trace) => Some(trace.logits().clone()),
+            _ => smoothed.clone(),
         };
         let features = trace.as_ref().filter(|_| lesson.features.is_some());
         let weight = lesson.teacher_weight;

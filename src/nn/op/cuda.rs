@@ -176,7 +176,7 @@ pub(crate) struct Engine {
 /// What scratch memory is for: two that are needed at once never share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Slot {
-    /// A gradient behind a ReLU or a pooling, or a convolution's result before them.
+    /// A gradient behind a ReLU or a pooling, a convolution's result before them, or sums of parts in their place.
     Undone,
     /// Patches, or a library's own use.
     Workspace,
@@ -320,15 +320,7 @@ impl Engine {
             .retain(|slot, _| *slot == Slot::Ledger);
         self.tables.borrow_mut().clear();
         self.synchronize()?;
-        let context = self.stream.context();
-        if !context.has_async_alloc() {
-            return Ok(());
-        }
-        // SAFETY: only memory that nobody holds is given back.
-        unsafe {
-            let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(failed)?;
-            result::mem_pool::trim_to(pool, 0).map_err(failed)
-        }
+        open::trim(self.stream.context())
     }
 
     /// Counters that are zero when a kernel starts and that it leaves at zero.

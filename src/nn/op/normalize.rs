@@ -51,7 +51,7 @@ pub(crate) mod cuda {
     use candle_core::Tensor;
 
     use crate::nn::op::batch_norm2d::cuda::is_wide;
-    use crate::nn::op::cuda::{Arg, Engine, Grid, at};
+    use crate::nn::op::cuda::{Arg, Engine, Grid, at, countable};
     use crate::nn::{Result, invalid};
 
     /// Images have few channels: their means and deviations are given with the call.
@@ -148,6 +148,7 @@ KERNEL normalize_backward(const float *dy, float *dx, int wide, int channels, in
         y: &Tensor,
     ) -> Result<()> {
         let n = x.elem_count();
+        countable(n)?;
         let [m0, m1, m2, m3] = four(mean)?;
         let [s0, s1, s2, s3] = four(std)?;
         let (x, y, channels) = (at(x)?, at(y)?, mean.len());
@@ -180,6 +181,7 @@ KERNEL normalize_backward(const float *dy, float *dx, int wide, int channels, in
         dx: &Tensor,
     ) -> Result<()> {
         let n = dy.elem_count();
+        countable(n)?;
         let [s0, s1, s2, s3] = four(std)?;
         let (dy, dx, channels) = (at(dy)?, at(dx)?, std.len());
         let (wide, n) = fours(n, channels, pixels, [dy, dx]);

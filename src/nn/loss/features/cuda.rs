@@ -1,4 +1,4 @@
-//! On a GPU: sums in 64 bits as on the host, each by one block in one order; the regressor's products by cuBLAS.
+//! On a GPU: sums in one order always, those of attention in 64 bits as on the host; the regressor's products by cuBLAS.
 
 use candle_core::{DType, Tensor};
 
@@ -6,7 +6,7 @@ use super::matcher::Matched;
 use super::{Regressor, sizes_of_pair};
 use crate::nn::loss::cuda::Asked;
 use crate::nn::loss::{Found, Where};
-use crate::nn::op::cuda::{Arg, Engine, Grid, Operand, Product, Slot, at, engine_of};
+use crate::nn::op::cuda::{Arg, Engine, Grid, Operand, Product, Slot, at, countable, engine_of};
 use crate::nn::op::values;
 use crate::nn::{Result, invalid};
 
@@ -99,6 +99,10 @@ KERNEL hint_apart(float *y, const float *bias, const float *teachers, float *d_b
     });
 }
 
+KERNEL begin_entry(double *entry) {
+    if (blockIdx.x == 0 && threadIdx.x < 2) entry[threadIdx.x] = 0.0;
+}
+
 KERNEL hint_loss(const double *losses, double *entry, int *halt, int channels) {
     double loss = 0.0;
     for (int c = threadIdx.x; c < channels; c += blockDim.x) loss += losses[c];
@@ -116,9 +120,6 @@ KERNEL regressor_step(float *values, float *gradients, float *velocities, const 
     }
 }
 ";
-
-/// Floats of an entry of the ledger.
-const ENTRY: usize = 4;
 
 /// As [`super::matcher::Matcher`], with memory for the gradients of each pair.
 #[derive(Debug)]
@@ -181,10 +182,14 @@ impl Matcher {
         };
         let engine = engine.ok_or_else(|| invalid("feature maps of a GPU were expected"))?;
         let (entry, place) = engine.new_entry()?;
-        engine.zero(place, ENTRY)?;
+        // By a kernel, which a graph can be told another place.
+        engine.launch("begin_entry", Grid::blocks(1, 1), &[place.into()])?;
         let mut d_students = Vec::with_capacity(pairs.len());
         for (number, (student, teacher)) in pairs.iter().enumerate() {
             let sizes = sizes_of_pair(student, teacher)?;
+            let of_teacher: usize = sizes.1.iter().product();
+            let [b, h, w, c] = sizes.0;
+            countable((b * h * w * c.max(sizes.1[3])).max(of_teacher))?;
             let gradient = self.room(&engine, number, student.elem_count())?;
             let gradient = gradient.reshape(student.dims())?;
             let pair = Pair {

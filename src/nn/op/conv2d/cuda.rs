@@ -1,4 +1,5 @@
-//! On a GPU: by cuDNN, or as products of patches and weights by cuBLAS. Weights lie as (O, k, k, C).
+//! On a GPU: by cuDNN, as products of patches and weights by cuBLAS, or where images have few channels by kernels of its
+//! own (`few`). Weights lie as (O, k, k, C).
 
 use candle_core::Tensor;
 

@@ -360,7 +360,14 @@ impl Dnn {
         let adds = pass == Pass::Data { adds: true };
         let room = if adds {
             let values = shape.batch * shape.geometry.image();
-            Some(engine.lasting(values, DType::F32)?)
+            match engine.lasting(values, DType::F32) {
+                Ok(room) => Some(room),
+                // Without room to try, cuDNN's own choice has to do.
+                Err(error) if is_out_of_memory(&error) => {
+                    return Ok(plan.candidates(pass, deterministic).first().copied());
+                }
+                Err(error) => return Err(error),
+            }
         } else {
             None
         };
@@ -394,8 +401,11 @@ impl Dnn {
         if adds {
             return Ok(Some(candidate));
         }
-        products()?;
-        engine.interrupt()?;
+        match products().and_then(|()| engine.interrupt()) {
+            // What does not fit is not faster.
+            Err(error) if is_out_of_memory(&error) => return Ok(Some(candidate)),
+            done => done?,
+        }
         let took = self.timed(&|| products())?;
         Ok((took >= least).then_some(candidate))
     }

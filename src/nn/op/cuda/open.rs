@@ -36,10 +36,28 @@ thread_local! {
 pub(crate) fn close() {
     let engines = ENGINES.with_borrow_mut(|engines| std::mem::take(&mut **engines));
     for (_, engine) in engines {
+        let stream = Arc::clone(&engine.stream);
         // A device that failed answers every call with that failure, and libraries panic at it: then nothing is given back.
-        if engine.stream.synchronize().is_err() {
+        if stream.synchronize().is_err() {
             std::mem::forget(engine);
+            continue;
         }
+        drop(engine);
+        // What was freed is free once the stream has come to it; only then the driver can give it back.
+        let _ = stream.synchronize();
+        let _ = trim(stream.context());
+    }
+}
+
+/// Has the driver give back the memory that it keeps.
+pub(super) fn trim(context: &Arc<CudaContext>) -> Result<()> {
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    // SAFETY: only memory that nobody holds is given back.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device()).map_err(failed)?;
+        result::mem_pool::trim_to(pool, 0).map_err(failed)
     }
 }
 

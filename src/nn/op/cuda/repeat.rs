@@ -145,6 +145,17 @@ impl Run {
     }
 }
 
+/// Ends a run without asking for what it held back, also when the work panics: whoever catches that goes on with the same
+/// engine.
+struct UnderWay<'e>(&'e Engine);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let run = self.0.run.borrow_mut().take();
+        drop(run);
+    }
+}
+
 impl Engine {
     /// Does work by itself, with what is known of it. Within other such work it is a part of that.
     pub(crate) fn repeat<R>(&self, memo: &mut Memo, work: impl FnOnce() -> Result<R>) -> Result<R> {
@@ -153,8 +164,10 @@ impl Engine {
             return work();
         }
         *self.run.borrow_mut() = Some(Run::new(std::mem::take(memo)));
+        let under_way = UnderWay(self);
         let done = work();
         let run = self.run.borrow_mut().take();
+        drop(under_way);
         // What was held back of work that failed is never asked for.
         if let (Ok(_), Some(run)) = (&done, run) {
             *memo = run.end(self)?;

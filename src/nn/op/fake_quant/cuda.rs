@@ -77,14 +77,14 @@ KERNEL fake_quant_backward_scale(const float *x, const float *dy, float *dx, flo
 ";
 
 /// Values that a thread of `sum_of_row` adds by itself, at least.
-const EACH: usize = 8;
+const VALUES: usize = 8;
 
 impl Engine {
     /// The grid of a kernel made of `sum_of_row` over rows of `count` values, and its last arguments: the blocks of a row,
     /// memory for partial sums, counters.
-    pub(crate) fn over_values(&self, rows: usize, count: usize) -> Result<(Grid, [Arg; 3])> {
+    pub(crate) fn over_row_values(&self, rows: usize, count: usize) -> Result<(Grid, [Arg; 3])> {
         let most = (SUMMING / rows.max(1)).max(1);
-        let blocks = count.div_ceil(BLOCK * EACH).clamp(1, most);
+        let blocks = count.div_ceil(BLOCK * VALUES).clamp(1, most);
         let partial = self.scratch(Slot::Partial, 2 * rows * blocks)?;
         let counters = self.counters(rows)?;
         let args = [blocks.into(), partial.into(), counters.into()];
@@ -144,7 +144,7 @@ pub(crate) fn backward_scale(
     d_scale: &Tensor,
 ) -> Result<()> {
     let n = dy.elem_count();
-    let (grid, last) = engine.over_values(1, n)?;
+    let (grid, last) = engine.over_row_values(1, n)?;
     let first = [
         at(x)?.into(),
         at(dy)?.into(),

@@ -123,7 +123,7 @@ impl<const N: usize> Memory<N> {
             };
             let (run, rows) = rows(value, levels);
             let count = value.elem_count() / rows;
-            let (grid, last) = engine.over_values(rows, count)?;
+            let (grid, last) = engine.over_row_values(rows, count)?;
             let first: [Arg; 7] = [
                 at(unrounded)?.into(),
                 at(gradient)?.into(),
@@ -158,7 +158,7 @@ impl<const N: usize> Memory<N> {
             let (run, rows) = rows(value, levels);
             if levels.moves() == Moves::Follow {
                 let count = value.elem_count() / rows;
-                let (grid, last) = engine.over_values(rows, count)?;
+                let (grid, last) = engine.over_row_values(rows, count)?;
                 let first: [Arg; 5] = [
                     at(unrounded)?.into(),
                     levels.resident(engine)?.into(),

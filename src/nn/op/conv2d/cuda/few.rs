@@ -18,14 +18,15 @@ use crate::nn::op::cuda::{Arg, BLOCK, Engine, Grid, Slot, are_aligned, at, at_op
 /// The most outputs: as many fours as a warp has threads.
 const MOST_OUTPUTS: usize = 128;
 
-/// Threads of a block that sums over tiles: each keeps up to 112 sums, so that three such blocks fill a processor.
+/// Threads of a block that sums over tiles: each keeps up to 112 sums.
 const THREADS: usize = 128;
 
 /// Blocks of a forward pass: six for each processor of the largest cards; each reads the weights first.
 const FORWARD_BLOCKS: usize = 132 * 6;
 
-/// Blocks that sum over tiles: four for each processor of the largest cards.
-const BLOCKS: usize = 132 * 4;
+/// Blocks that sum over tiles, as many as run at once on the largest cards: four for each processor, or three where a
+/// thread's registers leave room for no more, with colored images.
+const BLOCKS: [usize; 2] = [132 * 4, 132 * 3];
 
 /// Tiles that a thread sums by itself, at least.
 const TILES: usize = 4;
@@ -381,7 +382,10 @@ impl Conv2d {
         let weights = self.outputs * self.geometry.depth();
         let columns = weights + self.outputs;
         let lanes = THREADS / (self.outputs / 4);
-        let blocks = tiles.count.div_ceil(lanes * TILES).clamp(1, BLOCKS);
+        let blocks = tiles
+            .count
+            .div_ceil(lanes * TILES)
+            .clamp(1, BLOCKS[usize::from(self.geometry.channels > 1)]);
         let parts = engine.scratch(Slot::Undone, blocks * columns)?;
         let first = [x.into(), y.into(), place.into(), dy.into(), parts.into()];
         let relu = [(self.then == Then::Relu).into()];
