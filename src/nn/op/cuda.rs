@@ -217,6 +217,7 @@ impl Engine {
         })
     }
 
+    #[cfg(feature = "cudnn")]
     pub(crate) fn precision(&self) -> Precision {
         self.precision
     }
@@ -235,7 +236,7 @@ impl Engine {
     pub(crate) fn set_products(&self, products: bool) {
         #[cfg(feature = "cudnn")]
         self.uses_dnn.set(!products);
-        let _ = products;
+        let _ = (self, products);
     }
 
     /// Where a table of words lies on the device; it is written there only once.

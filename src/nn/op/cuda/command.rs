@@ -10,6 +10,13 @@ use crate::nn::{Result, invalid};
 
 /// Work on the engine's stream. Two that are equal do the same to the same memory.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    not(feature = "cudnn"),
+    expect(
+        clippy::large_enum_variant,
+        reason = "most commands are kernels, and none may cost an allocation"
+    )
+)]
 pub(super) enum Command {
     Kernel(Call),
     Product(Product),
