@@ -1,18 +1,16 @@
-//! On a GPU: by cuDNN, as products of patches and weights by cuBLAS, or where images have few channels by kernels of its
-//! own (`few`). Weights lie as (O, k, k, C).
+//! On a GPU: by cuDNN, as products of patches and weights by cuBLAS (`products`), or where images have few channels by
+//! kernels of its own (`few`). Weights lie as (O, k, k, C).
 
 use candle_core::Tensor;
 
 use super::{Conv2d, Then};
 use crate::nn::Result;
 use crate::nn::op::batch_norm2d::cuda::{along, is_wide};
-use crate::nn::op::cuda::{Arg, Engine, Grid, Operand, Product, Slot, at, at_option, countable};
+use crate::nn::op::cuda::{Arg, Engine, Grid, Slot, at, at_option, countable};
 use crate::nn::op::geometry::Geometry;
 
 pub(crate) mod few;
-
-/// Patches are made of as many images at a time as have about this many values: 256 MiB.
-const PATCHES: usize = 64 << 20;
+mod products;
 
 /// A pooling's windows lie apart, so that its plane falls into cells: from where a window begins to where the next would. A
 /// thread reads what a window has once (its output, its gradient, its maximum's place) and writes the cell's pixels, with
@@ -447,38 +445,6 @@ impl Conv2d {
         products()
     }
 
-    fn convolve_by_products(
-        &self,
-        engine: &Engine,
-        x: u64,
-        w: u64,
-        y: u64,
-        batch: usize,
-    ) -> Result<()> {
-        let depth = self.geometry.depth();
-        self.in_chunks(batch, |first, count, rows| {
-            let a = self.patches(engine, x, first, count)?;
-            let product = Product {
-                m: rows,
-                n: self.outputs,
-                k: depth,
-                a: Operand {
-                    address: a,
-                    row: depth,
-                    transposed: false,
-                },
-                b: Operand {
-                    address: w,
-                    row: depth,
-                    transposed: true,
-                },
-                c: self.output_of(y, first),
-                adds: false,
-            };
-            engine.multiply(&product)
-        })
-    }
-
     fn backward_weights(
         &self,
         engine: &Engine,
@@ -493,38 +459,6 @@ impl Conv2d {
             return dnn.backward_filter(engine, self.shape(batch), [x, dw, dz], &products);
         }
         products()
-    }
-
-    fn weights_by_products(
-        &self,
-        engine: &Engine,
-        x: u64,
-        dw: u64,
-        dz: u64,
-        batch: usize,
-    ) -> Result<()> {
-        let depth = self.geometry.depth();
-        self.in_chunks(batch, |first, count, rows| {
-            let b = self.patches(engine, x, first, count)?;
-            let product = Product {
-                m: self.outputs,
-                n: depth,
-                k: rows,
-                a: Operand {
-                    address: self.output_of(dz, first),
-                    row: self.outputs,
-                    transposed: true,
-                },
-                b: Operand {
-                    address: b,
-                    row: depth,
-                    transposed: false,
-                },
-                c: dw,
-                adds: first > 0,
-            };
-            engine.multiply(&product)
-        })
     }
 
     fn backward_input(
@@ -542,91 +476,6 @@ impl Conv2d {
             return dnn.backward_data(engine, self.shape(batch), [dx, w, dz], adds, &products);
         }
         products()
-    }
-
-    fn input_by_products(
-        &self,
-        engine: &Engine,
-        dx: u64,
-        w: u64,
-        dz: u64,
-        batch: usize,
-        adds: bool,
-    ) -> Result<()> {
-        let g = &self.geometry;
-        let depth = g.depth();
-        self.in_chunks(batch, |first, count, rows| {
-            let image = dx + (first * g.image() * size_of::<f32>()) as u64;
-            let c = if self.is_product() {
-                image
-            } else {
-                engine.scratch(Slot::Workspace, rows * depth)?
-            };
-            let product = Product {
-                m: rows,
-                n: depth,
-                k: self.outputs,
-                a: Operand {
-                    address: self.output_of(dz, first),
-                    row: self.outputs,
-                    transposed: false,
-                },
-                b: Operand {
-                    address: w,
-                    row: depth,
-                    transposed: false,
-                },
-                c,
-                adds: adds && self.is_product(),
-            };
-            engine.multiply(&product)?;
-            if self.is_product() {
-                return Ok(());
-            }
-            let n = count * g.image();
-            let first = [c.into(), image.into()];
-            let args = [&first[..], &sizes(&self.geometry), &[adds.into(), n.into()]].concat();
-            engine.launch("gather_patches", Grid::over(n), &args)
-        })
-    }
-
-    /// The rows (k, k, C) that the sums of some images are over.
-    fn patches(&self, engine: &Engine, x: u64, first: usize, count: usize) -> Result<u64> {
-        let g = &self.geometry;
-        let image = x + (first * g.image() * size_of::<f32>()) as u64;
-        if self.is_product() {
-            return Ok(image);
-        }
-        let n = count * g.positions() * g.depth();
-        let patches = engine.scratch(Slot::Workspace, n)?;
-        let first = [image.into(), patches.into()];
-        let args = [&first[..], &sizes(&self.geometry), &[n.into()]].concat();
-        engine.launch("make_patches", Grid::over(n), &args)?;
-        Ok(patches)
-    }
-
-    /// Where an image's sums begin.
-    fn output_of(&self, y: u64, image: usize) -> u64 {
-        y + (image * self.geometry.positions() * self.outputs * size_of::<f32>()) as u64
-    }
-
-    /// Calls `each` with the first of some images, their count and their rows, until all are through.
-    fn in_chunks(
-        &self,
-        batch: usize,
-        mut each: impl FnMut(usize, usize, usize) -> Result<()>,
-    ) -> Result<()> {
-        let of_image = self.geometry.positions() * self.geometry.depth();
-        let step = if self.is_product() {
-            batch
-        } else {
-            (PATCHES / of_image).clamp(1, batch.max(1))
-        };
-        for first in (0..batch).step_by(step.max(1)) {
-            let count = step.min(batch - first);
-            each(first, count, count * self.geometry.positions())?;
-        }
-        Ok(())
     }
 }
 
